@@ -1,0 +1,11 @@
+export * from './util/crc32c.js';
+export * from './util/errors.js';
+export * from './util/invariant.js';
+export * from './util/limits.js';
+export * from './util/size.js';
+export type * from './env/env.js';
+export type * from './env/log.js';
+export type * from './env/network.js';
+export * from './env/disk.js';
+export * from './pool/object-pool.js';
+export type * from './pool/object-store.js';

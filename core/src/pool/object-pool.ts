@@ -1,0 +1,143 @@
+import type { Done, DoneWith } from '../util/errors.js';
+import { StoreError } from '../util/errors.js';
+import { KEY_BYTES_MAX } from '../util/limits.js';
+
+/** What an object is for. `list` filters by it; the number is stored. */
+export const OBJECT_KIND = {
+  /** Anything a user stores by name. */
+  plain: 1,
+  /** The header of an image. Always small, changed by compare-and-swap. */
+  imageHeader: 2,
+  /** A piece of an image. Absent ones read as zeros. */
+  imageData: 3,
+} as const;
+export type ObjectKind = (typeof OBJECT_KIND)[keyof typeof OBJECT_KIND];
+
+/** Names one object. Make it once and keep it: it is looked up by `id` on every operation. */
+export class ObjectRef {
+  readonly kind: ObjectKind;
+  /** 1..512 bytes, any bytes; never a path. */
+  readonly key: Buffer;
+  /** Decides the group (and so the daemon) that holds the object; equals `key` for plain objects. */
+  readonly locator: Buffer;
+  /** `key` as a string of one character a byte. */
+  readonly id: string;
+
+  /** @throws StoreError `E_INVALID` if the key or locator is empty or longer than 512 bytes */
+  constructor(kind: ObjectKind, key: Buffer | string, locator: Buffer | string = key) {
+    this.kind = kind;
+    this.key = Buffer.from(key);
+    this.locator = Buffer.from(locator);
+    this.id = this.key.toString('latin1');
+    for (const bytes of [this.key.length, this.locator.length])
+      if (bytes < 1 || bytes > KEY_BYTES_MAX)
+        throw new StoreError('E_INVALID', `A key has 1 to ${KEY_BYTES_MAX} bytes, this one has ${bytes}`);
+  }
+}
+
+/** Flags of `write` and `zero`, added together. */
+export const WRITE_FLAGS = {
+  none: 0,
+  /** Answer only when this very operation is durable (FUA). */
+  durable: 1,
+  /** Another layer lies below: what is zeroed must hide it, so it becomes *zero*, not *absent*. */
+  layered: 2,
+  /** Of `zero`: keep the space reserved, so that writing there later cannot fail for lack of it. */
+  allocate: 4,
+} as const;
+
+/** State of a 4 KiB block; the number is stored. */
+export const BLOCK_STATE = {
+  /** Nothing here: the layer below shows through, or zeros. */
+  absent: 0,
+  data: 1,
+  /** Zeros, hiding the layer below. */
+  zero: 2,
+} as const;
+export type BlockState = (typeof BLOCK_STATE)[keyof typeof BLOCK_STATE];
+
+/** A run of bytes in one state. */
+export interface Extent {
+  readonly bytes: number;
+  readonly state: BlockState;
+}
+
+export interface ObjectStat {
+  readonly kind: ObjectKind;
+  /** End of the last byte written. */
+  readonly length: number;
+  /** Grows with every change; what compare-and-swap compares. At least 1. */
+  readonly version: number;
+  /** Bytes that take space. */
+  readonly allocatedBytes: number;
+}
+
+export interface ListOptions {
+  readonly kind?: ObjectKind;
+  readonly prefix?: Buffer;
+  /** Where the last page ended. */
+  readonly cursor?: Buffer;
+  /** 1..1000. */
+  readonly limit?: number;
+}
+
+export interface ListPage {
+  readonly entries: readonly { readonly key: Buffer; readonly stat: ObjectStat }[];
+  /** Give it to the next call; absent after the last page. The order of entries means nothing. */
+  readonly cursor?: Buffer;
+}
+
+/**
+ * A pool of objects: what images and gateways stand on. Implemented by the local engine and by the client
+ * over the network; both pass `objectPoolSuite`.
+ *
+ * Operations on one 4 KiB block take effect one after another, in the order they were called. The frequent
+ * ones take a callback, which may run before the call returns: a promise for each 4 KiB would cost more than
+ * the work. A buffer passed in belongs to the pool until it answers.
+ *
+ * Every operation fails with `E_DISK_FAILED` after the first failed write or sync, `E_CLOSED` after close.
+ */
+export interface ObjectPool {
+  readonly name: string;
+  /** No object is longer. A power of two. */
+  readonly objectBytes: number;
+
+  /**
+   * Fills `target` from byte `offset`; bytes never written are zeros. An absent image data object is all zeros,
+   * an absent object of another kind is `E_NOT_FOUND`. `E_CHECKSUM`: nothing in `target` can be trusted.
+   */
+  read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void;
+
+  /** Writes the parts one after the other from byte `offset`, creating the object. `flags`: `durable`. */
+  write(ref: ObjectRef, offset: number, parts: readonly Buffer[], flags: number, done: Done): void;
+
+  /**
+   * Makes a range read as zeros and gives its space back, down to the whole object. Never creates an object
+   * unless `layered` or `allocate` ask for it. `flags`: `durable`, `layered`, `allocate`. Discard is the same.
+   */
+  zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void;
+
+  /** Runs of equal state that cover exactly `[offset, offset + bytes)`; equal neighbours are merged. */
+  extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void;
+
+  /** Everything answered before this call is durable when it is answered. */
+  flush(done: Done): void;
+
+  /** Asks for a range to be read into memory; answers when that was done or given up. */
+  prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void;
+
+  /** Null if the object does not exist. */
+  stat(ref: ObjectRef): Promise<ObjectStat | null>;
+
+  list(options: ListOptions): Promise<ListPage>;
+
+  /**
+   * Replaces a whole small object if its version is `expectedVersion` (0: if it does not exist). Durable when answered.
+   * @returns The new version.
+   * @throws StoreError `E_VERSION`
+   */
+  compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number>;
+
+  /** Removes the object, durably. @returns false if there was none. */
+  delete(ref: ObjectRef): Promise<boolean>;
+}

@@ -1,0 +1,87 @@
+/**
+ * Every expected failure is a `StoreError` with a code from this table. `status` is the number on the
+ * wire (never reused), `retry` says what helps; code that retries reads `retry`, never the message.
+ */
+export const ERRORS = {
+  /** The object, image or pool does not exist. */
+  E_NOT_FOUND: { status: 1, retry: 'never' },
+  /** Something of that name is already there. */
+  E_EXISTS: { status: 2, retry: 'never' },
+  /** Compare-and-swap met another version than the caller expected. */
+  E_VERSION: { status: 3, retry: 'reread' },
+  /** An argument is out of range or malformed. */
+  E_INVALID: { status: 4, retry: 'never' },
+  /** What is stored does not match its checksum; the bytes were not returned. */
+  E_CHECKSUM: { status: 5, retry: 'other-copy' },
+  /** The disk (or the quota) is full. */
+  E_NO_SPACE: { status: 6, retry: 'later' },
+  /** The disk reported an error on a write or a sync; it serves nothing until it was checked. */
+  E_DISK_FAILED: { status: 7, retry: 'other-copy' },
+  /** The folder is in use by another process. */
+  E_IN_USE: { status: 8, retry: 'later' },
+  /** Written by a version of this program that we do not understand, or not written by us. */
+  E_FORMAT: { status: 9, retry: 'never' },
+  /** Opened for reading only. */
+  E_READ_ONLY: { status: 10, retry: 'never' },
+  /** Closed or shutting down. */
+  E_CLOSED: { status: 11, retry: 'later' },
+  /** The operating system refused: no permission, address in use, no such folder. */
+  E_SYSTEM: { status: 12, retry: 'never' },
+  /** A wait passed its deadline. */
+  E_TIMEOUT: { status: 13, retry: 'later' },
+} as const;
+
+export type ErrorCode = keyof typeof ERRORS;
+export type RetryAdvice = (typeof ERRORS)[ErrorCode]['retry'];
+
+/** An expected failure: of a disk, a peer, a user's input. The message is one line a person understands. */
+export class StoreError extends Error {
+  override name = 'StoreError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+
+  get retry(): RetryAdvice {
+    return ERRORS[this.code].retry;
+  }
+}
+
+/** Completion of an operation: `null`, or why it failed. Runs exactly once, possibly before the call returns. */
+export type Done = (error: StoreError | null) => void;
+
+/** As {@link Done}, with a result that is `undefined` when there is an error. */
+export type DoneWith<T> = (error: StoreError | null, result?: T) => void;
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The `errno` name (`ENOENT`, …) of what Node's own calls throw, or `undefined`. */
+export function errnoOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** Runs a callback operation as a promise; for tools and tests, not for hot paths. */
+export function promised(operation: (done: Done) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    operation((error) => {
+      if (error === null) resolve();
+      else reject(error);
+    });
+  });
+}
+
+/** As {@link promised}, for operations with a result. */
+export function promisedWith<T>(operation: (done: DoneWith<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    operation((error, result) => {
+      if (error === null) resolve(result as T); // a callback without an error carries its result
+      else reject(error);
+    });
+  });
+}

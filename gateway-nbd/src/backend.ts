@@ -1,0 +1,43 @@
+import type { Done, DoneWith, Extent } from '@store/core';
+
+/**
+ * A block device as the NBD server sees it. `Image` of `@store/core` is one; so is anything else that keeps these
+ * promises. The server has checked every range against `bytes` before it calls.
+ *
+ * Callbacks run exactly once, possibly before the call returns. Buffers belong to the backend until it answers.
+ * Operations that overlap take effect in some order; those called after another one was answered, after it.
+ */
+export interface Backend {
+  /** Size of the device in bytes; constant while it is open. */
+  readonly bytes: number;
+  /** Writes are refused before they reach the backend. */
+  readonly readOnly: boolean;
+  /** Fills `target` from `offset`. On an error nothing in `target` is sent to the client. */
+  read(offset: number, target: Buffer, done: Done): void;
+  /** Writes the parts one after the other. `flags`: `WRITE_FLAGS.durable`. */
+  write(offset: number, parts: readonly Buffer[], flags: number, done: Done): void;
+  /** The range reads as zeros afterwards. `flags`: `durable`, `allocate` (NBD's NO_HOLE). */
+  zero(offset: number, bytes: number, flags: number, done: Done): void;
+  /** Everything answered before is durable afterwards, whichever connection it came through. */
+  flush(done: Done): void;
+  /** Reads ahead; may do nothing. */
+  prefetch(offset: number, bytes: number, done: Done): void;
+  /** What the range is made of: runs of data, zeros and holes that cover it exactly. */
+  extents(offset: number, bytes: number, done: DoneWith<Extent[]>): void;
+}
+
+/** One thing a client can ask for by name. */
+export interface ExportInfo {
+  readonly name: string;
+  /** One line for people, shown by `nbdinfo --list`. */
+  readonly description: string;
+}
+
+/** The exports of a server. Nothing is opened before a client asks to use it. */
+export interface ExportCatalog {
+  list(): Promise<ExportInfo[]>;
+  /** Size and flags of an export, without opening it for writing (NBD_OPT_INFO). Null if there is none of that name. */
+  info(name: string): Promise<{ bytes: number; readOnly: boolean; description: string } | null>;
+  /** Opens it for one connection; connections to one name share what lies below. Null if there is none of that name. */
+  open(name: string): Promise<{ backend: Backend; close(): Promise<void> } | null>;
+}
