@@ -9,3 +9,4 @@ export type * from './env/network.js';
 export * from './env/disk.js';
 export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
+export { MemStore } from './pool/mem-store.js';
