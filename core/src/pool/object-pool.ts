@@ -31,7 +31,10 @@ export class ObjectRef {
     this.id = this.key.toString('latin1');
     for (const bytes of [this.key.length, this.locator.length])
       if (bytes < 1 || bytes > KEY_BYTES_MAX)
-        throw new StoreError('E_INVALID', `A key has 1 to ${KEY_BYTES_MAX} bytes, this one has ${bytes}`);
+        throw new StoreError(
+          'E_INVALID',
+          `A key has 1 to ${KEY_BYTES_MAX} bytes, this one has ${bytes}`,
+        );
   }
 }
 
