@@ -10,3 +10,4 @@ export * from './env/disk.js';
 export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
+export { openRealDisk } from './env/real-disk.js';

@@ -15,7 +15,11 @@ export class DiskError extends Error {
   /** Of a write that failed: how many bytes from its start did reach the file. */
   readonly writtenBytes: number;
 
-  constructor(errno: string, message: string, options: { cause?: unknown; writtenBytes?: number } = {}) {
+  constructor(
+    errno: string,
+    message: string,
+    options: { cause?: unknown; writtenBytes?: number } = {},
+  ) {
     super(message, options);
     this.errno = errno;
     this.writtenBytes = options.writtenBytes ?? 0;

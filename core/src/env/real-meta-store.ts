@@ -1,0 +1,101 @@
+/**
+ * The metadata store on LMDB. `overlappingSync` is off: in the default mode a failed sync is printed and
+ * swallowed; off, a commit is answered after its own sync, or with the error.
+ */
+import type { Database, RootDatabase } from 'lmdb';
+import { open } from 'lmdb';
+import type { DiskDone, MetaChange, MetaStore } from './disk.js';
+import { DiskError } from './disk.js';
+import type { Log } from './log.js';
+import { messageOf } from '../util/errors.js';
+
+/** LMDB reports a full map by this number, and passes errno through. */
+const MDB_MAP_FULL = -30792;
+
+export class RealMetaStore implements MetaStore {
+  readonly #db: RootDatabase<Buffer, Buffer>;
+  readonly #log: Log;
+
+  static open(folder: string, log: Log): RealMetaStore {
+    try {
+      return new RealMetaStore(
+        open<Buffer, Buffer>({
+          path: folder,
+          encoding: 'binary',
+          keyEncoding: 'binary',
+          overlappingSync: false,
+          // Freed pages are not zeroed in memory by default; what we write must not carry old heap contents.
+          noMemInit: false,
+        }),
+        log,
+      );
+    } catch (error) {
+      throw new DiskError('EIO', `cannot open the metadata in ${folder}: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  private constructor(db: RootDatabase<Buffer, Buffer>, log: Log) {
+    this.#db = db;
+    this.#log = log;
+  }
+
+  get(key: Buffer): Buffer | null {
+    const bytes = this.#db.getBinaryFast(key);
+    // lmdb's one buffer for all reads, with `length` set over it: a view of just this value
+    return bytes === undefined ? null : bytes.subarray(0, bytes.length);
+  }
+
+  range(start: Buffer, end: Buffer, limit: number): { key: Buffer; value: Buffer }[] {
+    const entries: { key: Buffer; value: Buffer }[] = [];
+    for (const { key, value } of this.#db.getRange({ start, end, limit }))
+      entries.push({ key: Buffer.from(key), value: Buffer.from(value) });
+    return entries;
+  }
+
+  commit(changes: readonly MetaChange[], done: DiskDone): void {
+    const database: Database<Buffer, Buffer> = this.#db;
+    const results: Promise<unknown>[] = [];
+    results.push(
+      database.batch(() => {
+        for (const { key, value } of changes)
+          results.push(value === null ? database.remove(key) : database.put(key, value));
+      }),
+    );
+    // Each promise rejects by itself when the commit fails; the cause hangs on one of them, as a promise again.
+    void Promise.allSettled(results).then(async (settled) => {
+      this.#db.resetReadTxn(); // reads of this turn shall see what was committed
+      const failed = settled.filter((result) => result.status === 'rejected');
+      if (failed.length === 0) {
+        done(null);
+        return;
+      }
+      const causes = await Promise.allSettled(
+        failed.map((result) => commitErrorOf(result.reason as unknown)),
+      );
+      const cause = causes.find((result) => result.status === 'rejected')?.reason as unknown;
+      const error = toDiskError(cause ?? failed[0]?.reason);
+      this.#log.debug({ errno: error.errno }, error.message);
+      done(error);
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#db.close();
+  }
+}
+
+/** lmdb hangs the reason of a failed commit on the error, as a promise that rejects with it. */
+function commitErrorOf(reason: unknown): unknown {
+  return typeof reason === 'object' && reason !== null && 'commitError' in reason
+    ? reason.commitError
+    : Promise.reject(reason instanceof Error ? reason : new Error(String(reason)));
+}
+
+function toDiskError(cause: unknown): DiskError {
+  const code =
+    typeof cause === 'object' && cause !== null && 'code' in cause ? cause.code : undefined;
+  const errno = code === 28 || code === 122 || code === MDB_MAP_FULL ? 'ENOSPC' : 'EIO';
+  return new DiskError(errno, `commit of metadata: ${messageOf(cause)}`, { cause });
+}
