@@ -1,0 +1,85 @@
+/**
+ * Runs the compiled tests of all packages: unit tests two at a time, then system tests one by one. Prints a
+ * line for each file, the full output of those that failed, and at the very end one line of the form
+ * `123 passed, 0 failed, 2 skipped`. Exits 1 when anything failed.
+ *
+ * `FILES="kill power"` in the environment runs the files whose names contain one of the words.
+ */
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { runFile } from './run-file.js';
+import type { FileResult } from './run-file.js';
+import { findTestFiles } from './test-files.js';
+import type { TestFile } from './test-files.js';
+
+const UNIT_FILES_AT_ONCE = 2;
+
+const root = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
+process.exitCode = await main(root, (process.env['FILES'] ?? '').split(/\s+/).filter(Boolean));
+
+async function main(root: string, wanted: readonly string[]): Promise<number> {
+  const files = findTestFiles(root, wanted);
+  const results: FileResult[] = [];
+  const unit = files.filter((file) => !file.system);
+  const lanes = Array.from({ length: UNIT_FILES_AT_ONCE }, () => runLane(unit, root, results));
+  await Promise.all(lanes);
+  await runLane(
+    files.filter((file) => file.system),
+    root,
+    results,
+  );
+  return summarize(results, wanted);
+}
+
+/** Takes files from the shared list until it is empty. */
+async function runLane(files: TestFile[], root: string, results: FileResult[]): Promise<void> {
+  for (let file = files.shift(); file !== undefined; file = files.shift()) {
+    const result = await runFile(file, root);
+    results.push(result);
+    report(result);
+  }
+}
+
+function hasFailed(result: FileResult): boolean {
+  return result.tally.failed > 0 || result.problems.length > 0;
+}
+
+function report(result: FileResult): void {
+  const { tally, file, ms, problems } = result;
+  const counts = [
+    `${tally.passed} passed`,
+    ...(tally.failed > 0 ? [`${tally.failed} failed`] : []),
+    ...(tally.skipped.length > 0 ? [`${tally.skipped.length} skipped`] : []),
+  ].join(', ');
+  const verdict = hasFailed(result) ? 'FAIL' : 'ok  ';
+  console.log(`${verdict} ${file.source} (${counts}, ${(ms / 1000).toFixed(1)} s)`);
+  if (!hasFailed(result)) return;
+  for (const problem of problems) console.log(`     ${problem}`);
+  console.log(`---- output of ${file.source}\n${result.output.trimEnd()}\n----`);
+}
+
+/** A file that failed as a whole counts as one failed test, even if all its stories passed. */
+function summarize(results: readonly FileResult[], wanted: readonly string[]): number {
+  let passed = 0;
+  let failed = 0;
+  let skipped = 0;
+  console.log('');
+  for (const result of results) {
+    passed += result.tally.passed;
+    failed += result.tally.failed;
+    skipped += result.tally.skipped.length;
+    if (result.problems.length > 0 && result.tally.failed === 0) failed += 1;
+    for (const reason of result.tally.skipped)
+      console.log(`skipped: ${result.file.source}: ${reason}`);
+  }
+  for (const result of results.filter(hasFailed))
+    console.log(`failed: ${result.file.source} ${result.problems.join('; ')}`);
+  if (results.length === 0) {
+    failed += 1;
+    console.log(
+      wanted.length > 0 ? `no test file matches '${wanted.join(' ')}'` : 'no tests found',
+    );
+  }
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+  return failed > 0 ? 1 : 0;
+}
