@@ -1,0 +1,47 @@
+# The commands people start with: `make run` serves an image, `make test` checks everything.
+# Works in a fresh clone on Debian 12 with node, npm, make and git; see README.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: build run check test bench deps-build deps-test clean
+
+export PATH := $(PATH):/usr/sbin:/sbin
+
+MANIFESTS := package.json package-lock.json $(wildcard */package.json)
+INSTALLED := node_modules/.package-lock.json
+
+# Installs the packages when they are missing or older than what the manifests ask for.
+$(INSTALLED): $(MANIFESTS)
+	@./test/install-packages build build-packages.txt
+	npm ci
+	@touch $@
+
+build: $(INSTALLED)
+	@node_modules/.bin/tsc -b
+
+# A foreground job of its own: Ctrl-C goes to the server alone, which drains and exits 0. make would
+# otherwise report the interrupt as an error of its own.
+RUN = node_modules/.bin/store-nbd --dir store-data --pool testpool --image vm1 --create --size 100M --print-attach
+run: build
+	@if [ -t 0 ]; then set -m; $(RUN) & fg >/dev/null; else exec $(RUN); fi
+
+# What a program can check well: types, lint, format, who imports whom.
+check: build
+	@node_modules/.bin/eslint .
+	@node_modules/.bin/prettier --check --log-level warn .
+	@node test/dist/layers/layers.test.js >/dev/null || node test/dist/layers/layers.test.js
+
+# Everything, or the files whose names contain one of the words: make test FILES="kill power"
+test: deps-test check
+	@FILES="$(FILES)" node test/dist/runner/main.js
+
+# A first look at the speed, beside `nbdkit file` on the same machine in the same run.
+bench: deps-test build
+	@node test/dist/bench/first-look.js $(ARGS)
+
+deps-test:
+	@./test/install-packages test test-packages.txt
+
+clean:
+	@node_modules/.bin/tsc -b --clean
