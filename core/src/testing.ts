@@ -1,2 +1,3 @@
 export { objectPoolSuite, type OpenedStore } from './pool/object-pool.suite.js';
+export { PoolWrapper } from './pool/pool-wrapper.js';
 export { PoolUser, codeOf } from './pool/pool-user.js';

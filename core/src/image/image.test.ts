@@ -1,0 +1,260 @@
+import t from 'tap';
+import { randomInt } from 'node:crypto';
+import fc from 'fast-check';
+import { MemStore } from '../pool/mem-store.js';
+import {
+  BLOCK_STATE,
+  WRITE_FLAGS,
+  type Extent,
+  type ObjectPool,
+  type ObjectRef,
+} from '../pool/object-pool.js';
+import { PoolWrapper } from '../pool/pool-wrapper.js';
+import { codeOf } from '../pool/pool-user.js';
+import { promised, promisedWith, StoreError, type Done } from '../util/errors.js';
+import { Image } from './image.js';
+import { IMAGE_FORMAT, type ImageHeader } from './image-header.js';
+
+const OBJECT = 64 * 1024;
+const { absent, data } = BLOCK_STATE;
+
+function headerOf(size: number, objectBytes = OBJECT): ImageHeader {
+  const id = 'ab'.repeat(16);
+  return {
+    format: IMAGE_FORMAT,
+    id,
+    family: id,
+    size,
+    objectBytes,
+    layers: [{ id, overlap: 0 }],
+    snapshots: [],
+    metadata: {},
+    writer: null,
+    state: 'ready',
+    request: id,
+  };
+}
+
+async function memPool(): Promise<ObjectPool> {
+  return new MemStore({ objectBytes: OBJECT }).openPool('pool', { create: true });
+}
+
+/** Answers later, in an order of its own, and can fail one call. */
+class LatePool extends PoolWrapper {
+  calls = 0;
+  failAt = -1;
+  inFlight = 0;
+  inFlightMax = 0;
+  readonly waiting: (() => void)[] = [];
+
+  #later(done: Done): Done {
+    this.inFlight += 1;
+    this.inFlightMax = Math.max(this.inFlightMax, this.inFlight);
+    this.calls += 1;
+    const fails = this.calls === this.failAt;
+    return (error) => {
+      this.waiting.push(() => {
+        this.inFlight -= 1;
+        done(fails ? new StoreError('E_CHECKSUM', 'This piece is broken') : error);
+      });
+    };
+  }
+
+  /** Answers what waits, last first, until nothing does. */
+  answerAll(): void {
+    for (let next = this.waiting.pop(); next !== undefined; next = this.waiting.pop()) next();
+  }
+
+  override read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
+    super.read(ref, offset, target, this.#later(done));
+  }
+
+  override write(
+    ref: ObjectRef,
+    offset: number,
+    parts: readonly Buffer[],
+    flags: number,
+    done: Done,
+  ): void {
+    super.write(ref, offset, parts, flags, this.#later(done));
+  }
+
+  override zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
+    super.zero(ref, offset, bytes, flags, this.#later(done));
+  }
+}
+
+await t.test('an image is one run of bytes, whatever objects a request spans', async (t) => {
+  const size = 5 * OBJECT + 512;
+  const seed = Number(process.env['STORE_TEST_SEED'] ?? randomInt(2 ** 31));
+  t.comment(`replay: STORE_TEST_SEED=${seed} node ${process.argv[1] ?? ''}`);
+  const step = fc.record({
+    act: fc.constantFrom('write', 'read', 'zero', 'extents'),
+    offset: fc.nat({ max: size }),
+    bytes: fc.oneof(fc.nat({ max: size }), fc.nat({ max: 9000 })),
+    cuts: fc.array(fc.nat({ max: size }), { maxLength: 5 }),
+    fill: fc.integer({ min: 1, max: 255 }),
+  });
+  const report = await fc.check(
+    fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+      const image = new Image(await memPool(), 'vm1', headerOf(size), { readOnly: false });
+      const model = Buffer.alloc(size);
+      for (const { act, offset, bytes: wanted, cuts, fill } of steps) {
+        const bytes = Math.min(wanted, size - offset);
+        const range = model.subarray(offset, offset + bytes);
+        if (act === 'write') {
+          for (let at = 0; at < bytes; at += 1) range[at] = 1 + ((at * fill) % 255);
+          const at = [0, ...cuts.map((cut) => Math.min(cut, bytes)).sort((a, b) => a - b), bytes];
+          const parts = at
+            .slice(1)
+            .map((end, index) => Buffer.from(range.subarray(at[index], end)));
+          await promised((done) => image.write(offset, parts, 0, done));
+        } else if (act === 'zero') {
+          range.fill(0);
+          await promised((done) => image.zero(offset, bytes, 0, done));
+        } else if (act === 'read') {
+          const target = Buffer.alloc(bytes, 0xdb);
+          await promised((done) => image.read(offset, target, done));
+          if (!target.equals(range)) throw new Error(`read of ${bytes} at ${offset} differs`);
+        } else {
+          const extents = await promisedWith<Extent[]>((done) =>
+            image.extents(offset, bytes, done),
+          );
+          let at = 0;
+          for (const [index, extent] of extents.entries()) {
+            const hole = range.subarray(at, (at += extent.bytes));
+            if (extent.state !== data && hole.some((byte) => byte !== 0))
+              throw new Error('data in a hole');
+            if (extents[index - 1]?.state === extent.state) throw new Error('not merged');
+          }
+          if (at !== bytes) throw new Error(`extents cover ${at} of ${bytes}`);
+        }
+      }
+      const whole = Buffer.alloc(size);
+      await promised((done) => image.read(0, whole, done));
+      if (!whole.equals(model)) throw new Error('the whole image differs');
+    }),
+    { seed, numRuns: Number(process.env['STORE_TEST_RUNS'] ?? 60) },
+  );
+  if (report.failed) t.comment(fc.defaultReportMessage(report) ?? '');
+  t.notOk(report.failed);
+});
+
+await t.test('a request that spans objects is answered once, after its last piece', async (t) => {
+  const pool = new LatePool(await memPool());
+  const image = new Image(pool, 'vm1', headerOf(8 * OBJECT), { readOnly: false });
+  const answers: (StoreError | null)[] = [];
+  image.write(100, [Buffer.alloc(4 * OBJECT, 1)], 0, (error) => answers.push(error));
+  t.equal(pool.waiting.length, 5);
+  while (pool.waiting.length > 1) pool.waiting.shift()?.();
+  t.same(answers, [], 'not before the last');
+  pool.answerAll();
+  t.same(answers, [null]);
+});
+
+await t.test('the first error of a piece is the answer, after all pieces in flight', async (t) => {
+  for (const act of ['read', 'write', 'zero'] as const) {
+    const pool = new LatePool(await memPool());
+    pool.failAt = 2;
+    const image = new Image(pool, 'vm1', headerOf(8 * OBJECT), { readOnly: false });
+    const answers: (string | undefined)[] = [];
+    const done: Done = (error) => answers.push(error?.code);
+    if (act === 'read') image.read(0, Buffer.alloc(3 * OBJECT), done);
+    else if (act === 'write') image.write(0, [Buffer.alloc(3 * OBJECT)], 0, done);
+    else image.zero(0, 3 * OBJECT, 0, done);
+    pool.waiting.splice(1, 1)[0]?.();
+    t.same(answers, [], 'two pieces may still use the buffers');
+    pool.answerAll();
+    t.same(answers, ['E_CHECKSUM'], act);
+  }
+});
+
+await t.test(
+  'a huge discard has a bounded number of pieces in flight and stops at an error',
+  async (t) => {
+    const pool = new LatePool(await memPool());
+    const image = new Image(pool, 'vm1', headerOf(10_000 * OBJECT), { readOnly: false });
+    let answers = 0;
+    image.zero(0, image.bytes, 0, () => (answers += 1));
+    pool.answerAll();
+    t.equal(answers, 1);
+    t.equal(pool.calls, 10_000);
+    t.ok(pool.inFlightMax <= 64, `${pool.inFlightMax} pieces at a time`);
+    pool.failAt = pool.calls + 100;
+    image.zero(0, image.bytes, 0, () => (answers += 1));
+    pool.answerAll();
+    t.equal(answers, 2);
+    t.ok(pool.calls < 10_300, 'no piece is started after the error');
+  },
+);
+
+await t.test('a discard of a million objects needs no deep stack', async (t) => {
+  const image = new Image(await memPool(), 'vm1', headerOf(1_000_000 * OBJECT), {
+    readOnly: false,
+  });
+  await promised((done) => image.zero(0, image.bytes, 0, done));
+  t.pass('answered');
+});
+
+await t.test('extents of an empty 1 TiB image ask the pool for next to nothing', async (t) => {
+  class CountingPool extends PoolWrapper {
+    calls = 0;
+    override extents: ObjectPool['extents'] = (ref, offset, bytes, done) => {
+      this.calls += 1;
+      this.below.extents(ref, offset, bytes, done);
+    };
+  }
+  const pool = new CountingPool(await memPool());
+  const image = new Image(pool, 'vm1', headerOf(2 ** 40), { readOnly: false });
+  t.same(await promisedWith((done) => image.extents(0, 2 ** 40, done)), [
+    { bytes: 2 ** 40, state: absent },
+  ]);
+  t.equal(pool.calls, 0);
+  const at = 2 ** 39 + 8192;
+  await promised((done) => image.write(at, [Buffer.alloc(4096, 1)], 0, done));
+  t.same(await promisedWith((done) => image.extents(512, 2 ** 40 - 512, done)), [
+    { bytes: at - 512, state: absent },
+    { bytes: 4096, state: data },
+    { bytes: 2 ** 40 - at - 4096, state: absent },
+  ]);
+  t.equal(pool.calls, 1);
+});
+
+await t.test('an image refuses ranges behind its end and writes when read-only', async (t) => {
+  const pool = await memPool();
+  const image = new Image(pool, 'vm1', headerOf(OBJECT + 512), { readOnly: false });
+  const readOnly = new Image(pool, 'vm1', headerOf(OBJECT + 512), { readOnly: true });
+  const end = image.bytes;
+  const one = [Buffer.alloc(1)];
+  t.equal(await codeOf(promised((done) => image.read(end, Buffer.alloc(1), done))), 'E_INVALID');
+  t.equal(await codeOf(promised((done) => image.write(end, one, 0, done))), 'E_INVALID');
+  t.equal(await codeOf(promised((done) => image.write(-1, one, 0, done))), 'E_INVALID');
+  t.equal(await codeOf(promised((done) => image.zero(0, end + 1, 0, done))), 'E_INVALID');
+  t.equal(await codeOf(promised((done) => image.prefetch(end, 1, done))), 'E_INVALID');
+  t.equal(await codeOf(promisedWith((done) => image.extents(1, end, done))), 'E_INVALID');
+  t.equal(await codeOf(promised((done) => readOnly.write(0, one, 0, done))), 'E_READ_ONLY');
+  t.equal(await codeOf(promised((done) => readOnly.zero(0, 1, 0, done))), 'E_READ_ONLY');
+  await promised((done) => readOnly.read(0, Buffer.alloc(end), done));
+  await promised((done) => readOnly.flush(done));
+  t.equal((await pool.list({})).entries.length, 0, 'nothing was written');
+});
+
+await t.test('flags reach the pool: durable and allocate', async (t) => {
+  const pool = await memPool();
+  const image = new Image(pool, 'vm1', headerOf(4 * OBJECT), { readOnly: false });
+  await promised((done) => image.zero(OBJECT - 4096, 8192, WRITE_FLAGS.allocate, done));
+  const { entries } = await pool.list({});
+  t.same(
+    entries.map((entry) => entry.stat.allocatedBytes),
+    [4096, 4096],
+  );
+});
+
+await t.test('an image this version cannot do right is not opened', async (t) => {
+  const pool = await memPool();
+  const { layers, ...rest } = headerOf(OBJECT);
+  const two = { ...rest, layers: [{ id: 'cd'.repeat(16), overlap: OBJECT }, layers[0]] } as const;
+  t.throws(() => new Image(pool, 'vm1', two, { readOnly: true }), { code: 'E_FORMAT' });
+  const large = headerOf(OBJECT, 2 * OBJECT);
+  t.throws(() => new Image(pool, 'vm1', large, { readOnly: true }), { code: 'E_FORMAT' });
+});
