@@ -17,3 +17,7 @@ export { Image } from './image/image.js';
 export { ImageCatalog, type ImageInfo, type ListedImage } from './image/image-catalog.js';
 export { checkImageName, checkPoolName } from './image/image-name.js';
 export { checkImageSize } from './image/image-header.js';
+export * from './config/configuration.js';
+export * from './config/setting.js';
+export { realClock, realRandom, realTimers } from './env/real-clock.js';
+export { LOG_FORMATS, realLog, type LogFormat, type RealLogOptions } from './env/real-log.js';
