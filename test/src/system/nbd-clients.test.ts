@@ -20,6 +20,11 @@ async function startServer(t: Test, bytes: number, tcp = false): Promise<StoreSe
   return StoreServer.start(t, { dir, image: 'vm1', createBytes: bytes, ...where });
 }
 
+/** The part of fio's report we look at. */
+interface FioReport {
+  readonly jobs: readonly Record<'read' | 'write', { io_bytes: number }>[];
+}
+
 const FIO_JOBS: Readonly<Record<string, readonly string[]>> = {
   '4 KiB at random, 32 deep': ['--rw=randwrite', '--bs=4k', '--iodepth=32', '--size=48M'],
   '64 KiB, with fsync': ['--rw=write', '--bs=64k', '--iodepth=8', '--size=64M', '--fsync=16'],
@@ -33,16 +38,21 @@ const FIO_JOBS: Readonly<Record<string, readonly string[]>> = {
 for (const [title, job] of Object.entries(FIO_JOBS)) {
   t.test(`fio verifies what it wrote: ${title}`, needs({ commands: ['fio'] }), async (t) => {
     const server = await startServer(t, 256 * MIB);
-    const output = await run(
+    const report = join(tempFolder(t), 'fio.json');
+    await run(
       'fio',
       [
         ...['--name=verify', '--ioengine=nbd', `--uri=${server.uri}`, '--thread'],
         ...['--verify=crc32c', '--verify_fatal=1', '--do_verify=1', '--randseed=7'],
-        ...['--output-format=terse', ...job],
+        ...['--output-format=json', `--output=${report}`, ...job],
       ],
       { limitMs: 120_000 },
     );
-    t.match(output, /verify/);
+    const { jobs } = JSON.parse(readFileSync(report, 'utf8')) as FioReport;
+    const [reported] = jobs;
+    if (reported === undefined) throw new Error('fio reported no job');
+    const { read, write } = reported;
+    t.ok(write.io_bytes > 0 && read.io_bytes >= write.io_bytes, 'it read all it wrote');
     await server.stop();
   });
 }
