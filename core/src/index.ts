@@ -21,3 +21,4 @@ export * from './config/configuration.js';
 export * from './config/setting.js';
 export { realClock, realRandom, realTimers } from './env/real-clock.js';
 export { LOG_FORMATS, realLog, type LogFormat, type RealLogOptions } from './env/real-log.js';
+export { realNetwork, type DirectConnection } from './env/real-network.js';

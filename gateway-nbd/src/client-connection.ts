@@ -1,0 +1,292 @@
+/**
+ * One client from its first byte to its last: handshake, transmission, goodbye.
+ *
+ * Guarantees: an export opened for this client is closed exactly once, after the backend has answered everything the
+ * client asked for, whatever way the connection ended; and nothing that goes wrong here leaves this object.
+ */
+import {
+  invariant,
+  StoreError,
+  type Clock,
+  type Connection,
+  type Log,
+  type Timer,
+  type Timers,
+} from '@store/core';
+import type { ExportDoor, OpenedExport } from './export-door.js';
+import { Handshake, type HandshakeAction, type LookUp } from './handshake/handshake.js';
+import type { ServerBudget } from './transmission/budget.js';
+import { Transmission } from './transmission/transmission.js';
+
+/** How often the server calls `sweep`. */
+export const SWEEP_MS = 1000;
+/** After the goodbye a client has this long to read what was sent and to close its side, as long as it reads. */
+const LINGER_MS = 1000;
+
+export interface ClientOptions {
+  readonly id: number;
+  readonly connection: Connection;
+  readonly door: ExportDoor;
+  readonly budget: ServerBudget;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly log: Log;
+}
+
+type Phase = 'handshake' | 'transmission' | 'goodbye' | 'closed';
+
+export class ClientConnection {
+  /** Who it is, without what changes from one connection to the next. */
+  readonly peerHost: string;
+  /** Resolves when the connection is gone and its export closed. */
+  readonly done: Promise<void>;
+
+  readonly #options: ClientOptions;
+  readonly #connection: Connection;
+  readonly #log: Log;
+  readonly #handshake: Handshake = new Handshake();
+  readonly #startedAt: number;
+  #phase: Phase = 'handshake';
+  #transmission: Transmission | null = null;
+  #opened: OpenedExport | null = null;
+  #deadline: Timer;
+  #resolveDone: () => void = () => undefined;
+  #isLookingUp = false;
+  #clientHasEnded = false;
+  /** False while the connection asks us not to write more. */
+  #hasRoom = true;
+  /** Runs when the connection took all that was written. */
+  #onDrain: (() => void) | null = null;
+  #reason = 'the client closed the connection';
+
+  #receivedBytes = 0;
+  #sweptBytes = 0;
+  #sweptRequests = 0;
+  #sweptUnsent = 0;
+  #stalledMs = 0;
+  #unreadMs = 0;
+
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#connection = options.connection;
+    this.peerHost = options.connection.peer.replace(/:\d+$/, '');
+    this.#log = options.log.child({ client: options.id, peer: options.connection.peer });
+    this.#startedAt = options.clock.now();
+    this.done = new Promise((resolve) => (this.#resolveDone = resolve));
+    this.#deadline = this.#armDeadline();
+    this.#connection.start({
+      data: (chunk) => this.#receive(chunk),
+      end: () => this.#clientEnded(),
+      drain: () => this.#drained(),
+      closed: (error) => this.#closed(error),
+    });
+    this.#connection.write([this.#handshake.start()]);
+  }
+
+  /** May be dropped in favour of somebody else: it has not begun, or it sends less than it announced. */
+  get isIdleBeforeWork(): boolean {
+    return this.#phase === 'transmission' ? this.#stalledMs > 0 : !this.#isLookingUp;
+  }
+
+  /** Ends it at once. */
+  drop(reason: string): void {
+    if (this.#phase === 'closed') return;
+    this.#reason = reason;
+    this.#connection.destroy();
+  }
+
+  /** Finishes what is in flight, then ends. */
+  shutDown(): void {
+    this.#reason = 'the server shuts down';
+    this.#handshake.shutDown();
+    if (this.#phase === 'transmission') this.#transmission?.shutDown();
+    else if (this.#phase === 'handshake') {
+      this.#deadline.cancel();
+      this.#deadline = this.#options.timers.after(LINGER_MS, () => this.#sayGoodbye());
+    }
+  }
+
+  /** Called every `SWEEP_MS`: drops a client that keeps the server waiting, or others. */
+  sweep(): void {
+    const transmission = this.#transmission;
+    if (this.#phase !== 'transmission' || transmission === null) return;
+    const { limits, hasWaiters } = this.#options.budget;
+    const received = this.#receivedBytes - this.#sweptBytes;
+    const requests = transmission.counts.requests - this.#sweptRequests;
+    const unsent = this.#connection.unsentBytes;
+    const slow = received < (limits.payloadBytesPerSecondMin * SWEEP_MS) / 1000 && requests === 0;
+    this.#stalledMs = transmission.awaitsClient && slow ? this.#stalledMs + SWEEP_MS : 0;
+    this.#unreadMs = unsent > 0 && unsent >= this.#sweptUnsent ? this.#unreadMs + SWEEP_MS : 0;
+    this.#sweptBytes = this.#receivedBytes;
+    this.#sweptRequests = transmission.counts.requests;
+    this.#sweptUnsent = unsent;
+
+    if (this.#stalledMs >= limits.stallMs)
+      this.drop(`it began a request and did not send the rest within ${limits.stallMs / 1000} s`);
+    else if (
+      hasWaiters &&
+      transmission.holdsShared &&
+      Math.max(this.#stalledMs, this.#unreadMs) >= limits.stallUnderPressureMs
+    )
+      this.drop('it held memory that other clients needed, and did not send or read');
+  }
+
+  #armDeadline(): Timer {
+    const { handshakeMs } = this.#options.budget.limits;
+    return this.#options.timers.after(handshakeMs, () => {
+      // An export that is slow to open is not the client's fault.
+      if (this.#isLookingUp) this.#deadline = this.#armDeadline();
+      else this.drop(`it did not finish the handshake within ${handshakeMs / 1000} s`);
+    });
+  }
+
+  #receive(chunk: Buffer): void {
+    this.#receivedBytes += chunk.length;
+    if (this.#phase === 'handshake') this.#perform(this.#handshake.receive(chunk));
+    else if (this.#phase === 'transmission') this.#transmission?.receive(chunk);
+  }
+
+  #clientEnded(): void {
+    this.#clientHasEnded = true;
+    if (this.#phase === 'transmission') this.#transmission?.clientEnded();
+    else if (!this.#handshake.isLookingUp) this.#connection.end();
+  }
+
+  #drained(): void {
+    this.#hasRoom = true;
+    const onDrain = this.#onDrain;
+    this.#onDrain = null;
+    onDrain?.();
+    this.#transmission?.drained();
+  }
+
+  #perform(actions: readonly HandshakeAction[]): void {
+    for (const action of actions) {
+      switch (action.kind) {
+        case 'send':
+          this.#hasRoom = this.#connection.write([action.bytes]);
+          break;
+        case 'look-up':
+          this.#lookUp(action.what);
+          break;
+        case 'transmit':
+          this.#beginTransmission(action.rest);
+          break;
+        case 'end':
+          this.#sayGoodbye();
+          break;
+        case 'drop':
+          this.drop(action.reason);
+          break;
+      }
+    }
+  }
+
+  /**
+   * The client waits meanwhile, and is not read: nothing it sends can pile up. Nor can answers that it does not read:
+   * the next look-up waits for them to leave.
+   */
+  #lookUp(what: LookUp): void {
+    this.#connection.pause();
+    if (!this.#hasRoom) {
+      this.#onDrain = () => this.#lookUp(what);
+      return;
+    }
+    this.#isLookingUp = true;
+    void this.#options.door.lookUp(what).then(async ({ result, opened }) => {
+      this.#isLookingUp = false;
+      if (this.#phase === 'handshake') {
+        this.#opened = opened;
+        this.#connection.resume();
+        this.#perform(this.#handshake.resume(result));
+      } else {
+        if (opened !== null) await this.#closeExport(opened);
+        if (this.#phase === 'closed') this.#resolveDone();
+      }
+    });
+  }
+
+  #beginTransmission(rest: Buffer): void {
+    const { budget, clock } = this.#options;
+    const opened = this.#opened;
+    invariant(opened !== null, 'a transmission has an export');
+    this.#deadline.cancel();
+    this.#phase = 'transmission';
+    this.#transmission = new Transmission({
+      connection: this.#connection,
+      backend: opened.backend,
+      budget,
+      clock,
+      log: this.#log,
+      owner: {
+        finished: () => this.#sayGoodbye(),
+        drop: (reason) => this.drop(reason),
+      },
+    });
+    this.#log.info({ export: opened.name, bytes: opened.backend.bytes }, 'Client connected');
+    if (rest.length > 0) this.#transmission.receive(rest);
+    if (this.#clientHasEnded) this.#transmission.clientEnded();
+  }
+
+  #sayGoodbye(): void {
+    if (this.#phase === 'closed' || this.#phase === 'goodbye') return;
+    this.#phase = 'goodbye';
+    this.#deadline.cancel();
+    this.#connection.end();
+    this.#connection.resume(); // what still comes is ignored, but must not keep the answers from arriving
+    this.#linger(Infinity);
+  }
+
+  #linger(unsentBefore: number): void {
+    this.#deadline = this.#options.timers.after(LINGER_MS, () => {
+      const { unsentBytes } = this.#connection;
+      if (unsentBytes > 0 && unsentBytes < unsentBefore) this.#linger(unsentBytes);
+      else this.#connection.destroy();
+    });
+  }
+
+  #closed(error: Error | null): void {
+    this.#phase = 'closed';
+    this.#deadline.cancel();
+    this.#transmission?.closed();
+    this.#logClosed(error);
+    if (!this.#isLookingUp) void this.#settle();
+  }
+
+  async #settle(): Promise<void> {
+    const opened = this.#opened;
+    const transmission = this.#transmission;
+    if (opened !== null) {
+      const settled = transmission?.settled() ?? Promise.resolve();
+      if (transmission !== null && transmission.inFlight > 0)
+        this.#options.door.addSettling(opened.name, settled);
+      await settled;
+      await this.#closeExport(opened);
+    }
+    this.#resolveDone();
+  }
+
+  async #closeExport(opened: OpenedExport): Promise<void> {
+    try {
+      await opened.close();
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#log.error(
+        { export: opened.name, code: error.code },
+        `Closing failed: ${error.message}`,
+      );
+    }
+  }
+
+  #logClosed(error: Error | null): void {
+    const seconds = (this.#options.clock.now() - this.#startedAt) / 1000;
+    const reason = error === null ? this.#reason : error.message;
+    if (this.#transmission === null) {
+      this.#log.debug({ seconds }, `Client left before using an export: ${reason}`);
+      return;
+    }
+    const { counts, inFlight } = this.#transmission;
+    const fields = { export: this.#opened?.name, seconds, ...counts, unanswered: inFlight };
+    this.#log.info(fields, `Client disconnected: ${reason}`);
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * The NBD server: accepts connections, keeps their number and their appetite within limits, and stops gracefully.
+ * What one client does wrong ends that client alone.
+ */
+import type { Connection, Env, ListenAddress, Listener, Timer } from '@store/core';
+import type { ExportCatalog } from './backend.js';
+import { ClientConnection, SWEEP_MS } from './client-connection.js';
+import { ExportDoor } from './export-door.js';
+import { checkLimits, SERVER_LIMITS, type ServerLimits } from './protocol/limits.js';
+import { ServerBudget } from './transmission/budget.js';
+import { nbdUri } from './uri.js';
+
+export interface NbdServerOptions {
+  readonly env: Pick<Env, 'clock' | 'timers' | 'log' | 'network'>;
+  /** Where to listen; port 0 lets the system choose one. */
+  readonly address: ListenAddress;
+  readonly catalog: ExportCatalog;
+  /** What differs from `SERVER_LIMITS`. */
+  readonly limits?: Partial<ServerLimits>;
+}
+
+export interface NbdServer {
+  /** Where clients connect to. */
+  readonly address: ListenAddress;
+  readonly connectionCount: number;
+  /** The NBD URI of an export; the empty name is the default one. */
+  uri(name: string): string;
+  /**
+   * Stops accepting, lets requests in flight finish, answers new ones ESHUTDOWN, and closes; whoever is not done
+   * after `drainMs` is cut off.
+   */
+  close(options: { drainMs: number }): Promise<void>;
+}
+
+/** After cutting off who is left, this long is waited for the backend. */
+const SETTLE_MS = 1000;
+const REFUSALS_LOGGED_MS = 1000;
+
+/**
+ * Serves the exports of `catalog` until `close`.
+ * @throws StoreError `E_SYSTEM` if it cannot listen there
+ */
+export async function serveNbd(options: NbdServerOptions): Promise<NbdServer> {
+  const server = new Server(options);
+  await server.start();
+  return server;
+}
+
+class Server implements NbdServer {
+  readonly #options: NbdServerOptions;
+  readonly #limits: ServerLimits;
+  readonly #budget: ServerBudget;
+  readonly #door: ExportDoor;
+  /** In order of arrival. */
+  readonly #clients = new Set<ClientConnection>();
+  #listener: Listener | null = null;
+  #sweep: Timer | null = null;
+  #nextId = 1;
+  #closing = false;
+  #refusedCount = 0;
+  #refusedLoggedAt = -Infinity;
+
+  constructor(options: NbdServerOptions) {
+    this.#options = options;
+    this.#limits = { ...SERVER_LIMITS, ...options.limits };
+    checkLimits(this.#limits);
+    this.#budget = new ServerBudget(this.#limits);
+    this.#door = new ExportDoor(options.catalog);
+  }
+
+  async start(): Promise<void> {
+    const { env, address } = this.#options;
+    this.#listener = await env.network.listen(address, (connection) => this.#accept(connection));
+    this.#armSweep();
+  }
+
+  get address(): ListenAddress {
+    return this.#listener?.address ?? this.#options.address;
+  }
+
+  get connectionCount(): number {
+    return this.#clients.size;
+  }
+
+  uri(name: string): string {
+    return nbdUri(this.address, name);
+  }
+
+  async close(options: { drainMs: number }): Promise<void> {
+    const { log } = this.#options.env;
+    this.#closing = true;
+    this.#sweep?.cancel();
+    await this.#listener?.close();
+    const clients = [...this.#clients];
+    for (const client of clients) client.shutDown();
+    if (await this.#gone(clients, options.drainMs)) return;
+    const left = [...this.#clients];
+    log.warn({ clients: left.length }, `Clients cut off, not done after ${options.drainMs} ms`);
+    for (const client of left) client.drop('the server stopped waiting for it');
+    if (await this.#gone(left, SETTLE_MS)) return;
+    log.error({ clients: this.#clients.size }, 'Stopped while the backend still holds requests');
+  }
+
+  /** True if all `clients` are gone within `ms`. */
+  #gone(clients: readonly ClientConnection[], ms: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const timer = this.#options.env.timers.after(ms, () => resolve(false));
+      void Promise.all(clients.map((client) => client.done)).then(() => {
+        timer.cancel();
+        resolve(true);
+      });
+    });
+  }
+
+  #accept(connection: Connection): void {
+    const { clock, timers, log } = this.#options.env;
+    if (this.#closing || (this.#clients.size >= this.#limits.connectionsMax && !this.#makeRoom())) {
+      this.#refuse(connection);
+      return;
+    }
+    const client = new ClientConnection({
+      id: this.#nextId++,
+      connection,
+      door: this.#door,
+      budget: this.#budget,
+      clock,
+      timers,
+      log,
+    });
+    this.#clients.add(client);
+    void client.done.then(() => this.#clients.delete(client));
+  }
+
+  /**
+   * Drops a connection that does no work yet, the oldest of the peer that has most of them; so idle connections can
+   * neither keep anybody out nor, if one peer opens many, cost another peer its own.
+   */
+  #makeRoom(): boolean {
+    const idle = [...this.#clients].filter((client) => client.isIdleBeforeWork);
+    const counts = new Map<string, number>();
+    for (const { peerHost } of idle) counts.set(peerHost, (counts.get(peerHost) ?? 0) + 1);
+    const most = Math.max(0, ...counts.values());
+    const victim = idle.find(({ peerHost }) => counts.get(peerHost) === most);
+    if (victim === undefined) return false;
+    // Its `done` comes later, but it holds nothing any more.
+    this.#clients.delete(victim);
+    victim.drop('the server is full and it did no work yet');
+    return true;
+  }
+
+  #refuse(connection: Connection): void {
+    const { clock, log } = this.#options.env;
+    connection.destroy();
+    this.#refusedCount += 1;
+    const now = clock.now();
+    if (now - this.#refusedLoggedAt < REFUSALS_LOGGED_MS) return;
+    const fields = { peer: connection.peer, refused: this.#refusedCount };
+    log.warn(fields, `Connection refused: ${this.#limits.connectionsMax} clients are connected`);
+    this.#refusedLoggedAt = now;
+    this.#refusedCount = 0;
+  }
+
+  #armSweep(): void {
+    this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
+      for (const client of this.#clients) client.sweep();
+      if (!this.#closing) this.#armSweep();
+    });
+  }
+}

@@ -1,0 +1,16 @@
+import type { StoreError } from '@store/core';
+import { NBD_ERROR, type NbdError } from '../protocol/constants.js';
+
+/** The only place where our errors become numbers of the protocol. */
+export function errnoFor(error: StoreError): NbdError {
+  switch (error.code) {
+    case 'E_NO_SPACE':
+      return NBD_ERROR.ENOSPC;
+    case 'E_READ_ONLY':
+      return NBD_ERROR.EPERM;
+    case 'E_CLOSED':
+      return NBD_ERROR.ESHUTDOWN;
+    default:
+      return NBD_ERROR.EIO;
+  }
+}
