@@ -1,0 +1,1 @@
+export { FileStore, openFileStore, type OpenOptions } from './store/file-store.js';

@@ -1,0 +1,141 @@
+/**
+ * Closes in the background: what has been open for a while, what is too many, and what was left open by a crash. So
+ * after the next crash little has to be taken on trust.
+ */
+import { BLOCKS_PER_OBJECT, OBJECT_KIND, type Done, type Timer } from '@store/core';
+import type { Engine } from './engine.js';
+import type { ObjectTable } from './object-table.js';
+import { OPEN_OBJECTS_HIGH, type OpenSet } from './open-set.js';
+import type { Persister } from './persister.js';
+import type { Reader } from './reader.js';
+import { PART, type StoredObject } from './stored-object.js';
+
+const TICK_MS = 1000;
+/** An object that stays open is closed after so long, as far as it is quiet just then. */
+const OPEN_MS_MAX = 10_000;
+/** Objects left open by a crash that are read again in one tick. */
+const SUSPECTS_PER_TICK = 8;
+/** When everything is busy, look again so soon. */
+const CROWDED_RETRY_MS = 20;
+
+export class Checkpointer {
+  readonly #engine: Engine;
+  readonly #table: ObjectTable;
+  readonly #openSet: OpenSet;
+  readonly #persister: Persister;
+  readonly #reader: Reader;
+  /** Heads that were open when the last process ended. */
+  #leftOpen: Buffer[] = [];
+  #closing = false;
+  #timer: Timer | null = null;
+  #stopped = false;
+
+  constructor(
+    engine: Engine,
+    table: ObjectTable,
+    openSet: OpenSet,
+    persister: Persister,
+    reader: Reader,
+  ) {
+    this.#engine = engine;
+    this.#table = table;
+    this.#openSet = openSet;
+    this.#persister = persister;
+    this.#reader = reader;
+    openSet.onCrowded = () => {
+      this.#closeSome();
+    };
+  }
+
+  start(leftOpen: Buffer[]): void {
+    this.#leftOpen = leftOpen;
+    this.#schedule();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+  }
+
+  /** Closes everything; nothing may be in flight. What a crash left open and nobody touched is found again. */
+  closeAll(done: Done): void {
+    const objects = this.#closable(0, Infinity);
+    if (objects.length === 0 || this.#engine.failure?.code === 'E_DISK_FAILED') {
+      done(this.#engine.failure);
+      return;
+    }
+    const before = this.#openSet.count;
+    this.#persister.close(objects, (error) => {
+      if (error !== null || this.#openSet.count >= before) done(error);
+      else this.closeAll(done);
+    });
+  }
+
+  #schedule(): void {
+    if (this.#stopped) return;
+    this.#timer = this.#engine.env.timers.after(TICK_MS, () => {
+      this.#tick();
+      this.#schedule();
+    });
+  }
+
+  #tick(): void {
+    if (this.#engine.failure !== null) return;
+    for (const head of this.#leftOpen.splice(0, SUSPECTS_PER_TICK))
+      this.#openSet.add(this.#table.findByHeadKey(head, OBJECT_KIND.imageData));
+    this.#closeSome();
+  }
+
+  /** Closes what is old, or the oldest if there are too many. */
+  #closeSome(): void {
+    if (this.#closing || this.#stopped || this.#engine.failure !== null) return;
+    const crowded = this.#openSet.count >= OPEN_OBJECTS_HIGH;
+    const objects = this.#closable(
+      crowded ? 0 : OPEN_MS_MAX,
+      crowded ? OPEN_OBJECTS_HIGH / 4 : Infinity,
+    );
+    if (objects.length === 0) {
+      if (crowded) this.#engine.env.timers.after(CROWDED_RETRY_MS, () => this.#closeSome());
+      return;
+    }
+    this.#closing = true;
+    this.#resolveAll(objects, () => {
+      this.#persister.close(objects, (error) => {
+        this.#closing = false;
+        if (error !== null)
+          this.#engine.log.warn({ code: error.code }, `Closing objects failed: ${error.message}`);
+        else this.#closeSome();
+      });
+    });
+  }
+
+  #closable(ageMs: number, count: number): StoredObject[] {
+    const now = this.#engine.env.clock.now();
+    const objects: StoredObject[] = [];
+    for (const object of this.#openSet.oldest()) {
+      if (now - object.openedAt < ageMs || objects.length >= count) break;
+      if (object.locks.idle) objects.push(object);
+    }
+    return objects;
+  }
+
+  /** Makes checksums where a crash took them, so that the objects can be closed. */
+  #resolveAll(objects: readonly StoredObject[], done: () => void): void {
+    const suspects = objects.filter((object) => object.parts.includes(PART.suspect));
+    let pending = suspects.length + 1;
+    const finish = (): void => {
+      pending -= 1;
+      if (pending === 0) done();
+    };
+    for (const object of suspects) {
+      object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, true, (lock) => {
+        // An unreadable part stays suspect; whoever reads it learns why.
+        this.#reader.resolveSuspects(object, 0, BLOCKS_PER_OBJECT - 1, () => {
+          object.locks.release(lock);
+          finish();
+        });
+      });
+    }
+    finish();
+  }
+}

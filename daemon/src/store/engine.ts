@@ -1,0 +1,116 @@
+/**
+ * What all operations of one folder share. The engine fails as a whole: after the first error of a write or a sync
+ * nobody knows what is on the disk, so it answers everything with `E_DISK_FAILED` from then on.
+ */
+import {
+  DiskError,
+  StoreError,
+  type DataFile,
+  type Disk,
+  type Env,
+  type Log,
+  type MetaStore,
+} from '@store/core';
+import { Committer } from './committer.js';
+import { DataSync } from './data-sync.js';
+import type { StoreRecord } from './format.js';
+import type { LiveLog } from './live-log.js';
+import { SlotMap } from './slot-map.js';
+import { SpaceGuard } from './space-guard.js';
+
+/** Marks a folder whose disk failed; only `store check` removes it. */
+export const FAILED_FILE = 'failed';
+
+export interface EngineParts {
+  readonly env: Env;
+  readonly disk: Disk;
+  readonly data: DataFile;
+  readonly meta: MetaStore;
+  readonly record: StoreRecord;
+  readonly onFailure: (error: StoreError) => void;
+}
+
+export interface EngineCounters {
+  checksumErrors: number;
+  flushes: number;
+  opens: number;
+  closes: number;
+  parkedWrites: number;
+}
+
+export class Engine {
+  readonly env: Env;
+  readonly disk: Disk;
+  readonly data: DataFile;
+  readonly meta: MetaStore;
+  readonly log: Log;
+  readonly committer: Committer;
+  readonly sync: DataSync;
+  readonly slots: SlotMap;
+  readonly space: SpaceGuard;
+  readonly counters: EngineCounters = {
+    checksumErrors: 0,
+    flushes: 0,
+    opens: 0,
+    closes: 0,
+    parkedWrites: 0,
+  };
+  /** Set before the first operation. */
+  live!: LiveLog; // the recovery needs the engine, and the log needs the recovery
+  /** The record of the folder; each transaction writes it. */
+  record: StoreRecord;
+  /** Why everything is refused: the disk failed, or the store was closed. */
+  failure: StoreError | null = null;
+  readonly #onFailure: (error: StoreError) => void;
+
+  constructor(parts: EngineParts) {
+    this.env = parts.env;
+    this.disk = parts.disk;
+    this.data = parts.data;
+    this.meta = parts.meta;
+    this.record = parts.record;
+    this.log = parts.env.log;
+    this.#onFailure = parts.onFailure;
+    const failed = (error: DiskError): StoreError => this.fail(error);
+    this.committer = new Committer(parts.meta, () => this.record, failed);
+    this.sync = new DataSync(parts.data, failed);
+    this.slots = new SlotMap(parts.data.bytesMax);
+    this.space = new SpaceGuard(parts.disk, parts.env.clock);
+  }
+
+  newObjectId(): number {
+    const objectId = this.record.nextObjectId;
+    this.record = { ...this.record, nextObjectId: objectId + 1 };
+    return objectId;
+  }
+
+  /** Goes into the record with the next transaction. */
+  setLiveSequence(sequence: number): void {
+    this.record = { ...this.record, liveSequence: sequence };
+  }
+
+  /** As `fail`, for what was caught: anything but an error of the disk is our own and thrown again. */
+  failFrom(error: unknown): StoreError {
+    if (error instanceof DiskError) return this.fail(error);
+    throw error;
+  }
+
+  /** Stops everything; the first reason counts. */
+  fail(cause: DiskError): StoreError {
+    if (this.failure?.code === 'E_DISK_FAILED') return this.failure;
+    const failure = new StoreError(
+      'E_DISK_FAILED',
+      `The disk under '${this.disk.path}' failed: ${cause.message}; what was not flushed may be lost. Mend the disk, then run: store check --dir ${this.disk.path}`,
+      { cause },
+    );
+    this.failure = failure;
+    this.log.fatal({ path: this.disk.path, errno: cause.errno }, failure.message);
+    try {
+      this.disk.writeSmallFile(FAILED_FILE, Buffer.from(`${cause.message}\n`));
+    } catch (error) {
+      this.log.error({ error: String(error) }, 'The failure could not be noted in the folder');
+    }
+    this.#onFailure(failure);
+    return failure;
+  }
+}

@@ -1,0 +1,245 @@
+/** One pool of the local engine: checks arguments once, then trusts them. */
+import {
+  BLOCK_BYTES,
+  BLOCK_STATE,
+  BLOCKS_PER_OBJECT,
+  INLINE_BYTES_MAX,
+  LIST_PAGE_MAX,
+  OBJECT_BYTES,
+  OBJECT_KIND,
+  StoreError,
+  WRITE_FLAGS,
+  partsBytes,
+  promised,
+  promisedWith,
+  type BlockState,
+  type ByteParts,
+  type Done,
+  type DoneWith,
+  type Extent,
+  type ListOptions,
+  type ListPage,
+  type ObjectPool,
+  type ObjectRef,
+  type ObjectStat,
+} from '@store/core';
+import type { Engine } from './engine.js';
+import { poolHeadsStart, splitHeadKey } from './format.js';
+import { isImageData, printable, type ObjectTable } from './object-table.js';
+import type { Persister } from './persister.js';
+import type { Reader } from './reader.js';
+import type { StoredObject } from './stored-object.js';
+import type { WholeObjects } from './whole-objects.js';
+import type { Writer } from './writer.js';
+
+/** Read at once by a prefetch; more would push other things out of memory. */
+const PREFETCH_BYTES_MAX: number = 1024 * 1024;
+/** Shared by all writes of zeros; never written to. */
+const ZEROS = Buffer.alloc(64 * 1024);
+
+export interface FilePoolParts {
+  readonly engine: Engine;
+  readonly table: ObjectTable;
+  readonly reader: Reader;
+  readonly writer: Writer;
+  readonly whole: WholeObjects;
+  readonly persister: Persister;
+}
+
+export class FilePool implements ObjectPool {
+  readonly name: string;
+  readonly objectBytes: number = OBJECT_BYTES;
+  readonly #id: number;
+  readonly #parts: FilePoolParts;
+
+  constructor(name: string, id: number, parts: FilePoolParts) {
+    this.name = name;
+    this.#id = id;
+    this.#parts = parts;
+  }
+
+  read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
+    const object = this.#find(ref, offset, target.length, true);
+    if (object instanceof StoreError) done(object);
+    else if (target.length === 0) done(null);
+    else if (object.inline) this.#parts.whole.read(object, offset, target, done);
+    else this.#parts.reader.read(object, offset, target, done);
+  }
+
+  write(ref: ObjectRef, offset: number, parts: ByteParts, flags: number, done: Done): void {
+    const bytes = partsBytes(parts);
+    const object = this.#find(ref, offset, bytes, false);
+    if (object instanceof StoreError) done(object);
+    else if (bytes === 0 && isImageData(ref.kind)) done(null);
+    else if (isImageData(ref.kind))
+      this.#parts.writer.write(object, ref.kind, offset, parts, bytes, flags, done);
+    else if (object.inline || object.version === 0 || bytes === 0)
+      this.#parts.whole.write(object, ref.kind, offset, parts, bytes, flags, done);
+    else this.#parts.writer.write(object, object.kind, offset, parts, bytes, flags, done);
+  }
+
+  zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
+    const object = this.#find(ref, offset, bytes, false);
+    const { writer, whole } = this.#parts;
+    if (object instanceof StoreError) done(object);
+    else if (bytes === 0) done(null);
+    else if ((flags & WRITE_FLAGS.allocate) !== 0)
+      this.write(ref, offset, zeros(bytes), flags & WRITE_FLAGS.durable, done);
+    else if (object.inline) whole.zero(object, offset, bytes, done);
+    else if (!isImageData(ref.kind) && object.version === 0 && object.locks.idle) done(null);
+    else writer.zero(object, ref.kind, offset, bytes, flags, done);
+  }
+
+  extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {
+    const object = this.#find(ref, offset, bytes, true);
+    if (object instanceof StoreError) {
+      done(object);
+      return;
+    }
+    const runs: { bytes: number; state: BlockState }[] = [];
+    const end = offset + bytes;
+    const inlineEnd = object.inline ? object.length : 0;
+    for (let at = offset; at < end;) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const next = Math.min(end, (block + 1) * BLOCK_BYTES);
+      const isInline = block * BLOCK_BYTES < inlineEnd;
+      const state = isInline ? BLOCK_STATE.data : (object.states[block] as BlockState); // we wrote it
+      const last = runs.at(-1);
+      if (last?.state === state) last.bytes += next - at;
+      else runs.push({ bytes: next - at, state });
+      at = next;
+    }
+    done(null, runs);
+  }
+
+  flush(done: Done): void {
+    this.#parts.persister.flush(done);
+  }
+
+  prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void {
+    const wanted = Math.min(bytes, PREFETCH_BYTES_MAX);
+    const object = this.#find(ref, offset, bytes, true);
+    if (object instanceof StoreError) done(object);
+    else if (wanted === 0 || object.inline || object.usedBlocks === 0) done(null);
+    else {
+      // What comes of it shows when it is read for real.
+      this.#parts.reader.read(object, offset, Buffer.allocUnsafe(wanted), () => {
+        done(this.#parts.engine.failure);
+      });
+    }
+  }
+
+  async stat(ref: ObjectRef): Promise<ObjectStat | null> {
+    const object = this.#find(ref, 0, 0, false);
+    if (object instanceof StoreError) return Promise.reject(object);
+    // In order with what was called before.
+    await promised((done) => {
+      object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, false, (lock) => {
+        object.locks.release(lock);
+        done(this.#parts.engine.failure);
+      });
+    });
+    return object.exists ? statOf(object) : null;
+  }
+
+  async list(options: ListOptions): Promise<ListPage> {
+    const { engine, persister, table } = this.#parts;
+    if (engine.failure !== null) throw engine.failure;
+    const limit = options.limit ?? LIST_PAGE_MAX;
+    if (!Number.isInteger(limit) || limit < 1 || limit > LIST_PAGE_MAX)
+      throw new StoreError('E_INVALID', `A page lists 1 to ${LIST_PAGE_MAX} objects, not ${limit}`);
+    // What lives only in memory is brought into the order of the metadata store first.
+    if (options.cursor === undefined) await promised((done) => persister.flush(done));
+    const entries: { key: Buffer; stat: ObjectStat }[] = [];
+    const end = poolHeadsStart(this.#id + 1);
+    let start = options.cursor ?? poolHeadsStart(this.#id);
+    for (;;) {
+      const heads = engine.meta.range(start, end, LIST_PAGE_MAX);
+      for (const { key: headKey } of heads) {
+        start = Buffer.concat([headKey, Buffer.from([0])]); // the next possible key
+        const { key } = splitHeadKey(headKey);
+        if (options.prefix !== undefined && !startsWith(key, options.prefix)) continue;
+        const object = table.findByHeadKey(headKey, OBJECT_KIND.plain);
+        if (!object.exists || object.broken !== null) continue;
+        if (options.kind !== undefined && object.kind !== options.kind) continue;
+        entries.push({ key: Buffer.from(key), stat: statOf(object) });
+        if (entries.length === limit) return { entries, cursor: start };
+      }
+      if (heads.length < LIST_PAGE_MAX) return { entries };
+    }
+  }
+
+  compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number> {
+    if (bytes.length > INLINE_BYTES_MAX || isImageData(ref.kind))
+      return Promise.reject(
+        new StoreError(
+          'E_INVALID',
+          `Compare-and-swap takes up to ${INLINE_BYTES_MAX} bytes of a header or plain object, not ${bytes.length}`,
+        ),
+      );
+    const object = this.#find(ref, 0, 0, false);
+    if (object instanceof StoreError) return Promise.reject(object);
+    return promisedWith((done) =>
+      this.#parts.whole.compareAndSwap(object, ref.kind, expectedVersion, bytes, done),
+    );
+  }
+
+  delete(ref: ObjectRef): Promise<boolean> {
+    const { engine, table, whole } = this.#parts;
+    if (engine.failure !== null) return Promise.reject(engine.failure);
+    return promisedWith((done) => whole.delete(table.find(this.#id, ref), done));
+  }
+
+  /** The object, or why nothing can be done with it. */
+  #find(
+    ref: ObjectRef,
+    offset: number,
+    bytes: number,
+    mustExist: boolean,
+  ): StoredObject | StoreError {
+    const { engine, table } = this.#parts;
+    if (engine.failure !== null) return engine.failure;
+    const end = offset + bytes;
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(end) || offset < 0 || bytes < 0)
+      return outside(offset, bytes);
+    if (end > OBJECT_BYTES) return outside(offset, bytes);
+    const object = table.find(this.#id, ref);
+    if (object.broken !== null) return object.broken;
+    // A write that is on its way may be about to make it: ask again in order.
+    if (mustExist && ref.kind !== OBJECT_KIND.imageData && !object.exists && object.locks.idle)
+      return new StoreError('E_NOT_FOUND', `There is no object '${printable(ref.id)}'`);
+    return object;
+  }
+}
+
+function statOf(object: StoredObject): ObjectStat {
+  let dataBlocks = 0;
+  if (object.inline) dataBlocks = Math.ceil(object.length / BLOCK_BYTES);
+  else for (const state of object.states) if (state === BLOCK_STATE.data) dataBlocks += 1;
+  return {
+    kind: object.kind,
+    length: object.length,
+    version: object.version,
+    allocatedBytes: dataBlocks * BLOCK_BYTES,
+  };
+}
+
+function zeros(bytes: number): Buffer[] {
+  const parts: Buffer[] = [];
+  for (let at = 0; at < bytes; at += ZEROS.length)
+    parts.push(ZEROS.subarray(0, Math.min(ZEROS.length, bytes - at)));
+  return parts;
+}
+
+function startsWith(key: Buffer, prefix: Buffer): boolean {
+  return (
+    key.length >= prefix.length && key.compare(prefix, 0, prefix.length, 0, prefix.length) === 0
+  );
+}
+
+function outside(offset: number, bytes: number): StoreError {
+  return new StoreError(
+    'E_INVALID',
+    `Bytes ${offset} to ${offset + bytes} lie outside an object of ${OBJECT_BYTES} bytes`,
+  );
+}

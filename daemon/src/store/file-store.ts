@@ -1,0 +1,256 @@
+/**
+ * A store in one folder: `format` says what it is, `data` holds the slots, `meta` everything else, `live` what a
+ * killed process must not lose. FORMAT.md describes every byte.
+ */
+import {
+  DiskError,
+  POOL_NAME_BYTES_MAX,
+  StoreError,
+  invariant,
+  messageOf,
+  promised,
+  type DataFile,
+  type Env,
+  type MetaStore,
+  type ObjectPool,
+  type ObjectStore,
+} from '@store/core';
+import { Checkpointer } from './checkpointer.js';
+import { Engine, FAILED_FILE } from './engine.js';
+import { FilePool, type FilePoolParts } from './file-pool.js';
+import { beginStart, createFolder, isFormatted } from './folder.js';
+import { POOLS_END, POOLS_START, poolKey, poolNameOf, sealed, unseal } from './format.js';
+import { LiveLog } from './live-log.js';
+import { ObjectTable } from './object-table.js';
+import { Opener } from './opener.js';
+import { OpenSet } from './open-set.js';
+import { ParkedWrites } from './parked-writes.js';
+import { Persister } from './persister.js';
+import { Reader } from './reader.js';
+import { punchFreeSlots, recover } from './recovery.js';
+import { WholeObjects } from './whole-objects.js';
+import { Writer } from './writer.js';
+
+export interface OpenOptions {
+  /** Make the folder and format it if there is nothing. */
+  readonly create: boolean;
+  /** Called once when the disk fails; the process should say so and exit 70. */
+  readonly onFailure: (error: StoreError) => void;
+  /** Open a folder whose disk has failed: for `store check` only. */
+  readonly ignoreFailure?: boolean;
+}
+
+/**
+ * Opens the store in a folder and takes the folder for this process.
+ * @throws StoreError `E_NOT_FOUND`, `E_IN_USE`, `E_FORMAT`, `E_DISK_FAILED`, `E_SYSTEM`
+ */
+export async function openFileStore(
+  env: Env,
+  path: string,
+  options: OpenOptions,
+): Promise<FileStore> {
+  const disk = env.openDisk(path, { create: options.create });
+  let data: DataFile | null = null;
+  let meta: MetaStore | null = null;
+  try {
+    disk.lock();
+    const failed = disk.readSmallFile(FAILED_FILE);
+    if (failed !== null && options.ignoreFailure !== true)
+      throw new StoreError(
+        'E_DISK_FAILED',
+        `The disk under '${path}' failed earlier (${failed.toString().trim()}); mend it, then run: store check --dir ${path}`,
+      );
+    if (!isFormatted(disk)) await createFolder(env, disk, options.create);
+    data = disk.openDataFile('data');
+    meta = disk.openMetaStore('meta');
+    const { record, wasClean } = await beginStart(env, disk, data, meta);
+    const engine = new Engine({ env, disk, data, meta, record, onFailure: options.onFailure });
+    return await FileStore.start(engine, wasClean);
+  } catch (error) {
+    data?.close();
+    await meta?.close();
+    disk.close();
+    if (error instanceof DiskError)
+      throw new StoreError('E_SYSTEM', `Cannot open '${path}': ${messageOf(error)}`, {
+        cause: error,
+      });
+    throw error;
+  }
+}
+
+export class FileStore implements ObjectStore {
+  /** For metrics, `store check` and tests. */
+  readonly engine: Engine;
+  readonly table: ObjectTable;
+  readonly reader: Reader;
+  /** Answered writes that were not flushed may be gone since the last start. */
+  lostUnflushed = false;
+  readonly #parts: FilePoolParts;
+  readonly #openSet: OpenSet;
+  readonly #persister: Persister;
+  readonly #checkpointer: Checkpointer;
+  readonly #pools = new Map<string, FilePool>();
+  readonly #creating = new Map<string, Promise<FilePool>>();
+  #closed: Promise<void> | null = null;
+
+  /** Recovers, then serves. */
+  static async start(engine: Engine, wasClean: boolean): Promise<FileStore> {
+    const store = new FileStore(engine);
+    await store.#recover(wasClean);
+    return store;
+  }
+
+  private constructor(engine: Engine) {
+    this.engine = engine;
+    const table = new ObjectTable(engine);
+    const openSet = new OpenSet(engine.env.clock);
+    const parked = new ParkedWrites(engine);
+    const persister = new Persister(engine, table, openSet, parked);
+    const reader = new Reader(engine, table);
+    const opener = new Opener(engine, openSet);
+    const writer = new Writer({ engine, table, reader, opener, openSet, parked, persister });
+    const whole = new WholeObjects(engine, persister, writer);
+    this.table = table;
+    this.reader = reader;
+    this.#openSet = openSet;
+    this.#persister = persister;
+    this.#checkpointer = new Checkpointer(engine, table, openSet, persister, reader);
+    this.#parts = { engine, table, reader, writer, whole, persister };
+  }
+
+  async #recover(wasClean: boolean): Promise<void> {
+    const { engine, table } = this;
+    engine.live = new LiveLog(engine.disk, engine.disk.bootToken(), engine.record.startId, {
+      sequence: engine.record.liveSequence,
+    });
+    const { leftOpen, lostUnflushed } = await recover(engine, table, this.#persister, wasClean);
+    this.lostUnflushed = lostUnflushed;
+    if (lostUnflushed)
+      engine.log.warn(
+        { path: engine.disk.path },
+        'The machine stopped without warning: writes that were not flushed may be lost',
+      );
+    engine.live.restart();
+    if (!wasClean) await punchFreeSlots(engine);
+    this.#checkpointer.start(leftOpen);
+  }
+
+  async openPool(name: string, options: { create: boolean }): Promise<ObjectPool> {
+    if (this.engine.failure !== null) throw this.engine.failure;
+    const bytes = Buffer.byteLength(name);
+    if (bytes < 1 || bytes > POOL_NAME_BYTES_MAX || name.includes('\0'))
+      throw new StoreError(
+        'E_INVALID',
+        `A pool name has 1 to ${POOL_NAME_BYTES_MAX} bytes and no NUL, this one has ${bytes}`,
+      );
+    const known = this.#pools.get(name) ?? this.#creating.get(name);
+    if (known !== undefined) return known;
+    const key = poolKey(name);
+    const value = this.engine.meta.get(key);
+    if (value !== null) {
+      const body = unseal(key, value);
+      if (body === null)
+        throw new StoreError(
+          'E_CHECKSUM',
+          `The record of pool '${name}' does not match its checksum`,
+        );
+      return this.#addPool(name, body.readUInt32BE(0));
+    }
+    if (!options.create)
+      throw new StoreError(
+        'E_NOT_FOUND',
+        `There is no pool '${name}' under '${this.engine.disk.path}'; it is made with its first image: store-image create --pool ${name}`,
+      );
+    const creating = this.#createPool(name, key);
+    this.#creating.set(name, creating);
+    try {
+      return await creating;
+    } finally {
+      this.#creating.delete(name);
+    }
+  }
+
+  listPools(): Promise<string[]> {
+    const { failure, meta } = this.engine;
+    if (failure !== null) return Promise.reject(failure);
+    const entries = meta.range(POOLS_START, POOLS_END, 1_000_000);
+    return Promise.resolve(entries.map(({ key }) => poolNameOf(key)));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const { engine } = this;
+    this.#checkpointer.stop();
+    const failedBefore = engine.failure;
+    try {
+      if (failedBefore === null) {
+        await promised((done) => this.#persister.flush(done));
+        await promised((done) => this.#checkpointer.closeAll(done));
+        engine.failure = new StoreError(
+          'E_CLOSED',
+          `The store under '${engine.disk.path}' is closed`,
+        );
+        await this.#sayGoodbye();
+      }
+    } finally {
+      engine.failure ??= new StoreError(
+        'E_CLOSED',
+        `The store under '${engine.disk.path}' is closed`,
+      );
+      engine.live.close();
+      await engine.meta.close();
+      engine.data.close();
+      engine.disk.close();
+    }
+  }
+
+  /** Marks the folder as clean if nothing is open. */
+  async #sayGoodbye(): Promise<void> {
+    const { engine } = this;
+    if (this.#openSet.count > 0 || this.#persister.hasChanges) return;
+    engine.record = { ...engine.record, clean: true, liveSequence: engine.live.sequence };
+    await new Promise<void>((resolve, reject) => {
+      engine.committer.add({
+        build: () => undefined,
+        committed: (error) => {
+          if (error === null) resolve();
+          else reject(engine.fail(error));
+        },
+      });
+    });
+  }
+
+  #addPool(name: string, id: number): FilePool {
+    const pool = new FilePool(name, id, this.#parts);
+    this.#pools.set(name, pool);
+    return pool;
+  }
+
+  #createPool(name: string, key: Buffer): Promise<FilePool> {
+    const { engine } = this;
+    const id = engine.record.nextPoolId;
+    invariant(id < 0xffffffff, 'pool ids fit into 32 bits');
+    engine.record = { ...engine.record, nextPoolId: id + 1 };
+    const body = Buffer.alloc(4);
+    body.writeUInt32BE(id);
+    return new Promise((resolve, reject) => {
+      engine.committer.add({
+        build: (transaction) => transaction.change(key, sealed(key, body)),
+        committed: (error) => {
+          if (error === null) resolve(this.#addPool(name, id));
+          else
+            reject(
+              new StoreError(
+                'E_NO_SPACE',
+                `No space to make pool '${name}'; free some and try again`,
+              ),
+            );
+        },
+      });
+    });
+  }
+}

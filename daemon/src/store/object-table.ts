@@ -1,0 +1,171 @@
+/**
+ * Objects in memory. Those that are open, changed or in use stay; the others leave when room is needed.
+ */
+import {
+  BLOCKS_PER_OBJECT,
+  OBJECT_KIND,
+  StoreError,
+  locatorHash,
+  type ObjectKind,
+  type ObjectRef,
+} from '@store/core';
+import type { Engine } from './engine.js';
+import { BLOCKS_PER_CHUNK, checksKey, headKey, splitHeadKey, unseal } from './format.js';
+import { StoredObject } from './stored-object.js';
+
+/** About 6 KiB each when their checksums are in memory. */
+const OBJECTS_MAX = 8192;
+/** What checksums are filled with when their record cannot be read: matches a block once in 4 billion. */
+const UNREADABLE_CHECKSUM = 0x5bad5bad;
+
+export class ObjectTable {
+  readonly #engine: Engine;
+  /** By pool id, then by name. */
+  readonly #pools = new Map<number, Map<string, StoredObject>>();
+  #count = 0;
+  #sweepAt = OBJECTS_MAX;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /**
+   * The object of that name, which may not exist (yet).
+   * @throws StoreError `E_DISK_FAILED` if the metadata cannot be read
+   */
+  find(poolId: number, ref: ObjectRef): StoredObject {
+    const pool = this.#pool(poolId);
+    let object = pool.get(ref.id);
+    if (object === undefined) {
+      if (this.#count >= this.#sweepAt) this.#sweep();
+      const key = headKey(poolId, locatorHash(ref.locator), ref.key);
+      object = this.#load(new StoredObject(poolId, ref.id, ref.key, key, ref.kind));
+      pool.set(ref.id, object);
+      this.#count += 1;
+    }
+    object.used = true;
+    return object;
+  }
+
+  /** As `find`, by the key of its head. */
+  findByHeadKey(headKeyBytes: Buffer, kind: ObjectKind): StoredObject {
+    const { poolId, key } = splitHeadKey(headKeyBytes);
+    const pool = this.#pool(poolId);
+    const name = key.toString('latin1');
+    let object = pool.get(name);
+    if (object === undefined) {
+      object = this.#load(
+        new StoredObject(poolId, name, Buffer.from(key), Buffer.from(headKeyBytes), kind),
+      );
+      pool.set(name, object);
+      this.#count += 1;
+    }
+    object.used = true;
+    return object;
+  }
+
+  /** The object if it is in memory. */
+  cached(poolId: number, name: string): StoredObject | undefined {
+    return this.#pools.get(poolId)?.get(name);
+  }
+
+  *objects(): Generator<StoredObject> {
+    for (const pool of this.#pools.values()) yield* pool.values();
+  }
+
+  /** Brings the checksums of a chunk into memory. */
+  loadChecks(object: StoredObject, chunk: number): void {
+    const bit = 1 << chunk;
+    if ((object.chunksLoaded & bit) !== 0) return;
+    object.chunksLoaded |= bit;
+    object.checks ??= new Uint32Array(BLOCKS_PER_OBJECT);
+    if (object.durable === null) return; // nothing stored yet
+    const key = checksKey(object.objectId, chunk);
+    const value = this.#engine.meta.get(key);
+    if (value === null) return; // never closed: every part with data is open
+    const body = unseal(key, value);
+    const first = chunk * BLOCKS_PER_CHUNK;
+    if (body === null) {
+      this.#engine.log.error(
+        { object: object.name, chunk },
+        'Checksums of an object do not match their own checksum; its blocks cannot be verified',
+      );
+      object.checks.fill(UNREADABLE_CHECKSUM, first, first + BLOCKS_PER_CHUNK);
+      return;
+    }
+    for (let index = 0; index < BLOCKS_PER_CHUNK; index += 1)
+      object.checks[first + index] = body.readUInt32LE(index * 4);
+  }
+
+  /** The record of a chunk's checksums, to be sealed. */
+  encodeChecks(object: StoredObject, chunk: number): Buffer {
+    const value = Buffer.allocUnsafe(BLOCKS_PER_CHUNK * 4 + 4);
+    const first = chunk * BLOCKS_PER_CHUNK;
+    for (let index = 0; index < BLOCKS_PER_CHUNK; index += 1)
+      value.writeUInt32LE(object.checks?.[first + index] ?? 0, index * 4);
+    return value;
+  }
+
+  #pool(poolId: number): Map<string, StoredObject> {
+    let pool = this.#pools.get(poolId);
+    if (pool === undefined) {
+      pool = new Map<string, StoredObject>();
+      this.#pools.set(poolId, pool);
+    }
+    return pool;
+  }
+
+  #load(object: StoredObject): StoredObject {
+    const value = this.#engine.meta.get(object.headKey);
+    if (value === null) return object;
+    const head = unseal(object.headKey, value);
+    if (head === null) {
+      object.version = 1;
+      object.broken = new StoreError(
+        'E_CHECKSUM',
+        `The record of object '${printable(object.name)}' does not match its checksum; what it holds is unknown`,
+      );
+      this.#engine.log.error({ object: object.name }, object.broken.message);
+      return object;
+    }
+    object.load(Buffer.from(value)); // with room for the seal, as it is staged again
+    return object;
+  }
+
+  /** Evicts what was not looked at since the last sweep and has nothing in memory only. */
+  #sweep(): void {
+    for (const pool of this.#pools.values()) {
+      for (const [name, object] of pool) {
+        if (object.used) object.used = false;
+        else if (this.#isEvictable(object)) {
+          pool.delete(name);
+          this.#count -= 1;
+        }
+      }
+    }
+    // When most were in use, look again only after some more came.
+    this.#sweepAt = Math.max(OBJECTS_MAX, this.#count + OBJECTS_MAX / 4);
+  }
+
+  #isEvictable(object: StoredObject): boolean {
+    return (
+      !object.changed &&
+      object.openedAt === 0 &&
+      object.staged === undefined &&
+      !object.deleting &&
+      object.locks.idle
+    );
+  }
+}
+
+export function isImageData(kind: ObjectKind): boolean {
+  return kind === OBJECT_KIND.imageData;
+}
+
+/** A key for messages: unprintable bytes escaped. */
+export function printable(name: string): string {
+  return name.replace(
+    /[^\x20-\x7e]/g,
+    (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+}

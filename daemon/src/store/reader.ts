@@ -1,0 +1,240 @@
+/**
+ * Reads, always verified: a block that does not match its checksum is an error, never data.
+ */
+import {
+  BLOCK_BYTES,
+  BLOCK_STATE,
+  StoreError,
+  crc32c,
+  type DiskError,
+  type Done,
+} from '@store/core';
+import type { BlockLock } from './block-locks.js';
+import type { Engine } from './engine.js';
+import { BLOCKS_PER_CHUNK, BLOCKS_PER_PART, NO_SLOT, PART_BYTES } from './format.js';
+import { printable, type ObjectTable } from './object-table.js';
+import { slotPosition } from './slot-map.js';
+import { PART, type StoredObject } from './stored-object.js';
+
+export class Reader {
+  readonly #engine: Engine;
+  readonly #table: ObjectTable;
+
+  constructor(engine: Engine, table: ObjectTable) {
+    this.#engine = engine;
+    this.#table = table;
+  }
+
+  /** Fills `target` from byte `offset` of an object with slots (not inline); the range is inside the object. */
+  read(object: StoredObject, offset: number, target: Buffer, done: Done): void {
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((offset + target.length - 1) / BLOCK_BYTES);
+    if (object.locks.conflicts(first, last, false)) {
+      object.locks.acquire(first, last, false, (lock) =>
+        this.#readHeld(object, offset, target, lock, done),
+      );
+      return;
+    }
+    const aligned = offset % BLOCK_BYTES === 0 && target.length % BLOCK_BYTES === 0;
+    if (aligned && this.#readNow(object, first, last, target, done)) return;
+    object.locks.acquire(first, last, false, (lock) =>
+      this.#readHeld(object, offset, target, lock, done),
+    );
+  }
+
+  /** Reads and verifies whole blocks `first..last` into `target`; the caller holds them. */
+  readBlocks(object: StoredObject, first: number, last: number, target: Buffer, done: Done): void {
+    if (this.#engine.failure !== null) {
+      done(this.#engine.failure);
+      return;
+    }
+    this.resolveSuspects(object, first, last, (error) => {
+      if (error !== null) done(error);
+      else if (!this.#readNow(object, first, last, target, done))
+        this.#readRuns(object, first, last, target, done);
+    });
+  }
+
+  /**
+   * Makes checksums of the parts that were open when the last process ended; the caller holds blocks in them.
+   * Concurrent calls for one part come to the same result.
+   */
+  resolveSuspects(object: StoredObject, first: number, last: number, done: Done): void {
+    for (let part = partOf(first); part <= partOf(last); part += 1) {
+      if (object.parts[part] !== PART.suspect) continue;
+      this.#resolve(object, part, (error) => {
+        if (error !== null) done(error);
+        else this.resolveSuspects(object, first, last, done);
+      });
+      return;
+    }
+    done(null);
+  }
+
+  #resolve(object: StoredObject, part: number, done: Done): void {
+    this.#table.loadChecks(object, Math.floor((part * BLOCKS_PER_PART) / BLOCKS_PER_CHUNK));
+    const bytes = Buffer.allocUnsafe(PART_BYTES);
+    const first = part * BLOCKS_PER_PART;
+    this.#engine.data.read(slotPosition(object.slot) + first * BLOCK_BYTES, bytes, (error) => {
+      if (error !== null) {
+        done(this.#unreadable(object, first, error));
+        return;
+      }
+      // Somebody else may have been quicker, and the part already written again.
+      if (object.parts[part] === PART.suspect && object.checks !== null) {
+        for (let index = 0; index < BLOCKS_PER_PART; index += 1) {
+          const block = bytes.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+          object.checks[first + index] = (crc32c(block) ^ object.blockTweak(first + index)) >>> 0;
+        }
+        object.parts[part] = PART.open;
+      }
+      done(null);
+    });
+  }
+
+  /** The common case within one call: all blocks absent or in the page cache. @returns false if it has to wait */
+  #readNow(object: StoredObject, first: number, last: number, target: Buffer, done: Done): boolean {
+    if (this.#engine.failure !== null) {
+      done(this.#engine.failure);
+      return true;
+    }
+    const base = slotPosition(object.slot);
+    try {
+      for (let block = first; block <= last;) {
+        const end = runEnd(object, block, last);
+        const piece =
+          block === first && end === last
+            ? target
+            : target.subarray((block - first) * BLOCK_BYTES, (end - first + 1) * BLOCK_BYTES);
+        if (object.states[block] !== BLOCK_STATE.data) piece.fill(0);
+        else {
+          if (object.slot === NO_SLOT || hasSuspect(object, block, end)) return false;
+          if (!this.#engine.data.tryRead(base + block * BLOCK_BYTES, piece)) return false;
+          const bad = this.#verify(object, block, piece);
+          if (bad !== null) {
+            done(bad);
+            return true;
+          }
+        }
+        block = end + 1;
+      }
+    } catch (error) {
+      if (!(error instanceof Error && 'errno' in error)) throw error;
+      return false; // the thread pool reports it with the right words
+    }
+    done(null);
+    return true;
+  }
+
+  #readHeld(
+    object: StoredObject,
+    offset: number,
+    target: Buffer,
+    lock: BlockLock,
+    done: Done,
+  ): void {
+    const { first, last } = lock;
+    const finish: Done = (error) => {
+      object.locks.release(lock);
+      done(error);
+    };
+    const start = offset - first * BLOCK_BYTES;
+    const blocksBytes = (last - first + 1) * BLOCK_BYTES;
+    if (start === 0 && target.length === blocksBytes) {
+      this.readBlocks(object, first, last, target, finish);
+      return;
+    }
+    const blocks = Buffer.allocUnsafe(blocksBytes);
+    this.readBlocks(object, first, last, blocks, (error) => {
+      if (error === null) blocks.copy(target, 0, start, start + target.length);
+      finish(error);
+    });
+  }
+
+  #readRuns(object: StoredObject, first: number, last: number, target: Buffer, done: Done): void {
+    let pending = 1;
+    let failed: StoreError | null = null;
+    const finish = (error: StoreError | null): void => {
+      failed ??= error;
+      pending -= 1;
+      if (pending === 0) done(failed ?? this.#engine.failure);
+    };
+    for (let block = first; block <= last;) {
+      const end = runEnd(object, block, last);
+      const at = block;
+      const piece = target.subarray((block - first) * BLOCK_BYTES, (end - first + 1) * BLOCK_BYTES);
+      if (object.states[block] !== BLOCK_STATE.data) piece.fill(0);
+      else {
+        pending += 1;
+        this.#engine.data.read(slotPosition(object.slot) + at * BLOCK_BYTES, piece, (error) => {
+          finish(
+            error === null ? this.#verify(object, at, piece) : this.#unreadable(object, at, error),
+          );
+        });
+      }
+      block = end + 1;
+    }
+    finish(null);
+  }
+
+  #verify(object: StoredObject, first: number, bytes: Buffer): StoreError | null {
+    const count = bytes.length / BLOCK_BYTES;
+    for (let index = 0; index < count; index += 1) {
+      const block = first + index;
+      this.#table.loadChecks(object, Math.floor(block / BLOCKS_PER_CHUNK));
+      const sum = crc32c(
+        count === 1 ? bytes : bytes.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES),
+      );
+      if ((sum ^ object.blockTweak(block)) >>> 0 !== object.checks?.[block])
+        return this.#mismatch(object, block);
+    }
+    return null;
+  }
+
+  #mismatch(object: StoredObject, block: number): StoreError {
+    this.#engine.counters.checksumErrors += 1;
+    const error = new StoreError(
+      'E_CHECKSUM',
+      `Block ${block} of object '${printable(object.name)}' does not match its checksum`,
+    );
+    this.#engine.log.error(
+      {
+        object: printable(object.name),
+        block,
+        position: slotPosition(object.slot) + block * BLOCK_BYTES,
+      },
+      error.message,
+    );
+    return error;
+  }
+
+  /** EIO on a read is one more way of not matching. */
+  #unreadable(object: StoredObject, block: number, cause: DiskError): StoreError {
+    this.#engine.counters.checksumErrors += 1;
+    const error = new StoreError(
+      'E_CHECKSUM',
+      `Block ${block} of object '${printable(object.name)}' cannot be read: ${cause.message}`,
+      { cause },
+    );
+    this.#engine.log.error({ object: printable(object.name), block }, error.message);
+    return error;
+  }
+}
+
+function partOf(block: number): number {
+  return Math.floor(block / BLOCKS_PER_PART);
+}
+
+function hasSuspect(object: StoredObject, first: number, last: number): boolean {
+  for (let part = partOf(first); part <= partOf(last); part += 1)
+    if (object.parts[part] === PART.suspect) return true;
+  return false;
+}
+
+/** Last block of the run from `block` on that is all data or all not. */
+function runEnd(object: StoredObject, block: number, last: number): number {
+  const isData = object.states[block] === BLOCK_STATE.data;
+  let end = block;
+  while (end < last && (object.states[end + 1] === BLOCK_STATE.data) === isData) end += 1;
+  return end;
+}

@@ -1,0 +1,189 @@
+/**
+ * One object in memory: the truth about it, ahead of what the metadata store says until the next flush.
+ */
+import {
+  BLOCKS_PER_OBJECT,
+  BLOCK_STATE,
+  OBJECT_KIND,
+  crc32c,
+  type ObjectKind,
+  type StoreError,
+} from '@store/core';
+import { BlockLocks } from './block-locks.js';
+import {
+  BLOCKS_PER_PART,
+  NO_SLOT,
+  PARTS_PER_OBJECT,
+  decodeHead,
+  decodeStates,
+  encodeHead,
+  isOpenInHead,
+  stateInHead,
+} from './format.js';
+
+/** What may be done with a part, and whether its stored checksums hold. */
+export const PART = {
+  /** Durably holds no data: may be written at once, a power cut leaves it empty. */
+  empty: 0,
+  /** Durable data with stored checksums: must be opened before it is overwritten. */
+  closed: 1,
+  /** Closed, and the transaction that opens it is on its way. */
+  opening: 2,
+  /** Durably marked as open: may be overwritten, checksums live in memory. */
+  open: 3,
+  /** Open since before a crash: checksums are made from the disk at the first touch. */
+  suspect: 4,
+  /** Open, and the transaction that closes it is on its way. */
+  closing: 5,
+} as const;
+
+const NO_STATES = new Uint8Array(BLOCKS_PER_OBJECT); // shared by all that do not exist; never written
+
+export class StoredObject {
+  readonly poolId: number;
+  /** Key, one character a byte. */
+  readonly name: string;
+  readonly headKey: Buffer;
+  readonly locks: BlockLocks = new BlockLocks();
+  /** Binds checksums to this object: see `blockTweak`. */
+  readonly tweak: number;
+
+  kind: ObjectKind;
+  /** 0: does not exist. */
+  version = 0;
+  objectId = 0;
+  slot: number = NO_SLOT;
+  length = 0;
+  /** A byte for each block. */
+  states: Uint8Array = NO_STATES;
+  /** Blocks that are not absent. */
+  usedBlocks = 0;
+  /** Checksum of each data block, as stored: with the tweak. */
+  checks: Uint32Array | null = null;
+  /** Bit c: chunk c of `checks` is in memory. */
+  chunksLoaded = 0;
+  parts: Uint8Array = new Uint8Array(PARTS_PER_OBJECT);
+  /** Parts changed since the last snapshot for a close. */
+  readonly touched: Uint8Array = new Uint8Array(PARTS_PER_OBJECT);
+  /** Whole content of an inline object, once loaded. */
+  content: Buffer | null = null;
+  inline = false;
+  /** It grew out of being inline; the next transaction removes the old content. */
+  hasStaleContent = false;
+  /** Blocks zeroed since their space was last given back. */
+  readonly unpunched: Set<number> = new Set<number>();
+
+  /** Head as it is in the metadata store; null if it is not there. */
+  durable: Buffer | null = null;
+  /** Head as the transaction being built will leave it; undefined when that does not change it. */
+  staged: Buffer | null | undefined = undefined;
+  /** States, length or existence differ from `durable`. */
+  changed = false;
+  /** The delete of this object is being committed. */
+  deleting = false;
+  /** When the object last became open or changed; 0 while it is neither. */
+  openedAt = 0;
+  openRequests = 0;
+  /** Why nothing of this object can be used: its head does not match its checksum. */
+  broken: StoreError | null = null;
+  /** For the sweep that evicts: looked at since the last one. */
+  used = true;
+
+  constructor(poolId: number, name: string, key: Buffer, headKey: Buffer, kind: ObjectKind) {
+    this.poolId = poolId;
+    this.name = name;
+    this.headKey = headKey;
+    this.kind = kind;
+    const pool = Buffer.allocUnsafe(4);
+    pool.writeUInt32BE(poolId);
+    this.tweak = crc32c(key, crc32c(pool));
+  }
+
+  /** An image data object of which nothing is left does not exist, though its head may still be there. */
+  get exists(): boolean {
+    return this.version > 0 && (this.kind !== OBJECT_KIND.imageData || this.usedBlocks > 0);
+  }
+
+  /** Bound into the stored checksum, so that a block of another place never passes for this one. */
+  blockTweak(block: number): number {
+    return (this.tweak ^ Math.imul(block + 1, 0x9e3779b1)) >>> 0;
+  }
+
+  /** Takes over a head of the metadata store. */
+  load(head: Buffer): void {
+    const fields = decodeHead(head);
+    this.kind = fields.kind;
+    this.version = fields.version;
+    this.objectId = fields.objectId;
+    this.slot = fields.slot;
+    this.length = fields.length;
+    this.inline = fields.inline;
+    this.durable = head;
+    this.states = new Uint8Array(BLOCKS_PER_OBJECT);
+    decodeStates(head, this.states);
+    this.usedBlocks = 0;
+    for (let part = 0; part < PARTS_PER_OBJECT; part += 1) {
+      let hasData = false;
+      for (let block = part * BLOCKS_PER_PART; block < (part + 1) * BLOCKS_PER_PART; block += 1) {
+        const state = this.states[block];
+        if (state !== BLOCK_STATE.absent) this.usedBlocks += 1;
+        if (state === BLOCK_STATE.data) hasData = true;
+      }
+      this.parts[part] = isOpenInHead(head, part)
+        ? PART.suspect
+        : hasData
+          ? PART.closed
+          : PART.empty;
+    }
+  }
+
+  /** Begins a life; the version starts at the id, so that no two lives of one name share a version soon. */
+  create(kind: ObjectKind, objectId: number): void {
+    this.kind = kind;
+    this.objectId = objectId;
+    this.version = objectId;
+    if (this.states === NO_STATES) this.states = new Uint8Array(BLOCKS_PER_OBJECT);
+  }
+
+  /** Ends a life: as if it had never been. Locks and waiting operations stay. */
+  reset(): void {
+    this.version = 0;
+    this.objectId = 0;
+    this.slot = NO_SLOT;
+    this.length = 0;
+    this.states = NO_STATES;
+    this.usedBlocks = 0;
+    this.checks = null;
+    this.chunksLoaded = 0;
+    this.parts.fill(PART.empty);
+    this.content = null;
+    this.inline = false;
+    this.hasStaleContent = false;
+    this.unpunched.clear();
+    this.durable = null;
+    this.changed = false;
+    this.deleting = false;
+    this.broken = null;
+    this.openRequests = 0;
+  }
+
+  setState(block: number, state: number): void {
+    const before = this.states[block];
+    if (before === state) return;
+    if (before === BLOCK_STATE.absent) this.usedBlocks += 1;
+    if (state === BLOCK_STATE.absent) this.usedBlocks -= 1;
+    this.states[block] = state;
+  }
+
+  /** The head as it is in memory now, nothing open, not sealed. */
+  encode(): Buffer {
+    return encodeHead(this, this.states);
+  }
+}
+
+export function partHasData(head: Buffer | null, part: number): boolean {
+  if (head === null) return false;
+  for (let block = part * BLOCKS_PER_PART; block < (part + 1) * BLOCKS_PER_PART; block += 1)
+    if (stateInHead(head, block) === BLOCK_STATE.data) return true;
+  return false;
+}

@@ -1,0 +1,293 @@
+/**
+ * Operations on whole objects: small ones that live inline in the metadata store, compare-and-swap, delete. Each is one
+ * transaction, durable before it is answered, in order with everything else that happens to the object.
+ */
+import {
+  BLOCKS_PER_OBJECT,
+  DiskError,
+  INLINE_BYTES_MAX,
+  StoreError,
+  copyParts,
+  type ByteParts,
+  type Done,
+  type DoneWith,
+  type ObjectKind,
+} from '@store/core';
+import type { BlockLock } from './block-locks.js';
+import type { Transaction } from './committer.js';
+import type { Engine } from './engine.js';
+import {
+  CHUNKS_PER_OBJECT,
+  NO_SLOT,
+  checksKey,
+  contentKey,
+  encodeHead,
+  sealed,
+  unseal,
+} from './format.js';
+import { printable } from './object-table.js';
+import { noSpaceForMetadata, type Persister } from './persister.js';
+import type { StoredObject } from './stored-object.js';
+import type { Writer } from './writer.js';
+
+const NOTHING = new Uint8Array(BLOCKS_PER_OBJECT);
+
+export class WholeObjects {
+  readonly #engine: Engine;
+  readonly #persister: Persister;
+  readonly #writer: Writer;
+
+  constructor(engine: Engine, persister: Persister, writer: Writer) {
+    this.#engine = engine;
+    this.#persister = persister;
+    this.#writer = writer;
+  }
+
+  /** Reads of an inline object; what lies beyond its end are zeros. */
+  read(object: StoredObject, offset: number, target: Buffer, done: Done): void {
+    object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, false, (lock) => {
+      const finish: Done = (error) => {
+        object.locks.release(lock);
+        done(error);
+      };
+      const content = this.#content(object);
+      if (content instanceof StoreError) finish(content);
+      else {
+        target.fill(0);
+        content.copy(target, 0, offset);
+        finish(null);
+      }
+    });
+  }
+
+  /** Writes to an object that is inline or new; past 64 KiB it moves to a slot. */
+  write(
+    object: StoredObject,
+    kind: ObjectKind,
+    offset: number,
+    parts: ByteParts,
+    bytes: number,
+    flags: number,
+    done: Done,
+  ): void {
+    this.#locked(object, (lock) => {
+      const content = this.#content(object);
+      if (content instanceof StoreError) {
+        this.#answer(object, lock, done, content);
+        return;
+      }
+      const end = offset + bytes;
+      if (!object.inline && (object.version > 0 || end > INLINE_BYTES_MAX)) {
+        this.#writer.write(object, kind, offset, parts, bytes, flags, done, lock);
+        return;
+      }
+      const whole = Buffer.alloc(Math.max(end, content.length));
+      content.copy(whole);
+      copyParts(parts, 0, bytes, whole, offset);
+      if (whole.length <= INLINE_BYTES_MAX) {
+        this.#replace(object, kind, whole, lock, (error) => done(error));
+        return;
+      }
+      // It outgrew the metadata store. Until the next flush the old content is what a power cut leaves.
+      object.inline = false;
+      object.content = null;
+      object.hasStaleContent = true;
+      this.#writer.write(object, kind, 0, [whole], whole.length, flags, done, lock);
+    });
+  }
+
+  /** Zeroes a range of an inline object; its length stays. */
+  zero(object: StoredObject, offset: number, bytes: number, done: Done): void {
+    this.#locked(object, (lock) => {
+      const content = this.#content(object);
+      if (content instanceof StoreError) this.#answer(object, lock, done, content);
+      else if (!object.inline) {
+        // It moved to a slot while this waited.
+        const zeros = Buffer.alloc(Math.max(0, Math.min(bytes, object.length - offset)));
+        if (zeros.length === 0) this.#answer(object, lock, done, null);
+        else this.#writer.write(object, object.kind, offset, [zeros], zeros.length, 0, done, lock);
+      } else {
+        const whole = Buffer.from(content);
+        whole.fill(0, Math.min(offset, whole.length), Math.min(offset + bytes, whole.length));
+        this.#replace(object, object.kind, whole, lock, (error) => done(error));
+      }
+    });
+  }
+
+  compareAndSwap(
+    object: StoredObject,
+    kind: ObjectKind,
+    expectedVersion: number,
+    bytes: Buffer,
+    done: DoneWith<number>,
+  ): void {
+    this.#locked(object, (lock) => {
+      const version = object.exists ? object.version : 0;
+      if (object.broken !== null || this.#engine.failure !== null) {
+        object.locks.release(lock);
+        done(this.#engine.failure ?? object.broken);
+      } else if (version !== expectedVersion) {
+        object.locks.release(lock);
+        const is = version === 0 ? 'does not exist' : `has version ${version}`;
+        done(
+          new StoreError(
+            'E_VERSION',
+            `Object '${printable(object.name)}' ${is}, not version ${expectedVersion} as expected`,
+          ),
+        );
+      } else this.#replace(object, kind, Buffer.from(bytes), lock, done);
+    });
+  }
+
+  /** Answers false if there was nothing. */
+  delete(object: StoredObject, done: DoneWith<boolean>): void {
+    this.#locked(object, (lock) => {
+      const finish = (error: StoreError | null, existed: boolean): void => {
+        object.locks.release(lock);
+        if (error === null) done(null, existed);
+        else done(error);
+      };
+      if (this.#engine.failure !== null) {
+        finish(this.#engine.failure, false);
+        return;
+      }
+      const existed = object.exists;
+      if (!existed && object.durable === null && object.staged === undefined) {
+        finish(null, false);
+        return;
+      }
+      try {
+        // What `live` says of the object so far must not bring it back.
+        if (!object.inline) this.#engine.live.appendRemoved(object);
+      } catch (error) {
+        const isFull = error instanceof DiskError && error.errno === 'ENOSPC';
+        const { path } = this.#engine.disk;
+        finish(isFull ? noSpaceForMetadata(path) : this.#engine.failFrom(error), existed);
+        return;
+      }
+      if (object.durable === null && object.staged === undefined) {
+        this.#forget(object);
+        finish(null, existed);
+        return;
+      }
+      this.#engine.committer.add({
+        build: (transaction) => {
+          object.deleting = true;
+          transaction.stage(object, null);
+          removeRecords(transaction, object);
+        },
+        committed: (error) => {
+          object.deleting = false;
+          if (this.#engine.failure !== null) finish(this.#engine.failure, existed);
+          else if (error !== null) {
+            if (!object.inline) this.#persister.markChanged(object);
+            finish(noSpaceForMetadata(this.#engine.disk.path), existed);
+          } else {
+            this.#forget(object);
+            finish(null, existed);
+          }
+        },
+      });
+    });
+  }
+
+  /** Nothing durable is left, nobody holds a block: the slot is free. */
+  #forget(object: StoredObject): void {
+    const { slot } = object;
+    this.#persister.forget(object);
+    object.reset();
+    this.#persister.freeSlot(slot);
+  }
+
+  /** Makes `content` the whole object, in one transaction; releases the lock and answers with the new version. */
+  #replace(
+    object: StoredObject,
+    kind: ObjectKind,
+    content: Buffer,
+    lock: BlockLock,
+    done: DoneWith<number>,
+  ): void {
+    if (this.#engine.failure !== null || !this.#engine.space.admit(content.length)) {
+      object.locks.release(lock);
+      done(this.#engine.failure ?? noSpaceForMetadata(this.#engine.disk.path));
+      return;
+    }
+    const wasInSlot = object.version > 0 && !object.inline;
+    // An object that leaves its slot begins a new life, so that nothing said of the old one is taken for it.
+    const objectId = object.inline ? object.objectId : this.#engine.newObjectId();
+    const version = Math.max(object.version + 1, objectId);
+    const fields = { kind, inline: true, slot: NO_SLOT, length: content.length, version, objectId };
+    this.#engine.committer.add({
+      build: (transaction) => {
+        if (wasInSlot) {
+          object.deleting = true;
+          removeRecords(transaction, object);
+        }
+        transaction.stage(object, encodeHead(fields, NOTHING));
+        const key = contentKey(objectId);
+        transaction.change(key, sealed(key, content));
+      },
+      committed: (error) => {
+        object.deleting = false;
+        let failure = this.#engine.failure;
+        if (failure === null && error !== null) {
+          failure = noSpaceForMetadata(this.#engine.disk.path);
+          if (wasInSlot) this.#persister.markChanged(object);
+        }
+        if (failure === null) {
+          const { durable } = object;
+          if (wasInSlot) this.#forget(object);
+          object.create(kind, objectId);
+          object.version = version;
+          object.length = content.length;
+          object.inline = true;
+          object.content = content;
+          object.durable = durable;
+        }
+        object.locks.release(lock);
+        if (failure === null) done(null, version);
+        else done(failure);
+      },
+    });
+  }
+
+  /** The bytes of an inline object, none if it is not inline. */
+  #content(object: StoredObject): Buffer | StoreError {
+    if (this.#engine.failure !== null) return this.#engine.failure;
+    if (object.broken !== null) return object.broken;
+    if (!object.inline) return Buffer.alloc(0);
+    if (object.content !== null) return object.content;
+    const key = contentKey(object.objectId);
+    const value = this.#engine.meta.get(key);
+    const body = value === null ? null : unseal(key, value);
+    if (body === null) {
+      this.#engine.counters.checksumErrors += 1;
+      const error = new StoreError(
+        'E_CHECKSUM',
+        `The content of object '${printable(object.name)}' does not match its checksum`,
+      );
+      this.#engine.log.error({ object: printable(object.name) }, error.message);
+      return error;
+    }
+    object.content = Buffer.from(body);
+    return object.content;
+  }
+
+  #locked(object: StoredObject, work: (lock: BlockLock) => void): void {
+    object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, true, work);
+  }
+
+  #answer(object: StoredObject, lock: BlockLock, done: Done, error: StoreError | null): void {
+    object.locks.release(lock);
+    done(error);
+  }
+}
+
+/** Removes what belongs to an object beside its head. */
+function removeRecords(transaction: Transaction, object: StoredObject): void {
+  if (object.inline || object.hasStaleContent)
+    transaction.change(contentKey(object.objectId), null);
+  if (object.inline) return;
+  for (let chunk = 0; chunk < CHUNKS_PER_OBJECT; chunk += 1)
+    transaction.change(checksKey(object.objectId, chunk), null);
+}

@@ -1,0 +1,499 @@
+/**
+ * Writes and zeroes of objects that live in slots.
+ *
+ * A write ends up as whole blocks with their checksums. If nothing durable is overwritten, or the parts are open, the
+ * bytes go to their place at once. Else the parts are opened first; a small write does not wait for that: it is
+ * appended to `live` with its data, answered, and holds its blocks until it is in place ("parked").
+ */
+import {
+  BLOCK_BYTES,
+  BLOCK_STATE,
+  DiskError,
+  StoreError,
+  WRITE_FLAGS,
+  copyParts,
+  crc32c,
+  sliceParts,
+  type BlockState,
+  type ByteParts,
+  type Done,
+  type ObjectKind,
+} from '@store/core';
+import type { BlockLock } from './block-locks.js';
+import type { Engine } from './engine.js';
+import { BLOCKS_PER_CHUNK, BLOCKS_PER_PART, NO_SLOT } from './format.js';
+import { isImageData, type ObjectTable } from './object-table.js';
+import type { Opener } from './opener.js';
+import type { OpenSet } from './open-set.js';
+import type { ParkedWrites } from './parked-writes.js';
+import type { Persister } from './persister.js';
+import type { Reader } from './reader.js';
+import { slotPosition } from './slot-map.js';
+import { PART, type StoredObject } from './stored-object.js';
+
+/** How long a parked write waits before it asks again for an open that was refused for lack of space. */
+const OPEN_RETRY_MS = 250;
+
+export interface WriterParts {
+  readonly engine: Engine;
+  readonly table: ObjectTable;
+  readonly reader: Reader;
+  readonly opener: Opener;
+  readonly openSet: OpenSet;
+  readonly parked: ParkedWrites;
+  readonly persister: Persister;
+}
+
+/** One write on its way. */
+interface WriteOp {
+  readonly object: StoredObject;
+  readonly kind: ObjectKind;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly first: number;
+  readonly last: number;
+  readonly flags: number;
+  done: Done;
+  lock: BlockLock | null;
+  /** Whole blocks `first..last`; null until the partial ones at the edges are merged. */
+  blocks: ByteParts | null;
+  /** Stored checksums of the blocks. */
+  checks: Uint32Array | null;
+  /** Number in `live` once it is parked, else 0. */
+  parkedAs: number;
+}
+
+export class Writer {
+  readonly #parts: WriterParts;
+  readonly #engine: Engine;
+
+  constructor(parts: WriterParts) {
+    this.#parts = parts;
+    this.#engine = parts.engine;
+  }
+
+  /**
+   * Writes `parts` (together `bytes` long, at least 1) at `offset`; the range is inside the object.
+   * @param lock - blocks that the caller holds already, released at the end
+   */
+  write(
+    object: StoredObject,
+    kind: ObjectKind,
+    offset: number,
+    parts: ByteParts,
+    bytes: number,
+    flags: number,
+    done: Done,
+    lock: BlockLock | null = null,
+  ): void {
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((offset + bytes - 1) / BLOCK_BYTES);
+    const isWhole = offset % BLOCK_BYTES === 0 && bytes % BLOCK_BYTES === 0;
+    const op: WriteOp = {
+      object,
+      kind,
+      offset,
+      bytes,
+      first,
+      last,
+      flags,
+      done,
+      lock,
+      blocks: isWhole ? parts : null,
+      checks: null,
+      parkedAs: 0,
+    };
+    if (lock === null && (!isWhole || object.locks.conflicts(first, last, true)))
+      object.locks.acquire(first, last, true, (held) => {
+        op.lock = held;
+        this.#begin(op, parts);
+      });
+    else this.#begin(op, parts);
+  }
+
+  /** Makes whole blocks; from here on the op holds its blocks if it waits for anything. */
+  #begin(op: WriteOp, parts: ByteParts): void {
+    const { object, first, last } = op;
+    if (this.#engine.failure !== null) this.#finish(op, this.#engine.failure);
+    else if (!this.#parts.openSet.hasRoom(object)) {
+      this.#hold(op);
+      this.#parts.openSet.whenRoom(() => this.#begin(op, parts));
+    } else {
+      const suspects = this.#hasSuspect(object, first, last);
+      if (!suspects && op.blocks !== null) this.#place(op);
+      else {
+        this.#hold(op);
+        this.#parts.reader.resolveSuspects(object, first, last, (error) => {
+          if (error !== null) this.#finish(op, error);
+          else if (op.blocks !== null) this.#place(op);
+          else this.#merge(op, parts);
+        });
+      }
+    }
+  }
+
+  /** Completes the blocks at the edges with what is there now, which must be verified first. */
+  #merge(op: WriteOp, parts: ByteParts): void {
+    const { object, offset, bytes, first, last } = op;
+    const head = Buffer.alloc(BLOCK_BYTES);
+    const tail = last === first ? head : Buffer.alloc(BLOCK_BYTES);
+    const headPartial = offset % BLOCK_BYTES !== 0 || (first === last && bytes < BLOCK_BYTES);
+    const tailPartial = last !== first && (offset + bytes) % BLOCK_BYTES !== 0;
+    const merged = (error: StoreError | null): void => {
+      if (error !== null) {
+        this.#finish(op, error);
+        return;
+      }
+      const blocks: Buffer[] = [];
+      const inHead = offset - first * BLOCK_BYTES;
+      const headBytes = headPartial ? Math.min(bytes, BLOCK_BYTES - inHead) : 0;
+      const tailBytes = tailPartial ? (offset + bytes) % BLOCK_BYTES : 0;
+      if (headPartial) {
+        copyParts(parts, 0, headBytes, head, inHead);
+        blocks.push(head);
+      }
+      blocks.push(...sliceParts(parts, headBytes, bytes - headBytes - tailBytes));
+      if (tailPartial) {
+        copyParts(parts, bytes - tailBytes, tailBytes, tail, 0);
+        blocks.push(tail);
+      }
+      op.blocks = blocks;
+      this.#place(op);
+    };
+    const readTail = (error: StoreError | null): void => {
+      if (error !== null || !tailPartial || object.states[last] !== BLOCK_STATE.data) merged(error);
+      else this.#parts.reader.readBlocks(object, last, last, tail, merged);
+    };
+    if (headPartial && object.states[first] === BLOCK_STATE.data)
+      this.#parts.reader.readBlocks(object, first, first, head, readTail);
+    else readTail(null);
+  }
+
+  /** Finds room, opens what must be opened, and writes. */
+  #place(op: WriteOp): void {
+    const { object, first, last } = op;
+    if (this.#engine.failure !== null) {
+      this.#finish(op, this.#engine.failure);
+      return;
+    }
+    const refused = this.#allocate(op);
+    if (refused !== null) {
+      this.#finish(op, refused);
+      return;
+    }
+    for (let chunk = chunkOf(first); chunk <= chunkOf(last); chunk += 1)
+      this.#parts.table.loadChecks(object, chunk);
+    op.checks = this.#checksOf(object, first, last, op.blocks ?? []);
+    if (!this.#parts.opener.isNeeded(object, partOf(first), partOf(last))) {
+      this.#writeInPlace(op);
+      return;
+    }
+    this.#hold(op);
+    if (isImageData(op.kind) && this.#parts.parked.hasRoom((last - first + 1) * BLOCK_BYTES))
+      this.#park(op);
+    this.#openThenWrite(op);
+  }
+
+  /** Makes the object and its slot if need be. @returns why there is no room */
+  #allocate(op: WriteOp): StoreError | null {
+    const { object, first, last } = op;
+    let absent = 0;
+    for (let block = first; block <= last; block += 1)
+      if (object.states[block] !== BLOCK_STATE.data) absent += 1;
+    if (absent > 0 && !this.#engine.space.admit(absent * BLOCK_BYTES)) return this.#noSpace();
+    if (object.version === 0) object.create(op.kind, this.#engine.newObjectId());
+    if (object.slot === NO_SLOT) {
+      const slot = this.#engine.slots.allocate();
+      if (slot === null) return this.#noSpace();
+      object.slot = slot;
+    }
+    return null;
+  }
+
+  #noSpace(): StoreError {
+    return new StoreError(
+      'E_NO_SPACE',
+      `No space left under '${this.#engine.disk.path}'; delete or discard something, or add space`,
+    );
+  }
+
+  #park(op: WriteOp): void {
+    // The caller's buffers are his again once he has his answer.
+    const bytes = Buffer.concat(op.blocks ?? []);
+    try {
+      op.parkedAs = this.#engine.live.appendParked(op.object, op.first, bytes);
+    } catch (error) {
+      this.#diskError(error); // not parked: it waits for the open like a large one
+      return;
+    }
+    op.blocks = [bytes];
+    this.#parts.parked.park(op.parkedAs, bytes.length);
+    const answer = op.done;
+    op.done = () => undefined;
+    if ((op.flags & WRITE_FLAGS.durable) !== 0) this.#parts.persister.flush(answer);
+    else answer(null);
+  }
+
+  #openThenWrite(op: WriteOp): void {
+    this.#parts.opener.open(op.object, partOf(op.first), partOf(op.last), (error) => {
+      if (this.#engine.failure !== null) this.#finish(op, this.#engine.failure);
+      else if (error === null) this.#writeInPlace(op);
+      else if (op.parkedAs === 0) this.#finish(op, this.#noSpace());
+      else {
+        // It was answered: it must get there. Until then flushes fail.
+        this.#parts.parked.stuck(this.#noSpace());
+        this.#engine.env.timers.after(OPEN_RETRY_MS, () => this.#openThenWrite(op));
+      }
+    });
+  }
+
+  #writeInPlace(op: WriteOp): void {
+    const { object, first, last } = op;
+    for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
+    const position = slotPosition(object.slot) + first * BLOCK_BYTES;
+    const blocks = op.blocks ?? [];
+    try {
+      if (this.#engine.data.tryWrite(position, blocks)) {
+        this.#written(op);
+        return;
+      }
+    } catch (error) {
+      this.#notWritten(op, error);
+      return;
+    }
+    this.#hold(op);
+    this.#engine.data.write(position, blocks, (error) => {
+      if (error === null) this.#written(op);
+      else this.#notWritten(op, error);
+    });
+  }
+
+  /** The bytes are in the file: from now on they are what the object holds. */
+  #written(op: WriteOp): void {
+    const { object, first, last, checks } = op;
+    const end = op.offset + op.bytes;
+    let stateChanged = end > object.length && !isImageData(object.kind);
+    for (let block = first; block <= last; block += 1) {
+      if (object.states[block] !== BLOCK_STATE.data) {
+        stateChanged = true;
+        object.setState(block, BLOCK_STATE.data);
+      }
+      if (object.checks !== null && checks !== null)
+        object.checks[block] = checks[block - first] ?? 0;
+    }
+    for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
+    if (end > object.length) object.length = end;
+    object.version += 1;
+    this.#engine.sync.wrote((last - first + 1) * BLOCK_BYTES);
+    if (stateChanged) this.#parts.persister.markChanged(object);
+    else this.#parts.openSet.add(object);
+    let failed: StoreError | null = null;
+    try {
+      if (op.parkedAs > 0) {
+        this.#engine.live.appendLanded(op.parkedAs);
+        this.#parts.parked.landed(op.parkedAs);
+      } else if (stateChanged)
+        this.#engine.live.appendState(object, first, last - first + 1, BLOCK_STATE.data);
+    } catch (error) {
+      failed = this.#diskError(error);
+    }
+    this.#finish(op, failed);
+    this.#keepLiveSmall();
+  }
+
+  #notWritten(op: WriteOp, error: unknown): void {
+    const failure = this.#diskError(error);
+    const { object, first, last } = op;
+    // Some blocks may be new and some old, none torn: what they hold is found out at the next touch.
+    for (let part = partOf(first); part <= partOf(last); part += 1)
+      if (object.parts[part] === PART.open) object.parts[part] = PART.suspect;
+    if (op.parkedAs > 0 && this.#engine.failure === null) {
+      this.#parts.parked.stuck(failure);
+      this.#engine.env.timers.after(OPEN_RETRY_MS, () => this.#openThenWrite(op));
+    } else this.#finish(op, failure);
+  }
+
+  /**
+   * Makes `[offset, offset + bytes)` zeros: whole blocks become *absent* (*zero* if `layered`), partial ones are
+   * overwritten where they hold data. The object need not exist.
+   */
+  zero(
+    object: StoredObject,
+    kind: ObjectKind,
+    offset: number,
+    bytes: number,
+    flags: number,
+    done: Done,
+  ): void {
+    const end = offset + bytes;
+    const wholeFirst = Math.ceil(offset / BLOCK_BYTES);
+    const wholeEnd = Math.floor(end / BLOCK_BYTES);
+    let pending = 1;
+    let failed: StoreError | null = null;
+    const finish: Done = (error) => {
+      failed ??= error;
+      pending -= 1;
+      if (pending > 0) return;
+      if (failed === null && (flags & WRITE_FLAGS.durable) !== 0) this.#parts.persister.flush(done);
+      else done(failed);
+    };
+    const zeroEdge = (from: number, to: number): void => {
+      if (from >= to) return;
+      pending += 1;
+      this.#zeroEdge(object, kind, from, to, flags, finish);
+    };
+    // All pieces take their place in the order of operations now, within this call.
+    if (wholeFirst > wholeEnd) zeroEdge(offset, end);
+    else {
+      zeroEdge(offset, wholeFirst * BLOCK_BYTES);
+      zeroEdge(wholeEnd * BLOCK_BYTES, end);
+      if (wholeFirst < wholeEnd) {
+        pending += 1;
+        object.locks.acquire(wholeFirst, wholeEnd - 1, true, (lock) => {
+          this.#zeroHeld(object, kind, wholeFirst, wholeEnd - 1, flags, (error) => {
+            object.locks.release(lock);
+            finish(error);
+          });
+        });
+      }
+    }
+    finish(null);
+  }
+
+  /** Zeroes a part of one block. */
+  #zeroEdge(
+    object: StoredObject,
+    kind: ObjectKind,
+    from: number,
+    to: number,
+    flags: number,
+    done: Done,
+  ): void {
+    const block = Math.floor(from / BLOCK_BYTES);
+    object.locks.acquire(block, block, true, (lock) => {
+      const state = object.states[block];
+      const hides = state === BLOCK_STATE.absent && (flags & WRITE_FLAGS.layered) !== 0;
+      if (state === BLOCK_STATE.data || hides) {
+        const zeros = Buffer.alloc(to - from);
+        this.write(object, kind, from, [zeros], zeros.length, WRITE_FLAGS.none, done, lock);
+      } else {
+        object.locks.release(lock);
+        done(this.#engine.failure);
+      }
+    });
+  }
+
+  #zeroHeld(
+    object: StoredObject,
+    kind: ObjectKind,
+    first: number,
+    last: number,
+    flags: number,
+    done: Done,
+  ): void {
+    const state: BlockState =
+      (flags & WRITE_FLAGS.layered) !== 0 ? BLOCK_STATE.zero : BLOCK_STATE.absent;
+    if (this.#engine.failure !== null) {
+      done(this.#engine.failure);
+      return;
+    }
+    let changes = false;
+    for (let block = first; block <= last && !changes; block += 1)
+      changes = object.states[block] !== state;
+    if (!changes) {
+      done(null);
+      return;
+    }
+    if (!this.#parts.openSet.hasRoom(object)) {
+      this.#parts.openSet.whenRoom(() => this.#zeroHeld(object, kind, first, last, flags, done));
+      return;
+    }
+    if (object.version === 0) object.create(kind, this.#engine.newObjectId());
+    for (let block = first; block <= last; block += 1) {
+      if (object.states[block] === BLOCK_STATE.data) object.unpunched.add(block);
+      object.setState(block, state);
+    }
+    for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
+    object.version += 1;
+    this.#parts.persister.markChanged(object);
+    try {
+      this.#engine.live.appendState(object, first, last - first + 1, state);
+    } catch (error) {
+      done(this.#diskError(error));
+      return;
+    }
+    done(null);
+    this.#keepLiveSmall();
+  }
+
+  #finish(op: WriteOp, error: StoreError | null): void {
+    if (op.lock !== null) {
+      const { lock } = op;
+      op.lock = null;
+      op.object.locks.release(lock);
+    }
+    if (error === null && (op.flags & WRITE_FLAGS.durable) !== 0 && op.parkedAs === 0)
+      this.#parts.persister.flush(op.done);
+    else op.done(error);
+  }
+
+  /** Takes the blocks: nothing conflicts, or the op would not have begun. */
+  #hold(op: WriteOp): void {
+    if (op.lock === null)
+      op.object.locks.acquire(op.first, op.last, true, (lock) => {
+        op.lock = lock;
+      });
+  }
+
+  #keepLiveSmall(): void {
+    if (this.#engine.live.wantsFlush && !this.#parts.persister.isFlushing)
+      this.#parts.persister.flush((error) => {
+        if (error !== null)
+          this.#engine.log.warn({ code: error.code }, `Flush failed: ${error.message}`);
+      });
+  }
+
+  /** `ENOSPC` refuses the one operation, anything else stops the engine. */
+  #diskError(error: unknown): StoreError {
+    if (error instanceof DiskError && (error.errno === 'ENOSPC' || error.errno === 'EDQUOT'))
+      return this.#noSpace();
+    return this.#engine.failFrom(error);
+  }
+
+  #hasSuspect(object: StoredObject, first: number, last: number): boolean {
+    for (let part = partOf(first); part <= partOf(last); part += 1)
+      if (object.parts[part] === PART.suspect) return true;
+    return false;
+  }
+
+  #checksOf(object: StoredObject, first: number, last: number, blocks: ByteParts): Uint32Array {
+    const checks = new Uint32Array(last - first + 1);
+    let block = 0;
+    let filled = 0;
+    let sum = 0;
+    for (const part of blocks) {
+      for (let at = 0; at < part.length;) {
+        const take = Math.min(part.length - at, BLOCK_BYTES - filled);
+        const piece = take === part.length ? part : part.subarray(at, at + take);
+        sum = crc32c(piece, sum);
+        at += take;
+        filled += take;
+        if (filled === BLOCK_BYTES) {
+          checks[block] = (sum ^ object.blockTweak(first + block)) >>> 0;
+          block += 1;
+          filled = 0;
+          sum = 0;
+        }
+      }
+    }
+    return checks;
+  }
+}
+
+function partOf(block: number): number {
+  return Math.floor(block / BLOCKS_PER_PART);
+}
+
+function chunkOf(block: number): number {
+  return Math.floor(block / BLOCKS_PER_CHUNK);
+}
