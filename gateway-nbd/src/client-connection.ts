@@ -15,6 +15,7 @@ import {
 } from '@store/core';
 import type { ExportDoor, OpenedExport } from './export-door.js';
 import { Handshake, type HandshakeAction, type LookUp } from './handshake/handshake.js';
+import type { BufferPool } from './transmission/buffer-pool.js';
 import type { ServerBudget } from './transmission/budget.js';
 import { Transmission } from './transmission/transmission.js';
 
@@ -28,6 +29,7 @@ export interface ClientOptions {
   readonly connection: Connection;
   readonly door: ExportDoor;
   readonly budget: ServerBudget;
+  readonly pool: BufferPool;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
@@ -207,7 +209,7 @@ export class ClientConnection {
   }
 
   #beginTransmission(rest: Buffer): void {
-    const { budget, clock } = this.#options;
+    const { budget, pool, clock } = this.#options;
     const opened = this.#opened;
     invariant(opened !== null, 'a transmission has an export');
     this.#deadline.cancel();
@@ -216,6 +218,7 @@ export class ClientConnection {
       connection: this.#connection,
       backend: opened.backend,
       budget,
+      pool,
       clock,
       log: this.#log,
       owner: {

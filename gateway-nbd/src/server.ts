@@ -7,6 +7,7 @@ import type { ExportCatalog } from './backend.js';
 import { ClientConnection, SWEEP_MS } from './client-connection.js';
 import { ExportDoor } from './export-door.js';
 import { checkLimits, SERVER_LIMITS, type ServerLimits } from './protocol/limits.js';
+import { BufferPool } from './transmission/buffer-pool.js';
 import { ServerBudget } from './transmission/budget.js';
 import { nbdUri } from './uri.js';
 
@@ -17,6 +18,8 @@ export interface NbdServerOptions {
   readonly catalog: ExportCatalog;
   /** What differs from `SERVER_LIMITS`. */
   readonly limits?: Partial<ServerLimits>;
+  /** Overwrites every buffer that is given back: for tests of who uses one too long. */
+  readonly poisonBuffers?: boolean;
 }
 
 export interface NbdServer {
@@ -34,6 +37,8 @@ export interface NbdServer {
 
 /** After cutting off who is left, this long is waited for the backend. */
 const SETTLE_MS = 1000;
+/** Free buffers kept for the next large requests. */
+const POOL_BYTES_MAX = 16 * 1024 * 1024;
 const REFUSALS_LOGGED_MS = 1000;
 
 /**
@@ -50,6 +55,7 @@ class Server implements NbdServer {
   readonly #options: NbdServerOptions;
   readonly #limits: ServerLimits;
   readonly #budget: ServerBudget;
+  readonly #pool: BufferPool;
   readonly #door: ExportDoor;
   /** In order of arrival. */
   readonly #clients = new Set<ClientConnection>();
@@ -65,6 +71,7 @@ class Server implements NbdServer {
     this.#limits = { ...SERVER_LIMITS, ...options.limits };
     checkLimits(this.#limits);
     this.#budget = new ServerBudget(this.#limits);
+    this.#pool = new BufferPool(POOL_BYTES_MAX, { poison: options.poisonBuffers ?? false });
     this.#door = new ExportDoor(options.catalog);
   }
 
@@ -123,6 +130,7 @@ class Server implements NbdServer {
       connection,
       door: this.#door,
       budget: this.#budget,
+      pool: this.#pool,
       clock,
       timers,
       log,

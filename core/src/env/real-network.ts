@@ -210,7 +210,7 @@ function adopt(accepted: Socket, onread: OnRead): Socket {
   const handle = owner._handle;
   owner._handle = null;
   const options = { handle, allowHalfOpen: true, manualStart: true, onread };
-  return new Socket(options as ConstructorParameters<typeof Socket>[0]);
+  return new Socket(options);
 }
 
 class RealConnection implements DirectConnection {

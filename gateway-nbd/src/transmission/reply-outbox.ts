@@ -5,6 +5,7 @@
  * slice, nobody else can be writing there.
  */
 import { NBD_MAGIC } from '../protocol/constants.js';
+import { POOLED_BYTES_MIN, type BufferPool } from './buffer-pool.js';
 
 // Simple reply, big-endian.
 const AT_MAGIC = 0; //        4  NBD_MAGIC.SIMPLE_REPLY
@@ -20,11 +21,20 @@ const SLAB_REPLY_BYTES_MAX = 16 * 1024 + REPLY_HEADER_BYTES;
 export class ReplyOutbox {
   #slab: Buffer = Buffer.alloc(0);
   #slabAt = 0;
+  readonly #pool: BufferPool;
   #parts: Buffer[] = [];
   /** The last part, as long as it may still grow. */
   #run: Buffer | null = null;
   #runBytes = 0;
   #bytes = 0;
+  /** Bytes ever given to the socket. */
+  #takenBytes = 0;
+  /** Pooled buffers on their way, and how much has been sent when the last byte of each has. */
+  #borrowed: { buffer: Buffer; end: number }[] = [];
+
+  constructor(pool: BufferPool) {
+    this.#pool = pool;
+  }
 
   /** Bytes that wait for `takeParts`. */
   get bytes(): number {
@@ -34,7 +44,10 @@ export class ReplyOutbox {
   /** Room for one reply with `dataBytes` of data. */
   allocate(dataBytes: number): Buffer {
     const bytes = REPLY_HEADER_BYTES + dataBytes;
-    if (bytes > SLAB_REPLY_BYTES_MAX) return Buffer.allocUnsafeSlow(bytes);
+    if (bytes > SLAB_REPLY_BYTES_MAX)
+      return bytes < POOLED_BYTES_MIN
+        ? Buffer.allocUnsafeSlow(bytes)
+        : this.#pool.take(bytes).subarray(0, bytes);
     if (this.#slab.length - this.#slabAt < bytes) {
       this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
       this.#slabAt = 0;
@@ -51,6 +64,11 @@ export class ReplyOutbox {
     reply.writeUInt32BE(cookieHigh, AT_COOKIE_HIGH);
     reply.writeUInt32BE(cookieLow, AT_COOKIE_LOW);
     this.#bytes += reply.length;
+    if (reply.length >= POOLED_BYTES_MIN)
+      this.#borrowed.push({
+        buffer: Buffer.from(reply.buffer),
+        end: this.#takenBytes + this.#bytes,
+      });
     const run = this.#run;
     if (run?.buffer === reply.buffer && run.byteOffset + this.#runBytes === reply.byteOffset) {
       this.#runBytes += reply.length;
@@ -66,8 +84,21 @@ export class ReplyOutbox {
     this.#endRun();
     const parts = this.#parts;
     this.#parts = [];
+    this.#takenBytes += this.#bytes;
     this.#bytes = 0;
     return parts;
+  }
+
+  /** All but the last `unsentBytes` of what was taken has left: its buffers are free again. */
+  sentAllBut(unsentBytes: number): void {
+    const sentBytes = this.#takenBytes - unsentBytes;
+    let count = 0;
+    for (const { buffer, end } of this.#borrowed) {
+      if (end > sentBytes) break;
+      this.#pool.release(buffer);
+      count += 1;
+    }
+    if (count > 0) this.#borrowed.splice(0, count);
   }
 
   #endRun(): void {

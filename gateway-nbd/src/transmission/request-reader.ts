@@ -34,8 +34,8 @@ export interface RequestSink {
   skipped(): void;
   /** The client is out of step. */
   desync(reason: string): void;
-  /** Lets the next bytes land in `target`, where that is possible. */
-  receiveInto?(target: Buffer): void;
+  /** Lets the next `bytes` land in one piece of memory of their own, if that is possible. */
+  receiveDirectly(bytes: number): void;
 }
 
 type State = 'header' | 'waiting' | 'payload' | 'skip' | 'stopped';
@@ -56,8 +56,8 @@ export class RequestReader {
   #parts: Buffer[] = [];
   #missingBytes = 0;
   #stash: Buffer[] = [];
-  /** The memory the present payload is read into directly. */
-  #direct: ArrayBufferLike | null = null;
+  /** The sink was told to receive the rest of the present payload directly. */
+  #isDirect = false;
 
   constructor(sink: RequestSink) {
     this.#sink = sink;
@@ -124,8 +124,10 @@ export class RequestReader {
           return;
       }
     }
-    if (this.#state === 'payload' && this.#missingBytes >= DIRECT_BYTES_MIN)
-      this.#receiveDirectly();
+    if (this.#state === 'payload' && !this.#isDirect && this.#missingBytes >= DIRECT_BYTES_MIN) {
+      this.#isDirect = true;
+      this.#sink.receiveDirectly(this.#missingBytes);
+    }
   }
 
   #takeHeader(chunk: Buffer, at: number): number {
@@ -187,7 +189,7 @@ export class RequestReader {
     if (this.#missingBytes === 0) {
       const parts = this.#parts;
       this.#parts = [];
-      this.#direct = null;
+      this.#isDirect = false;
       this.#state = 'header';
       this.#sink.payload(parts);
     }
@@ -214,13 +216,5 @@ export class RequestReader {
       this.#sink.skipped();
     }
     return end;
-  }
-
-  /** The missing payload lands in one piece of memory of its own, if it does not already. */
-  #receiveDirectly(): void {
-    if (this.#parts.at(-1)?.buffer === this.#direct || this.#sink.receiveInto === undefined) return;
-    const target = Buffer.allocUnsafeSlow(this.#missingBytes);
-    this.#direct = target.buffer;
-    this.#sink.receiveInto(target);
   }
 }

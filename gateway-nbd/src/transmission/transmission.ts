@@ -26,6 +26,7 @@ import {
   UNSENT_BYTES_MAX,
   ZERO_SLICE_BYTES,
 } from '../protocol/limits.js';
+import type { BufferPool } from './buffer-pool.js';
 import { ConnectionBudget, type ServerBudget } from './budget.js';
 import { errnoFor } from './errno.js';
 import { ReplyOutbox, REPLY_HEADER_BYTES } from './reply-outbox.js';
@@ -48,6 +49,7 @@ export interface TransmissionOptions {
   readonly connection: Connection;
   readonly backend: Backend;
   readonly budget: ServerBudget;
+  readonly pool: BufferPool;
   readonly clock: Clock;
   readonly log: Log;
   readonly owner: TransmissionOwner;
@@ -76,15 +78,15 @@ interface Pending {
 
 export class Transmission implements RequestSink {
   readonly counts: TransmissionCounts = { requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
-  receiveInto?: (target: Buffer) => void;
 
-  readonly #connection: Connection;
+  readonly #connection: MaybeDirect;
   readonly #backend: Backend;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #owner: TransmissionOwner;
   readonly #reader: RequestReader = new RequestReader(this);
-  readonly #outbox: ReplyOutbox = new ReplyOutbox();
+  readonly #pool: BufferPool;
+  readonly #outbox: ReplyOutbox;
   readonly #budget: ConnectionBudget;
 
   #inFlight = 0;
@@ -92,6 +94,8 @@ export class Transmission implements RequestSink {
   #unsentBytes = 0;
   /** What a WRITE holds of the budget while its payload is on its way. */
   #payloadCharge = 0;
+  /** The pooled buffer that the present payload is received into. */
+  #direct: Buffer | null = null;
   /** Error to answer once the payload of the present request is skipped. */
   #skipError: number = NBD_ERROR.NONE;
   #busy = false;
@@ -111,10 +115,9 @@ export class Transmission implements RequestSink {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#owner = options.owner;
+    this.#pool = options.pool;
+    this.#outbox = new ReplyOutbox(options.pool);
     this.#budget = new ConnectionBudget(options.budget, () => this.#retry());
-    const connection: MaybeDirect = options.connection;
-    if (connection.receiveInto !== undefined)
-      this.receiveInto = (target) => connection.receiveInto?.(target);
   }
 
   get inFlight(): number {
@@ -154,6 +157,7 @@ export class Transmission implements RequestSink {
   drained(): void {
     this.#budget.sent(this.#unsentBytes);
     this.#unsentBytes = 0;
+    this.#outbox.sentAllBut(this.#connection.unsentBytes);
     this.#retry();
   }
 
@@ -229,7 +233,20 @@ export class Transmission implements RequestSink {
     this.#payloadCharge = 0;
     this.#inFlight += 1;
     this.counts.bytesWritten += length;
-    this.#backend.write(offset, parts, durability(flags), (error) => this.#answer(pending, error));
+    const direct = this.#direct;
+    this.#direct = null;
+    this.#backend.write(offset, parts, durability(flags), (error) => {
+      // After an error the backend may still be busy with the buffer.
+      if (direct !== null && error === null) this.#pool.release(direct);
+      this.#answer(pending, error);
+    });
+  }
+
+  /** @internal RequestSink */
+  receiveDirectly(bytes: number): void {
+    if (this.#connection.receiveInto === undefined) return;
+    this.#direct = this.#pool.take(bytes);
+    this.#connection.receiveInto(this.#direct.subarray(0, bytes));
   }
 
   /** @internal RequestSink */
@@ -380,6 +397,7 @@ export class Transmission implements RequestSink {
     if (bytes > 0) {
       this.#unsentBytes += bytes;
       const room = this.#connection.write(this.#outbox.takeParts());
+      this.#outbox.sentAllBut(this.#connection.unsentBytes);
       const left = room ? 0 : Math.min(this.#unsentBytes, this.#connection.unsentBytes);
       this.#budget.sent(this.#unsentBytes - left);
       this.#unsentBytes = left;
