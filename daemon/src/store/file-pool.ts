@@ -59,57 +59,53 @@ export class FilePool implements ObjectPool {
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
-    const object = this.#find(ref, offset, target.length, true);
+    const object = this.#find(ref, offset, target.length);
     if (object instanceof StoreError) done(object);
+    else if (!isImageData(ref.kind)) this.#parts.whole.read(object, offset, target, done);
     else if (target.length === 0) done(null);
-    else if (object.inline) this.#parts.whole.read(object, offset, target, done);
     else this.#parts.reader.read(object, offset, target, done);
   }
 
   write(ref: ObjectRef, offset: number, parts: ByteParts, flags: number, done: Done): void {
     const bytes = partsBytes(parts);
-    const object = this.#find(ref, offset, bytes, false);
+    const object = this.#find(ref, offset, bytes);
     if (object instanceof StoreError) done(object);
-    else if (bytes === 0 && isImageData(ref.kind)) done(null);
-    else if (isImageData(ref.kind))
-      this.#parts.writer.write(object, ref.kind, offset, parts, bytes, flags, done);
-    else if (object.inline || object.version === 0 || bytes === 0)
+    else if (!isImageData(ref.kind))
       this.#parts.whole.write(object, ref.kind, offset, parts, bytes, flags, done);
-    else this.#parts.writer.write(object, object.kind, offset, parts, bytes, flags, done);
+    else if (bytes === 0) done(null);
+    else this.#parts.writer.write(object, ref.kind, offset, parts, bytes, flags, done);
   }
 
   zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
-    const object = this.#find(ref, offset, bytes, false);
-    const { writer, whole } = this.#parts;
+    const object = this.#find(ref, offset, bytes);
     if (object instanceof StoreError) done(object);
     else if (bytes === 0) done(null);
     else if ((flags & WRITE_FLAGS.allocate) !== 0)
       this.write(ref, offset, zeros(bytes), flags & WRITE_FLAGS.durable, done);
-    else if (object.inline) whole.zero(object, offset, bytes, done);
-    else if (!isImageData(ref.kind) && object.version === 0 && object.locks.idle) done(null);
-    else writer.zero(object, ref.kind, offset, bytes, flags, done);
+    else if (!isImageData(ref.kind)) this.#parts.whole.zero(object, offset, bytes, flags, done);
+    else this.#parts.writer.zero(object, ref.kind, offset, bytes, flags, done);
   }
 
   extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {
-    const object = this.#find(ref, offset, bytes, true);
+    const object = this.#find(ref, offset, bytes);
     if (object instanceof StoreError) {
       done(object);
       return;
     }
-    const runs: { bytes: number; state: BlockState }[] = [];
-    const end = offset + bytes;
-    const inlineEnd = object.inline ? object.length : 0;
-    for (let at = offset; at < end;) {
-      const block = Math.floor(at / BLOCK_BYTES);
-      const next = Math.min(end, (block + 1) * BLOCK_BYTES);
-      const isInline = block * BLOCK_BYTES < inlineEnd;
-      const state = isInline ? BLOCK_STATE.data : (object.states[block] as BlockState); // we wrote it
-      const last = runs.at(-1);
-      if (last?.state === state) last.bytes += next - at;
-      else runs.push({ bytes: next - at, state });
-      at = next;
-    }
-    done(null, runs);
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.min(BLOCKS_PER_OBJECT - 1, Math.floor((offset + bytes) / BLOCK_BYTES));
+    const answer = (): void => {
+      if (!object.exists && !isImageData(ref.kind))
+        done(new StoreError('E_NOT_FOUND', `There is no object '${printable(ref.id)}'`));
+      else done(null, extentsOf(object, offset, bytes));
+    };
+    // In order with what was called before.
+    if (object.locks.conflicts(first, last, false))
+      object.locks.acquire(first, last, false, (lock) => {
+        answer();
+        object.locks.release(lock);
+      });
+    else answer();
   }
 
   flush(done: Done): void {
@@ -118,9 +114,9 @@ export class FilePool implements ObjectPool {
 
   prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void {
     const wanted = Math.min(bytes, PREFETCH_BYTES_MAX);
-    const object = this.#find(ref, offset, bytes, true);
+    const object = this.#find(ref, offset, bytes);
     if (object instanceof StoreError) done(object);
-    else if (wanted === 0 || object.inline || object.usedBlocks === 0) done(null);
+    else if (wanted === 0 || !isImageData(ref.kind) || object.usedBlocks === 0) done(null);
     else {
       // What comes of it shows when it is read for real.
       this.#parts.reader.read(object, offset, Buffer.allocUnsafe(wanted), () => {
@@ -130,7 +126,7 @@ export class FilePool implements ObjectPool {
   }
 
   async stat(ref: ObjectRef): Promise<ObjectStat | null> {
-    const object = this.#find(ref, 0, 0, false);
+    const object = this.#find(ref, 0, 0);
     if (object instanceof StoreError) return Promise.reject(object);
     // In order with what was called before.
     await promised((done) => {
@@ -177,7 +173,7 @@ export class FilePool implements ObjectPool {
           `Compare-and-swap takes up to ${INLINE_BYTES_MAX} bytes of a header or plain object, not ${bytes.length}`,
         ),
       );
-    const object = this.#find(ref, 0, 0, false);
+    const object = this.#find(ref, 0, 0);
     if (object instanceof StoreError) return Promise.reject(object);
     return promisedWith((done) =>
       this.#parts.whole.compareAndSwap(object, ref.kind, expectedVersion, bytes, done),
@@ -191,12 +187,7 @@ export class FilePool implements ObjectPool {
   }
 
   /** The object, or why nothing can be done with it. */
-  #find(
-    ref: ObjectRef,
-    offset: number,
-    bytes: number,
-    mustExist: boolean,
-  ): StoredObject | StoreError {
+  #find(ref: ObjectRef, offset: number, bytes: number): StoredObject | StoreError {
     const { engine, table } = this.#parts;
     if (engine.failure !== null) return engine.failure;
     const end = offset + bytes;
@@ -205,11 +196,27 @@ export class FilePool implements ObjectPool {
     if (end > OBJECT_BYTES) return outside(offset, bytes);
     const object = table.find(this.#id, ref);
     if (object.broken !== null) return object.broken;
-    // A write that is on its way may be about to make it: ask again in order.
-    if (mustExist && ref.kind !== OBJECT_KIND.imageData && !object.exists && object.locks.idle)
-      return new StoreError('E_NOT_FOUND', `There is no object '${printable(ref.id)}'`);
+    if (object.exists && isImageData(object.kind) !== isImageData(ref.kind))
+      return new StoreError('E_INVALID', `Object '${printable(ref.id)}' is of another kind`);
     return object;
   }
+}
+
+function extentsOf(object: StoredObject, offset: number, bytes: number): Extent[] {
+  const runs: { bytes: number; state: BlockState }[] = [];
+  const end = offset + bytes;
+  const inlineEnd = object.inline ? object.length : 0;
+  for (let at = offset; at < end;) {
+    const block = Math.floor(at / BLOCK_BYTES);
+    const next = Math.min(end, (block + 1) * BLOCK_BYTES);
+    const isInline = block * BLOCK_BYTES < inlineEnd;
+    const state = isInline ? BLOCK_STATE.data : (object.states[block] as BlockState); // we wrote it
+    const last = runs.at(-1);
+    if (last?.state === state) last.bytes += next - at;
+    else runs.push({ bytes: next - at, state });
+    at = next;
+  }
+  return runs;
 }
 
 function statOf(object: StoredObject): ObjectStat {

@@ -109,7 +109,7 @@ export class FileStore implements ObjectStore {
     const reader = new Reader(engine, table);
     const opener = new Opener(engine, openSet);
     const writer = new Writer({ engine, table, reader, opener, openSet, parked, persister });
-    const whole = new WholeObjects(engine, persister, writer);
+    const whole = new WholeObjects(engine, persister, reader, writer);
     this.table = table;
     this.reader = reader;
     this.#openSet = openSet;

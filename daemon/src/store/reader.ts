@@ -25,10 +25,10 @@ export class Reader {
     this.#table = table;
   }
 
-  /** Fills `target` from byte `offset` of an object with slots (not inline); the range is inside the object. */
+  /** Fills `target` from byte `offset` of an object that is not inline; the range is inside the object. */
   read(object: StoredObject, offset: number, target: Buffer, done: Done): void {
-    const first = Math.floor(offset / BLOCK_BYTES);
-    const last = Math.floor((offset + target.length - 1) / BLOCK_BYTES);
+    const first = firstBlock(offset);
+    const last = lastBlock(offset, target.length);
     if (object.locks.conflicts(first, last, false)) {
       object.locks.acquire(first, last, false, (lock) =>
         this.#readHeld(object, offset, target, lock, done),
@@ -133,21 +133,26 @@ export class Reader {
     lock: BlockLock,
     done: Done,
   ): void {
-    const { first, last } = lock;
-    const finish: Done = (error) => {
+    this.readHeld(object, offset, target, (error) => {
       object.locks.release(lock);
       done(error);
-    };
+    });
+  }
+
+  /** As `read`, of blocks that the caller holds. */
+  readHeld(object: StoredObject, offset: number, target: Buffer, done: Done): void {
+    const first = firstBlock(offset);
+    const last = lastBlock(offset, target.length);
     const start = offset - first * BLOCK_BYTES;
     const blocksBytes = (last - first + 1) * BLOCK_BYTES;
     if (start === 0 && target.length === blocksBytes) {
-      this.readBlocks(object, first, last, target, finish);
+      this.readBlocks(object, first, last, target, done);
       return;
     }
     const blocks = Buffer.allocUnsafe(blocksBytes);
     this.readBlocks(object, first, last, blocks, (error) => {
       if (error === null) blocks.copy(target, 0, start, start + target.length);
-      finish(error);
+      done(error);
     });
   }
 
@@ -219,6 +224,14 @@ export class Reader {
     this.#engine.log.error({ object: printable(object.name), block }, error.message);
     return error;
   }
+}
+
+function firstBlock(offset: number): number {
+  return Math.floor(offset / BLOCK_BYTES);
+}
+
+function lastBlock(offset: number, bytes: number): number {
+  return Math.floor((offset + bytes - 1) / BLOCK_BYTES);
 }
 
 function partOf(block: number): number {

@@ -1,6 +1,7 @@
 /**
- * Operations on whole objects: small ones that live inline in the metadata store, compare-and-swap, delete. Each is one
- * transaction, durable before it is answered, in order with everything else that happens to the object.
+ * Plain objects and headers: they hold the whole object for each operation, because a small one lives inline in the
+ * metadata store and may move to a slot or back. A change of an inline object, compare-and-swap and delete are one
+ * transaction each, durable before they are answered.
  */
 import {
   BLOCKS_PER_OBJECT,
@@ -27,6 +28,7 @@ import {
 } from './format.js';
 import { printable } from './object-table.js';
 import { noSpaceForMetadata, type Persister } from './persister.js';
+import type { Reader } from './reader.js';
 import type { StoredObject } from './stored-object.js';
 import type { Writer } from './writer.js';
 
@@ -35,15 +37,17 @@ const NOTHING = new Uint8Array(BLOCKS_PER_OBJECT);
 export class WholeObjects {
   readonly #engine: Engine;
   readonly #persister: Persister;
+  readonly #reader: Reader;
   readonly #writer: Writer;
 
-  constructor(engine: Engine, persister: Persister, writer: Writer) {
+  constructor(engine: Engine, persister: Persister, reader: Reader, writer: Writer) {
     this.#engine = engine;
     this.#persister = persister;
+    this.#reader = reader;
     this.#writer = writer;
   }
 
-  /** Reads of an inline object; what lies beyond its end are zeros. */
+  /** What lies beyond the end of the object are zeros. */
   read(object: StoredObject, offset: number, target: Buffer, done: Done): void {
     object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, false, (lock) => {
       const finish: Done = (error) => {
@@ -52,15 +56,19 @@ export class WholeObjects {
       };
       const content = this.#content(object);
       if (content instanceof StoreError) finish(content);
+      else if (!object.exists)
+        finish(new StoreError('E_NOT_FOUND', `There is no object '${printable(object.name)}'`));
+      else if (target.length === 0) finish(null);
+      else if (!object.inline) this.#reader.readHeld(object, offset, target, finish);
       else {
         target.fill(0);
-        content.copy(target, 0, offset);
+        content.copy(target, 0, Math.min(offset, content.length));
         finish(null);
       }
     });
   }
 
-  /** Writes to an object that is inline or new; past 64 KiB it moves to a slot. */
+  /** Past 64 KiB the object moves to a slot. */
   write(
     object: StoredObject,
     kind: ObjectKind,
@@ -78,7 +86,8 @@ export class WholeObjects {
       }
       const end = offset + bytes;
       if (!object.inline && (object.version > 0 || end > INLINE_BYTES_MAX)) {
-        this.#writer.write(object, kind, offset, parts, bytes, flags, done, lock);
+        if (bytes === 0) this.#answer(object, lock, done, null);
+        else this.#writer.write(object, kind, offset, parts, bytes, flags, done, lock);
         return;
       }
       const whole = Buffer.alloc(Math.max(end, content.length));
@@ -96,16 +105,14 @@ export class WholeObjects {
     });
   }
 
-  /** Zeroes a range of an inline object; its length stays. */
-  zero(object: StoredObject, offset: number, bytes: number, done: Done): void {
+  /** Zeroes a range; the length stays, and what does not exist is not made. */
+  zero(object: StoredObject, offset: number, bytes: number, flags: number, done: Done): void {
     this.#locked(object, (lock) => {
       const content = this.#content(object);
       if (content instanceof StoreError) this.#answer(object, lock, done, content);
+      else if (!object.exists) this.#answer(object, lock, done, null);
       else if (!object.inline) {
-        // It moved to a slot while this waited.
-        const zeros = Buffer.alloc(Math.max(0, Math.min(bytes, object.length - offset)));
-        if (zeros.length === 0) this.#answer(object, lock, done, null);
-        else this.#writer.write(object, object.kind, offset, [zeros], zeros.length, 0, done, lock);
+        this.#writer.zeroHeld(object, object.kind, offset, bytes, flags, lock, done);
       } else {
         const whole = Buffer.from(content);
         whole.fill(0, Math.min(offset, whole.length), Math.min(offset + bytes, whole.length));

@@ -55,6 +55,8 @@ interface WriteOp {
   readonly flags: number;
   done: Done;
   lock: BlockLock | null;
+  /** The lock is the caller's: it stays held at the end. */
+  readonly isLockBorrowed: boolean;
   /** Whole blocks `first..last`; null until the partial ones at the edges are merged. */
   blocks: ByteParts | null;
   /** Stored checksums of the blocks. */
@@ -74,7 +76,7 @@ export class Writer {
 
   /**
    * Writes `parts` (together `bytes` long, at least 1) at `offset`; the range is inside the object.
-   * @param lock - blocks that the caller holds already, released at the end
+   * @param lock - blocks that the caller holds already; released at the end unless borrowed
    */
   write(
     object: StoredObject,
@@ -85,6 +87,7 @@ export class Writer {
     flags: number,
     done: Done,
     lock: BlockLock | null = null,
+    isLockBorrowed = false,
   ): void {
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = Math.floor((offset + bytes - 1) / BLOCK_BYTES);
@@ -99,6 +102,7 @@ export class Writer {
       flags,
       done,
       lock,
+      isLockBorrowed,
       blocks: isWhole ? parts : null,
       checks: null,
       parkedAs: 0,
@@ -325,6 +329,23 @@ export class Writer {
     flags: number,
     done: Done,
   ): void {
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((offset + bytes - 1) / BLOCK_BYTES);
+    object.locks.acquire(first, last, true, (lock) => {
+      this.zeroHeld(object, kind, offset, bytes, flags, lock, done);
+    });
+  }
+
+  /** As `zero`, of blocks that the caller holds; releases the lock at the end. */
+  zeroHeld(
+    object: StoredObject,
+    kind: ObjectKind,
+    offset: number,
+    bytes: number,
+    flags: number,
+    lock: BlockLock,
+    done: Done,
+  ): void {
     const end = offset + bytes;
     const wholeFirst = Math.ceil(offset / BLOCK_BYTES);
     const wholeEnd = Math.floor(end / BLOCK_BYTES);
@@ -334,27 +355,22 @@ export class Writer {
       failed ??= error;
       pending -= 1;
       if (pending > 0) return;
+      object.locks.release(lock);
       if (failed === null && (flags & WRITE_FLAGS.durable) !== 0) this.#parts.persister.flush(done);
       else done(failed);
     };
     const zeroEdge = (from: number, to: number): void => {
       if (from >= to) return;
       pending += 1;
-      this.#zeroEdge(object, kind, from, to, flags, finish);
+      this.#zeroEdge(object, kind, from, to, flags, lock, finish);
     };
-    // All pieces take their place in the order of operations now, within this call.
     if (wholeFirst > wholeEnd) zeroEdge(offset, end);
     else {
       zeroEdge(offset, wholeFirst * BLOCK_BYTES);
       zeroEdge(wholeEnd * BLOCK_BYTES, end);
       if (wholeFirst < wholeEnd) {
         pending += 1;
-        object.locks.acquire(wholeFirst, wholeEnd - 1, true, (lock) => {
-          this.#zeroHeld(object, kind, wholeFirst, wholeEnd - 1, flags, (error) => {
-            object.locks.release(lock);
-            finish(error);
-          });
-        });
+        this.#zeroWhole(object, kind, wholeFirst, wholeEnd - 1, flags, finish);
       }
     }
     finish(null);
@@ -367,23 +383,20 @@ export class Writer {
     from: number,
     to: number,
     flags: number,
+    lock: BlockLock,
     done: Done,
   ): void {
-    const block = Math.floor(from / BLOCK_BYTES);
-    object.locks.acquire(block, block, true, (lock) => {
-      const state = object.states[block];
-      const hides = state === BLOCK_STATE.absent && (flags & WRITE_FLAGS.layered) !== 0;
-      if (state === BLOCK_STATE.data || hides) {
-        const zeros = Buffer.alloc(to - from);
-        this.write(object, kind, from, [zeros], zeros.length, WRITE_FLAGS.none, done, lock);
-      } else {
-        object.locks.release(lock);
-        done(this.#engine.failure);
-      }
-    });
+    const state = object.states[Math.floor(from / BLOCK_BYTES)];
+    const hides = state === BLOCK_STATE.absent && (flags & WRITE_FLAGS.layered) !== 0;
+    if (state !== BLOCK_STATE.data && !hides) {
+      done(this.#engine.failure);
+      return;
+    }
+    const zeros = Buffer.alloc(to - from);
+    this.write(object, kind, from, [zeros], zeros.length, WRITE_FLAGS.none, done, lock, true);
   }
 
-  #zeroHeld(
+  #zeroWhole(
     object: StoredObject,
     kind: ObjectKind,
     first: number,
@@ -405,7 +418,7 @@ export class Writer {
       return;
     }
     if (!this.#parts.openSet.hasRoom(object)) {
-      this.#parts.openSet.whenRoom(() => this.#zeroHeld(object, kind, first, last, flags, done));
+      this.#parts.openSet.whenRoom(() => this.#zeroWhole(object, kind, first, last, flags, done));
       return;
     }
     if (object.version === 0) object.create(kind, this.#engine.newObjectId());
@@ -430,7 +443,7 @@ export class Writer {
     if (op.lock !== null) {
       const { lock } = op;
       op.lock = null;
-      op.object.locks.release(lock);
+      if (!op.isLockBorrowed) op.object.locks.release(lock);
     }
     if (error === null && (op.flags & WRITE_FLAGS.durable) !== 0 && op.parkedAs === 0)
       this.#parts.persister.flush(op.done);
