@@ -79,7 +79,6 @@ function textLine(json: string, debug: boolean): string {
     (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
   );
   if (debug && typeof err === 'object' && err !== null && 'stack' in err)
-    text += `
-${String(err.stack)}`;
+    text += `\n${String(err.stack)}`;
   return `${text}\n`;
 }

@@ -62,7 +62,8 @@ export interface ImageHeader {
 /** @throws StoreError `E_INVALID` unless `bytes` can be the size of an image */
 export function checkImageSize(bytes: number): void {
   const problem = sizeProblem(bytes);
-  if (problem !== null) throw new StoreError('E_INVALID', problem);
+  if (problem !== null)
+    throw new StoreError('E_INVALID', problem.charAt(0).toUpperCase() + problem.slice(1));
 }
 
 /** Encodes `header` for `compareAndSwap`. @throws StoreError `E_INVALID` if it does not fit */

@@ -1,0 +1,19 @@
+// Starts one of the programs. It is not compiled, so that npm can link it before anything is built, and it is
+// CommonJS: loading an ES module would already start the thread pool with its default of 4 threads.
+'use strict';
+/* eslint-disable @typescript-eslint/no-require-imports, @typescript-eslint/unbound-method */
+const { existsSync } = require('node:fs');
+const { join } = require('node:path');
+
+/** @param {string} program */
+module.exports = function start(program) {
+  process.env['UV_THREADPOOL_SIZE'] ??= '8';
+  const compiled = join(__dirname, '..', 'dist', `${program}.js`);
+  if (!existsSync(compiled)) {
+    process.stderr.write(
+      `${program}: Not built yet; run 'make build' in ${join(__dirname, '../..')}\n`,
+    );
+    process.exit(1);
+  }
+  void import(compiled);
+};

@@ -1,0 +1,117 @@
+/**
+ * The images of a pool as exports of the NBD server. Connections to one name share one `Image`. When the last one
+ * leaves, what it wrote is flushed: a client that went away without asking for that still expects to find it.
+ */
+import {
+  formatSize,
+  promised,
+  StoreError,
+  type Image,
+  type ImageCatalog,
+  type ImageInfo,
+} from '@store/core';
+import type { ExportCatalog, ExportInfo } from '@store/gateway-nbd';
+
+interface Shared {
+  readonly image: Promise<Image>;
+  users: number;
+}
+
+export class ImageExports implements ExportCatalog {
+  readonly #catalog: ImageCatalog;
+  readonly #only: string | null;
+  readonly #readOnly: boolean;
+  readonly #open = new Map<string, Shared>();
+
+  /** @param options.only - The one image to export, also under the empty name; null: all of the pool. */
+  constructor(catalog: ImageCatalog, options: { only: string | null; readOnly: boolean }) {
+    this.#catalog = catalog;
+    this.#only = options.only;
+    this.#readOnly = options.readOnly;
+  }
+
+  async list(): Promise<ExportInfo[]> {
+    if (this.#only !== null) {
+      const found = await this.info(this.#only);
+      return found === null ? [] : [{ name: this.#only, description: found.description }];
+    }
+    const images = await this.#catalog.list();
+    return images.flatMap((image) =>
+      'problem' in image || image.state === 'removing'
+        ? []
+        : [{ name: image.name, description: describe(image) }],
+    );
+  }
+
+  async info(
+    name: string,
+  ): Promise<{ bytes: number; readOnly: boolean; description: string } | null> {
+    const image = this.#imageOf(name);
+    if (image === null) return null;
+    return nullIfMissing(async () => {
+      const info = await this.#catalog.info(image);
+      if (info.state === 'removing') return null;
+      return { bytes: info.size, readOnly: this.#readOnly, description: describe(info) };
+    });
+  }
+
+  async open(name: string): Promise<{ backend: Image; close(): Promise<void> } | null> {
+    const image = this.#imageOf(name);
+    if (image === null) return null;
+    return nullIfMissing(async () => {
+      const shared = this.#share(image);
+      try {
+        const backend = await shared.image;
+        return { backend, close: () => this.#leave(image, shared, backend) };
+      } catch (error) {
+        this.#forget(image, shared);
+        throw error;
+      }
+    });
+  }
+
+  #share(name: string): Shared {
+    let shared = this.#open.get(name);
+    if (shared === undefined) {
+      const image = this.#catalog.open(name, { readOnly: this.#readOnly });
+      shared = { image, users: 0 };
+      this.#open.set(name, shared);
+    }
+    shared.users += 1;
+    return shared;
+  }
+
+  async #leave(name: string, shared: Shared, image: Image): Promise<void> {
+    this.#forget(name, shared);
+    if (shared.users > 0 || this.#readOnly) return;
+    await promised((done) => {
+      image.flush(done);
+    });
+  }
+
+  #forget(name: string, shared: Shared): void {
+    shared.users -= 1;
+    if (shared.users === 0 && this.#open.get(name) === shared) this.#open.delete(name);
+  }
+
+  /** The image an export name means; null if none can. */
+  #imageOf(name: string): string | null {
+    if (this.#only === null) return name === '' ? null : name;
+    return name === '' || name === this.#only ? this.#only : null;
+  }
+}
+
+/** A name that no image has, or that none can have, is no export; that is not an error. */
+async function nullIfMissing<T>(work: () => Promise<T | null>): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof StoreError && (error.code === 'E_NOT_FOUND' || error.code === 'E_INVALID'))
+      return null;
+    throw error;
+  }
+}
+
+function describe(image: ImageInfo): string {
+  return `image of ${formatSize(image.size)}`;
+}

@@ -1,0 +1,2 @@
+export { ImageExports } from './image-exports.js';
+export { realEnv } from './real-env.js';

@@ -1,0 +1,133 @@
+/** `store write` and `store read`: plain objects of a pool, from and to files and pipes. */
+import { readFileSync } from 'node:fs';
+import {
+  checkPoolName,
+  formatSize,
+  INLINE_BYTES_MAX,
+  messageOf,
+  numberSetting,
+  OBJECT_KIND,
+  ObjectRef,
+  promised,
+  StoreError,
+  WRITE_FLAGS,
+  type ObjectPool,
+} from '@store/core';
+import type { Command } from 'commander';
+import { withPool } from './open-store.js';
+import { asUsage, handles, type Context } from './program.js';
+import { SETTINGS } from './settings.js';
+import { UsageError } from './usage-error.js';
+
+const offsetSetting = numberSetting('offset', {
+  min: 0,
+  max: Number.MAX_SAFE_INTEGER,
+  fallback: 0,
+});
+const lengthSetting = numberSetting('length', {
+  min: 0,
+  max: Number.MAX_SAFE_INTEGER,
+  fallback: -1,
+});
+const STANDARD_INPUT = 0;
+
+/** Adds the commands to `program`. */
+export function addObjectCommands(program: Command): void {
+  const write = program
+    .command('write')
+    .description('store bytes as an object; without --offset they replace what it held')
+    .argument('<key>', 'name of the object')
+    .option('--data-literal <text>', 'the bytes, as text')
+    .option('--data-file <path>', 'the file that holds the bytes; - is standard input')
+    .option('--offset <bytes>', 'write into the object, from this byte on')
+    .addHelpText(
+      'after',
+      '\nExample:\n  store write --pool testpool passwd --data-file /etc/passwd',
+    );
+  handles(write, async (context, [key = '']) => {
+    const ref = asUsage(() => plainRef(context, key));
+    const bytes = bytesToWrite(write);
+    const offset = context.get(offsetSetting);
+    const replaces = write.opts()['offset'] === undefined;
+    await withPool(context, true, async (pool) => {
+      if (offset + bytes.length > pool.objectBytes)
+        throw new StoreError(
+          'E_INVALID',
+          `An object has at most ${formatSize(pool.objectBytes)}, and this would end at byte ${offset + bytes.length}; write less, or use an image`,
+        );
+      if (replaces) await replace(pool, ref, bytes);
+      else {
+        await refuseImage(pool, ref);
+        await promised((done) => pool.write(ref, offset, [bytes], WRITE_FLAGS.durable, done));
+      }
+    });
+  });
+
+  const read = program
+    .command('read')
+    .description('print the bytes of an object')
+    .argument('<key>', 'name of the object')
+    .option('--offset <bytes>', 'from this byte on')
+    .option('--length <bytes>', 'at most so many')
+    .addHelpText(
+      'after',
+      '\nExample:\n  store read --pool testpool passwd --offset 20 --length 40',
+    );
+  handles(read, async (context, [key = '']) => {
+    const ref = asUsage(() => plainRef(context, key));
+    await withPool(context, false, async (pool) => {
+      const stat = await pool.stat(ref);
+      if (stat === null)
+        throw new StoreError('E_NOT_FOUND', `There is no object '${key}' in pool '${pool.name}'`);
+      const offset = Math.min(context.get(offsetSetting), stat.length);
+      const wanted = context.get(lengthSetting);
+      const left = stat.length - offset;
+      const target = Buffer.alloc(
+        wanted === lengthSetting.fallback ? left : Math.min(left, wanted),
+      );
+      await promised((done) => pool.read(ref, offset, target, done));
+      process.stdout.write(target);
+    });
+  });
+}
+
+function plainRef(context: Context, key: string): ObjectRef {
+  checkPoolName(context.get(SETTINGS.pool));
+  return new ObjectRef(OBJECT_KIND.plain, key);
+}
+
+/** A small object is replaced at once; a larger one is gone for a moment before it is there again. */
+async function replace(pool: ObjectPool, ref: ObjectRef, bytes: Buffer): Promise<void> {
+  const version = await refuseImage(pool, ref);
+  if (bytes.length <= INLINE_BYTES_MAX) {
+    await pool.compareAndSwap(ref, version, bytes);
+    return;
+  }
+  await pool.delete(ref);
+  await promised((done) => pool.write(ref, 0, [bytes], WRITE_FLAGS.durable, done));
+}
+
+/** @returns The version of the object, 0 if there is none. */
+async function refuseImage(pool: ObjectPool, ref: ObjectRef): Promise<number> {
+  const stat = await pool.stat(ref);
+  if (stat !== null && stat.kind !== OBJECT_KIND.plain)
+    throw new StoreError(
+      'E_EXISTS',
+      `'${ref.key.toString()}' is an image; choose another name, or use store-nbd to write to it`,
+    );
+  return stat?.version ?? 0;
+}
+
+function bytesToWrite(command: Command): Buffer {
+  const { dataLiteral, dataFile } = command.opts<{ dataLiteral?: string; dataFile?: string }>();
+  if ((dataLiteral === undefined) === (dataFile === undefined))
+    throw new UsageError('Give the bytes with either --data-literal or --data-file');
+  if (dataLiteral !== undefined) return Buffer.from(dataLiteral);
+  try {
+    return readFileSync(dataFile === undefined || dataFile === '-' ? STANDARD_INPUT : dataFile);
+  } catch (error) {
+    throw new StoreError('E_SYSTEM', `Cannot read the bytes to write: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}

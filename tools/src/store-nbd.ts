@@ -1,0 +1,146 @@
+/** The program `store-nbd`: serves images of a pool over NBD until it is told to stop. */
+import {
+  checkImageName,
+  checkImageSize,
+  checkPoolName,
+  crc32cImplementation,
+  formatSize,
+  ImageCatalog,
+  StoreError,
+  type ListenAddress,
+  type ObjectPool,
+} from '@store/core';
+import { serveNbd, type NbdServer } from '@store/gateway-nbd';
+import { attachAdvice, quote } from './attach-advice.js';
+import { newProgram } from './common-options.js';
+import { ImageExports } from './image-exports.js';
+import { isLoopback } from './loopback.js';
+import { withPool } from './open-store.js';
+import { asUsage, handles, runProgram, type Context } from './program.js';
+import { SETTINGS } from './settings.js';
+import { UsageError } from './usage-error.js';
+import { withAdvice } from './with-advice.js';
+
+/** How long clients get to finish what is in flight when the server stops. */
+const DRAIN_MS = 10_000;
+
+const program = newProgram('store-nbd', 'Serves images over NBD, as block devices for Linux')
+  .option(
+    '--image <name>',
+    'the image to serve, also as the default export (default: all of the pool)',
+  )
+  .option('--bind <address>', 'address to listen on (default: 127.0.0.1)')
+  .option('--port <number>', 'TCP port, 0 for a free one (default: 10809)')
+  .option('--socket <path>', 'listen on a Unix socket instead')
+  .option('--read-only', 'refuse writes')
+  .option('--create [size]', 'create the image if it is not there')
+  .option('--size <size>', 'size of the image to create, for example 100M or 4GiB')
+  .option('--print-attach', 'print the commands that attach the image')
+  .option('--insecure', 'allow to listen where others can connect, unencrypted')
+  .addHelpText(
+    'after',
+    `
+Every flag can also be given as an environment variable (STORE_POOL for --pool) or in the --config file.
+
+Example:
+  store-nbd --pool testpool --image vm1 --create 10G
+  nbd-client localhost 10809 /dev/nbd0 && mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt`,
+  );
+const printAttach = () => program.opts()['printAttach'] === true;
+
+await runProgram(handles(program, serve));
+
+async function serve(context: Context): Promise<void> {
+  const address = addressOf(context);
+  const image = context.get(SETTINGS.image);
+  const poolName = context.get(SETTINGS.pool);
+  const readOnly = context.get(SETTINGS.readOnly);
+  const createBytes = createBytesOf(context, image);
+  asUsage(() => {
+    checkPoolName(poolName);
+    if (image !== null) checkImageName(image);
+  });
+  context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
+  await withPool(context, createBytes !== null, async (pool) => {
+    const catalog = new ImageCatalog(pool, context.env.random);
+    if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
+    const exports = new ImageExports(catalog, { only: image, readOnly });
+    const server = await serveNbd({ env: context.env, address, catalog: exports });
+    announce(context, server);
+    await stopped(context.stop);
+    await server.close({ drainMs: DRAIN_MS });
+  });
+  context.log.info({}, 'Stopped');
+}
+
+/** The image is there, or made if it should be, and can be opened. */
+async function makeSure(
+  context: Context,
+  catalog: ImageCatalog,
+  pool: ObjectPool,
+  image: string,
+  createBytes: number | null,
+): Promise<void> {
+  const place = `--dir ${quote(context.get(SETTINGS.dir))} --pool ${quote(pool.name)}`;
+  const advice = {
+    E_NOT_FOUND: `see what there is with: store-image ls ${place}; or make it with: store-nbd --create SIZE`,
+  };
+  if (createBytes !== null)
+    try {
+      await catalog.create(image, createBytes);
+      context.log.info({ image, size: formatSize(createBytes) }, 'Image created');
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'E_EXISTS') throw error;
+      const { size } = await catalog.info(image);
+      if (size !== createBytes)
+        context.log.warn(
+          { image, size: formatSize(size) },
+          'The image was there already, with another size',
+        );
+    }
+  await withAdvice(advice, () => catalog.open(image, { readOnly: context.get(SETTINGS.readOnly) }));
+}
+
+function announce(context: Context, server: NbdServer): void {
+  const uri = server.uri('');
+  context.print(context.get(SETTINGS.json) ? JSON.stringify({ uri }) : uri);
+  if (printAttach()) context.print(attachAdvice(server.address, uri));
+}
+
+function addressOf(context: Context): ListenAddress {
+  const path = context.get(SETTINGS.socket);
+  if (path !== null) return { path };
+  const host = context.get(SETTINGS.bind);
+  if (!isLoopback(host)) {
+    if (!context.get(SETTINGS.insecure))
+      throw new UsageError(
+        `Anybody who reaches ${host} could read and write the images, unencrypted; listen on 127.0.0.1 and use an SSH tunnel, or add --insecure`,
+      );
+    context.log.warn(
+      { bind: host },
+      'Anybody who reaches this address can read and write the images',
+    );
+  }
+  return { host, port: context.get(SETTINGS.port) };
+}
+
+/** Null: nothing is to be created. */
+function createBytesOf(context: Context, image: string | null): number | null {
+  const create = context.get(SETTINGS.create);
+  if (create === false) return null;
+  const bytes = create === true ? context.get(SETTINGS.size) : create;
+  if (image === null)
+    throw new UsageError('--create needs the name of the image; add --image NAME');
+  if (bytes === null) throw new UsageError('--create needs a size; write for example --create 10G');
+  if (context.get(SETTINGS.readOnly))
+    throw new UsageError('--create and --read-only exclude each other');
+  asUsage(() => checkImageSize(bytes));
+  return bytes;
+}
+
+function stopped(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

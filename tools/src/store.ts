@@ -1,0 +1,17 @@
+/** The program `store`: everything about a store but images and their gateways. */
+import { newProgram } from './common-options.js';
+import { addObjectCommands } from './object-commands.js';
+import { runProgram } from './program.js';
+
+const program = newProgram('store', 'Reads, writes and looks after what a pool holds').addHelpText(
+  'after',
+  `
+Every flag can also be given as an environment variable (STORE_POOL for --pool) or in the --config file.
+
+Example:
+  store write --pool testpool testobj --data-literal "hello world"
+  store read --pool testpool testobj`,
+);
+addObjectCommands(program);
+
+await runProgram(program);
