@@ -10,6 +10,7 @@ export function standIn(options: StoreServerOptions): string[] | null {
   if (!existsSync(file)) {
     execFileSync('mkdir', ['-p', options.dir]);
     execFileSync('truncate', ['-s', `${options.createBytes ?? 0}`, file]);
+    execFileSync('sync', []);
   }
   const port = options.port ?? 20000 + Math.floor(Math.random() * 20000);
   const where =

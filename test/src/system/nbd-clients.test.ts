@@ -25,6 +25,11 @@ interface FioReport {
   readonly jobs: readonly Record<'read' | 'write', { io_bytes: number }>[];
 }
 
+/** fio may print a line or two before its JSON. */
+function parseFioReport(text: string): FioReport {
+  return JSON.parse(text.slice(text.indexOf('{'))) as FioReport; // what fio documents
+}
+
 const FIO_JOBS: Readonly<Record<string, readonly string[]>> = {
   '4 KiB at random, 32 deep': ['--rw=randwrite', '--bs=4k', '--iodepth=32', '--size=48M'],
   '64 KiB, with fsync': ['--rw=write', '--bs=64k', '--iodepth=8', '--size=64M', '--fsync=16'],
@@ -48,7 +53,7 @@ for (const [title, job] of Object.entries(FIO_JOBS)) {
       ],
       { limitMs: 120_000 },
     );
-    const { jobs } = JSON.parse(readFileSync(report, 'utf8')) as FioReport;
+    const { jobs } = parseFioReport(readFileSync(report, 'utf8'));
     const [reported] = jobs;
     if (reported === undefined) throw new Error('fio reported no job');
     const { read, write } = reported;
