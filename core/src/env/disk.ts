@@ -51,6 +51,8 @@ export interface DataFile {
   write(position: number, parts: readonly Buffer[], done: DiskDone): void;
   /** Makes every write that had returned before this call durable. An error is final: what was not durable may be gone. */
   sync(done: DiskDone): void;
+  /** Makes later reads come from the disk itself, where the system can; unsynced data stays in memory. */
+  dropCache(): void;
   /** Gives the space back; the range reads as zeros or as before. Does nothing where the system cannot. */
   punch(position: number, bytes: number, done: DiskDone): void;
   close(): void;

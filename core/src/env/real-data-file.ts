@@ -104,6 +104,10 @@ export class RealDataFile implements DataFile {
     });
   }
 
+  dropCache(): void {
+    this.#native?.dropCache(this.#fd);
+  }
+
   punch(position: number, bytes: number, done: DiskDone): void {
     if (this.#native === null) {
       setImmediate(() => done(null));

@@ -7,6 +7,7 @@ import type { LibraryHandle, default as Koffi } from 'koffi';
 
 const RWF_NOWAIT = 8;
 const FALLOC_FL_KEEP_SIZE_PUNCH_HOLE = 1 | 2;
+const POSIX_FADV_DONTNEED = 4;
 const IOVEC_BYTES = 16;
 /** More slices than this in one write go through Node, which has no such limit. */
 const IOVEC_COUNT_MAX = 256;
@@ -19,6 +20,8 @@ export interface Native {
   readCached(fd: number, position: number, target: Buffer): number;
   /** pwritev of all parts. @returns bytes written, or -errno. Null if there are too many parts. */
   write(fd: number, position: number, parts: readonly Buffer[]): number | null;
+  /** posix_fadvise(DONTNEED) of the whole file; advice only. */
+  dropCache(fd: number): void;
   /** fallocate(PUNCH_HOLE | KEEP_SIZE) in a worker thread; 0 or -errno. */
   punch(fd: number, position: number, bytes: number, done: (result: number) => void): void;
 }
@@ -76,6 +79,9 @@ function load(): Native | null {
   const fallocate = libc.func(
     'int fallocate(int, int, int64_t, int64_t)',
   ) as unknown as FallocateCall;
+  const posixFadvise = libc.func('int posix_fadvise(int, int64_t, int64_t, int)') as unknown as (
+    ...parameters: [number, number, number, number]
+  ) => number;
   // One array of iovecs, filled before each call: these calls are synchronous.
   const vectors = Buffer.alloc(IOVEC_COUNT_MAX * IOVEC_BYTES);
   const setVector = (index: number, part: Buffer): void => {
@@ -95,6 +101,9 @@ function load(): Native | null {
         setVector(index, parts[index] as Buffer); // in bounds
       const count = pwritev(fd, vectors, parts.length, position);
       return count < 0 ? -koffi.errno() : count;
+    },
+    dropCache(fd) {
+      posixFadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     },
     punch(fd, position, bytes, done) {
       fallocate.async(fd, FALLOC_FL_KEEP_SIZE_PUNCH_HOLE, position, bytes, (error, result) => {

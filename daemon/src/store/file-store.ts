@@ -83,6 +83,7 @@ export class FileStore implements ObjectStore {
   readonly engine: Engine;
   readonly table: ObjectTable;
   readonly reader: Reader;
+  readonly whole: WholeObjects;
   /** Answered writes that were not flushed may be gone since the last start. */
   lostUnflushed = false;
   readonly #parts: FilePoolParts;
@@ -112,6 +113,7 @@ export class FileStore implements ObjectStore {
     const whole = new WholeObjects(engine, persister, reader, writer);
     this.table = table;
     this.reader = reader;
+    this.whole = whole;
     this.#openSet = openSet;
     this.#persister = persister;
     this.#checkpointer = new Checkpointer(engine, table, openSet, persister, reader);
