@@ -13,7 +13,7 @@ export interface StoreServerOptions {
   /** The data folder. */
   readonly dir: string;
   readonly image: string;
-  /** Creates the image if it is not there. */
+  /** Creates the image if it is not there (unless `readOnly`). */
   readonly createBytes?: number;
   /** Unix socket; without it a free port of 127.0.0.1. */
   readonly socket?: string;
@@ -103,7 +103,9 @@ function storeNbdArguments(options: StoreServerOptions): string[] {
       : ['--socket', options.socket];
   return [
     ...['--dir', options.dir, '--pool', 'testpool', '--image', options.image],
-    ...(options.createBytes === undefined ? [] : ['--create', '--size', `${options.createBytes}`]),
+    ...(options.createBytes === undefined || options.readOnly === true
+      ? []
+      : ['--create', '--size', `${options.createBytes}`]),
     ...(options.readOnly === true ? ['--read-only'] : []),
     ...where,
   ];

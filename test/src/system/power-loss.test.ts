@@ -7,6 +7,7 @@ import { PowerRig } from '../lossy-device/power-rig.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
 import { BLOCK_BYTES, DeviceHistory } from '../tagged-writer/device-history.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
+import type { SyncHabit } from '../tagged-writer/tagged-writer.js';
 import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
 
 t.setTimeout(290_000);
@@ -14,6 +15,8 @@ t.setTimeout(290_000);
 const CUTS = 30;
 const CUTS_UNTIL_CAUGHT = 10;
 const BLOCKS = 10 * 1024 + 77; // the image does not end with an object
+
+const HABITS: readonly SyncHabit[] = ['often', 'rarely', 'never'];
 
 const here = needs({
   root: true,
@@ -73,7 +76,7 @@ async function cutPowerUnderWriter(t: Test, cuts: number, flushLies: boolean): P
 /** Writes for a while, then kills the server. */
 async function write(rig: PowerRig, writer: TaggedWriter, random: SeededRandom): Promise<void> {
   const client = await NbdClient.connect(rig.server.uri);
-  const writing = writer.run(client);
+  const writing = writer.run(client, random.pick(HABITS));
   const endMs = performance.now() + random.between(20, 900);
   while (performance.now() < endMs) {
     await sleep(Math.min(random.between(10, 200), endMs - performance.now()));
@@ -81,6 +84,7 @@ async function write(rig: PowerRig, writer: TaggedWriter, random: SeededRandom):
   }
   await rig.server.kill9();
   await writing;
+  if (random.chance(70)) await rig.leakToDevice();
 }
 
 t.test('30 power cuts lose nothing that was flushed and invent nothing', here, async (t) => {

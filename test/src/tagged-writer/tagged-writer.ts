@@ -19,6 +19,9 @@ export interface TaggedWriterOptions {
   readonly depth?: number;
 }
 
+/** How often a run flushes and uses FUA. */
+export type SyncHabit = 'often' | 'rarely' | 'never';
+
 /** An answer that was an error. */
 export interface ErrorAnswer {
   readonly request: string;
@@ -34,6 +37,8 @@ interface Plan {
   readonly fua: boolean;
 }
 
+/** Of 100 flushes and FUA flags that could be sent, how many are. */
+const SYNC_PERCENT: Readonly<Record<SyncHabit, number>> = { often: 100, rarely: 10, never: 0 };
 const HOT_BLOCKS = 96;
 const OBJECT_BLOCKS = 1024;
 const SHAPES: readonly Shape[] = [
@@ -58,6 +63,7 @@ export class TaggedWriter {
   readonly #busy = new Set<number>();
   #version = 0;
   #stopped = false;
+  #syncPercent = 100;
 
   constructor({ history, random, depth = 16 }: TaggedWriterOptions) {
     this.#history = history;
@@ -67,7 +73,8 @@ export class TaggedWriter {
   }
 
   /** Keeps writing until {@link stop} is called or the connection is lost; then all is answered or will never be. */
-  async run(client: NbdClient): Promise<void> {
+  async run(client: NbdClient, habit: SyncHabit = 'often'): Promise<void> {
+    this.#syncPercent = SYNC_PERCENT[habit];
     this.#stopped = false;
     this.#busy.clear();
     await Promise.all(Array.from({ length: this.#depth }, () => this.#lane(client)));
@@ -126,8 +133,10 @@ export class TaggedWriter {
 
   #draw(): Plan {
     const random = this.#random;
-    const shape = random.pick(SHAPES);
-    const fua = shape !== 'flush' && shape !== 'read' && random.chance(5);
+    const syncs = random.chance(this.#syncPercent);
+    const drawn = random.pick(SHAPES);
+    const shape = drawn === 'flush' && !syncs ? 'write' : drawn;
+    const fua = shape !== 'flush' && shape !== 'read' && syncs && random.chance(5);
     if (shape === 'flush') return { shape, offset: 0, bytes: 0, fua };
     const hot = random.chance(75);
     const block = hot ? random.pick(this.#hot) : random.below(this.#history.blocks);
