@@ -222,6 +222,7 @@ export class ClientConnection {
       clock,
       log: this.#log,
       owner: {
+        inputEnded: () => this.#awaitSettling(),
         finished: () => this.#sayGoodbye(),
         drop: (reason) => this.drop(reason),
       },
@@ -229,6 +230,12 @@ export class ClientConnection {
     this.#log.info({ export: opened.name, bytes: opened.backend.bytes }, 'Client connected');
     if (rest.length > 0) this.#transmission.receive(rest);
     if (this.#clientHasEnded) this.#transmission.clientEnded();
+  }
+
+  #awaitSettling(): void {
+    const { name } = this.#opened ?? {};
+    const settled = this.#transmission?.settled();
+    if (name !== undefined && settled !== undefined) this.#options.door.addSettling(name, settled);
   }
 
   #sayGoodbye(): void {
@@ -258,12 +265,8 @@ export class ClientConnection {
 
   async #settle(): Promise<void> {
     const opened = this.#opened;
-    const transmission = this.#transmission;
     if (opened !== null) {
-      const settled = transmission?.settled() ?? Promise.resolve();
-      if (transmission !== null && transmission.inFlight > 0)
-        this.#options.door.addSettling(opened.name, settled);
-      await settled;
+      await this.#transmission?.settled();
       await this.#closeExport(opened);
     }
     this.#resolveDone();

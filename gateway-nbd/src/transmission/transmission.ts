@@ -39,6 +39,8 @@ type MaybeDirect = Connection & { receiveInto?: (target: Buffer) => void };
 
 /** What the owner of the connection provides. */
 export interface TransmissionOwner {
+  /** The client asks for nothing more while the backend still works for it: see `settled`. */
+  inputEnded(): void;
   /** All is answered and the client wants no more, or the server shuts down: end the connection. */
   finished(): void;
   /** The client broke the protocol: close at once. */
@@ -105,6 +107,7 @@ export class Transmission implements RequestSink {
   #shuttingDown = false;
   #finished = false;
   #gone = false;
+  #settled: Promise<void> | null = null;
   #onSettled: (() => void) | null = null;
   #loggedAt = -Infinity;
   #unloggedErrors = 0;
@@ -149,7 +152,7 @@ export class Transmission implements RequestSink {
 
   /** The client sends nothing more, but may still read. */
   clientEnded(): void {
-    this.#inputOver = true;
+    this.#endInput();
     this.#finishIfDone();
   }
 
@@ -173,25 +176,26 @@ export class Transmission implements RequestSink {
     this.#gone = true;
     this.#finished = true;
     this.#stopReading();
+    this.#endInput();
     this.#budget.leave();
     this.#budget.sent(this.#unsentBytes + this.#outbox.bytes);
     this.#outbox.takeParts();
     this.#unsentBytes = 0;
   }
 
-  /** Resolves when the backend holds nothing of this connection any more. */
+  /** After the client's last request: resolves when the backend holds nothing of this connection any more. */
   settled(): Promise<void> {
-    invariant(this.#gone, 'the connection is gone');
-    return this.#inFlight === 0
-      ? Promise.resolve()
-      : new Promise((resolve) => (this.#onSettled = resolve));
+    invariant(this.#inputOver, 'no more requests come');
+    this.#settled ??= new Promise((resolve) => (this.#onSettled = resolve));
+    this.#settleIfDone();
+    return this.#settled;
   }
 
   /** @internal RequestSink: the door. */
   begin(): AfterHeader {
     const { type, flags, offset, length, cookieHigh, cookieLow } = this.#reader;
     if (type === NBD_CMD.DISC) {
-      this.#inputOver = true;
+      this.#endInput();
       return 'stop';
     }
     const hasPayload = type === NBD_CMD.WRITE && length > 0;
@@ -333,7 +337,7 @@ export class Transmission implements RequestSink {
     }
     if (this.#gone) {
       this.#budget.finish(pending.charge, 0);
-      if (this.#inFlight === 0) this.#onSettled?.();
+      this.#settleIfDone();
       return;
     }
     const reply = data ?? this.#outbox.allocate(0);
@@ -371,6 +375,16 @@ export class Transmission implements RequestSink {
       this.#flushScheduled = false;
       this.#retry();
     });
+  }
+
+  #endInput(): void {
+    if (this.#inputOver) return;
+    this.#inputOver = true;
+    if (this.#inFlight > 0 || this.#reader.isWaiting) this.#owner.inputEnded();
+  }
+
+  #settleIfDone(): void {
+    if (this.#inFlight === 0 && !this.#reader.isWaiting) this.#onSettled?.();
   }
 
   /** What was half received is forgotten. */
@@ -411,6 +425,7 @@ export class Transmission implements RequestSink {
   }
 
   #finishIfDone(): void {
+    this.#settleIfDone();
     const over = this.#shuttingDown || (this.#inputOver && !this.#reader.isWaiting);
     if (!over || this.#finished || this.#busy) return;
     if (this.#inFlight > 0 || this.#outbox.bytes > 0) return;
