@@ -45,12 +45,12 @@ export async function checkFolder(
   path: string,
   options: CheckOptions,
 ): Promise<CheckReport> {
-  let failure: StoreError | null = null;
+  const failed: { error: StoreError | null } = { error: null };
   const store = await openFileStore(env, path, {
     create: false,
     ignoreFailure: true,
     onFailure: (error) => {
-      failure = error;
+      failed.error = error;
     },
   });
   const { disk } = store.engine;
@@ -58,9 +58,9 @@ export async function checkFolder(
   try {
     store.engine.data.dropCache();
     const report = await checkObjects(store, options.onProgress);
-    const isUsable = failure === null && (report.damage.length === 0 || options.acceptDamage);
+    const isUsable = failed.error === null && (report.damage.length === 0 || options.acceptDamage);
     if (hadFailed && isUsable) disk.removeSmallFile(FAILED_FILE);
-    return { ...report, hadFailed, isUsable: isUsable || (failure === null && !hadFailed) };
+    return { ...report, hadFailed, isUsable: isUsable || (failed.error === null && !hadFailed) };
   } finally {
     await store.close();
   }
@@ -76,7 +76,7 @@ async function checkObjects(
   let verifiedBytes = 0;
   let unverifiedBytes = 0;
   for (const [index, key] of keys.entries()) {
-    const object = store.table.findByHeadKey(key, OBJECT_KIND.plain);
+    const object = store.parts.table.findByHeadKey(key, OBJECT_KIND.plain);
     if (object.broken !== null) damage.push(object.broken.message);
     else if (object.inline) verifiedBytes += await checkContent(store, object, damage);
     else {
@@ -117,7 +117,7 @@ async function readProblem(
 ): Promise<string | null> {
   const target = Buffer.allocUnsafe(count * BLOCK_BYTES);
   try {
-    await promised((done) => store.reader.read(object, first * BLOCK_BYTES, target, done));
+    await promised((done) => store.parts.reader.read(object, first * BLOCK_BYTES, target, done));
     return null;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
@@ -131,7 +131,7 @@ async function checkContent(
 ): Promise<number> {
   const target = Buffer.allocUnsafe(object.length);
   try {
-    await promised((done) => store.whole.read(object, 0, target, done));
+    await promised((done) => store.parts.whole.read(object, 0, target, done));
   } catch (error) {
     damage.push(
       error instanceof Error ? error.message : `Object '${printable(object.name)}' cannot be read`,

@@ -5,14 +5,12 @@
 import { BLOCKS_PER_OBJECT, OBJECT_KIND, type Done, type Timer } from '@store/core';
 import type { Engine } from './engine.js';
 import type { ObjectTable } from './object-table.js';
-import { OPEN_OBJECTS_HIGH, type OpenSet } from './open-set.js';
+import type { OpenSet } from './open-set.js';
 import type { Persister } from './persister.js';
 import type { Reader } from './reader.js';
 import { PART, type StoredObject } from './stored-object.js';
 
 const TICK_MS = 1000;
-/** An object that stays open is closed after so long, as far as it is quiet just then. */
-const OPEN_MS_MAX = 10_000;
 /** Objects left open by a crash that are read again in one tick. */
 const SUSPECTS_PER_TICK = 8;
 /** When everything is busy, look again so soon. */
@@ -28,7 +26,8 @@ export class Checkpointer {
   #leftOpen: Buffer[] = [];
   #closing = false;
   #timer: Timer | null = null;
-  #stopped = false;
+  /** Recovery must not be disturbed: what it is about to overwrite stays open. */
+  #running = false;
 
   constructor(
     engine: Engine,
@@ -49,11 +48,13 @@ export class Checkpointer {
 
   start(leftOpen: Buffer[]): void {
     this.#leftOpen = leftOpen;
+    this.#running = true;
     this.#schedule();
+    this.#closeSome();
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#running = false;
     this.#timer?.cancel();
   }
 
@@ -72,7 +73,7 @@ export class Checkpointer {
   }
 
   #schedule(): void {
-    if (this.#stopped) return;
+    if (!this.#running) return;
     this.#timer = this.#engine.env.timers.after(TICK_MS, () => {
       this.#tick();
       this.#schedule();
@@ -88,12 +89,11 @@ export class Checkpointer {
 
   /** Closes what is old, or the oldest if there are too many. */
   #closeSome(): void {
-    if (this.#closing || this.#stopped || this.#engine.failure !== null) return;
-    const crowded = this.#openSet.count >= OPEN_OBJECTS_HIGH;
-    const objects = this.#closable(
-      crowded ? 0 : OPEN_MS_MAX,
-      crowded ? OPEN_OBJECTS_HIGH / 4 : Infinity,
-    );
+    if (this.#closing || !this.#running || this.#engine.failure !== null) return;
+    const crowded = this.#openSet.isCrowded;
+    const objects = crowded
+      ? this.#closable(0, Math.ceil(this.#openSet.count / 4))
+      : this.#closable(this.#engine.limits.openMsMax, Infinity);
     if (objects.length === 0) {
       if (crowded) this.#engine.env.timers.after(CROWDED_RETRY_MS, () => this.#closeSome());
       return;

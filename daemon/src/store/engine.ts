@@ -21,12 +21,35 @@ import { SpaceGuard } from './space-guard.js';
 /** Marks a folder whose disk failed; only `store check` removes it. */
 export const FAILED_FILE = 'failed';
 
+/** Sizes at which the engine begins to do something; tests make them small to see it happen. */
+export interface EngineLimits {
+  /** At this size of `live` the other file takes over, as soon as it is empty. */
+  readonly liveBytesSwitch: number;
+  /** Objects that may be open or changed at a time. */
+  readonly openObjectsMax: number;
+  /** Objects kept in memory, about 6 KiB each when their checksums are there. */
+  readonly cachedObjectsMax: number;
+  /** Together, of writes that were answered from `live`. */
+  readonly parkedBytesMax: number;
+  /** An object that stays open is closed after so long. */
+  readonly openMsMax: number;
+}
+
+export const ENGINE_LIMITS: EngineLimits = {
+  liveBytesSwitch: 32 * 1024 * 1024,
+  openObjectsMax: 4096,
+  cachedObjectsMax: 8192,
+  parkedBytesMax: 16 * 1024 * 1024,
+  openMsMax: 10_000,
+};
+
 export interface EngineParts {
   readonly env: Env;
   readonly disk: Disk;
   readonly data: DataFile;
   readonly meta: MetaStore;
   readonly record: StoreRecord;
+  readonly limits: EngineLimits;
   readonly onFailure: (error: StoreError) => void;
 }
 
@@ -44,6 +67,7 @@ export class Engine {
   readonly data: DataFile;
   readonly meta: MetaStore;
   readonly log: Log;
+  readonly limits: EngineLimits;
   readonly committer: Committer;
   readonly sync: DataSync;
   readonly slots: SlotMap;
@@ -70,6 +94,7 @@ export class Engine {
     this.meta = parts.meta;
     this.record = parts.record;
     this.log = parts.env.log;
+    this.limits = parts.limits;
     this.#onFailure = parts.onFailure;
     const failed = (error: DiskError): StoreError => this.fail(error);
     this.committer = new Committer(parts.meta, () => this.record, failed);

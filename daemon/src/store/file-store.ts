@@ -16,7 +16,7 @@ import {
   type ObjectStore,
 } from '@store/core';
 import { Checkpointer } from './checkpointer.js';
-import { Engine, FAILED_FILE } from './engine.js';
+import { ENGINE_LIMITS, Engine, FAILED_FILE, type EngineLimits } from './engine.js';
 import { FilePool, type FilePoolParts } from './file-pool.js';
 import { beginStart, createFolder, isFormatted } from './folder.js';
 import { POOLS_END, POOLS_START, poolKey, poolNameOf, sealed, unseal } from './format.js';
@@ -38,6 +38,7 @@ export interface OpenOptions {
   readonly onFailure: (error: StoreError) => void;
   /** Open a folder whose disk has failed: for `store check` only. */
   readonly ignoreFailure?: boolean;
+  readonly limits?: EngineLimits;
 }
 
 /**
@@ -64,7 +65,8 @@ export async function openFileStore(
     data = disk.openDataFile('data');
     meta = disk.openMetaStore('meta');
     const { record, wasClean } = await beginStart(env, disk, data, meta);
-    const engine = new Engine({ env, disk, data, meta, record, onFailure: options.onFailure });
+    const { onFailure, limits = ENGINE_LIMITS } = options;
+    const engine = new Engine({ env, disk, data, meta, record, limits, onFailure });
     return await FileStore.start(engine, wasClean);
   } catch (error) {
     data?.close();
@@ -79,14 +81,11 @@ export async function openFileStore(
 }
 
 export class FileStore implements ObjectStore {
-  /** For metrics, `store check` and tests. */
   readonly engine: Engine;
-  readonly table: ObjectTable;
-  readonly reader: Reader;
-  readonly whole: WholeObjects;
+  /** What it is made of, for `store check` and for tests that plant bugs. */
+  readonly parts: FilePoolParts & { readonly opener: Opener; readonly openSet: OpenSet };
   /** Answered writes that were not flushed may be gone since the last start. */
   lostUnflushed = false;
-  readonly #parts: FilePoolParts;
   readonly #openSet: OpenSet;
   readonly #persister: Persister;
   readonly #checkpointer: Checkpointer;
@@ -104,26 +103,25 @@ export class FileStore implements ObjectStore {
   private constructor(engine: Engine) {
     this.engine = engine;
     const table = new ObjectTable(engine);
-    const openSet = new OpenSet(engine.env.clock);
+    const openSet = new OpenSet(engine.env.clock, engine.limits.openObjectsMax);
     const parked = new ParkedWrites(engine);
     const persister = new Persister(engine, table, openSet, parked);
     const reader = new Reader(engine, table);
     const opener = new Opener(engine, openSet);
     const writer = new Writer({ engine, table, reader, opener, openSet, parked, persister });
     const whole = new WholeObjects(engine, persister, reader, writer);
-    this.table = table;
-    this.reader = reader;
-    this.whole = whole;
     this.#openSet = openSet;
     this.#persister = persister;
     this.#checkpointer = new Checkpointer(engine, table, openSet, persister, reader);
-    this.#parts = { engine, table, reader, writer, whole, persister };
+    this.parts = { engine, table, reader, writer, whole, persister, opener, openSet };
   }
 
   async #recover(wasClean: boolean): Promise<void> {
-    const { engine, table } = this;
+    const { engine } = this;
+    const { table } = this.parts;
     engine.live = new LiveLog(engine.disk, engine.disk.bootToken(), engine.record.startId, {
       sequence: engine.record.liveSequence,
+      switchBytes: engine.limits.liveBytesSwitch,
     });
     const { leftOpen, lostUnflushed } = await recover(engine, table, this.#persister, wasClean);
     this.lostUnflushed = lostUnflushed;
@@ -227,7 +225,7 @@ export class FileStore implements ObjectStore {
   }
 
   #addPool(name: string, id: number): FilePool {
-    const pool = new FilePool(name, id, this.#parts);
+    const pool = new FilePool(name, id, this.parts);
     this.#pools.set(name, pool);
     return pool;
   }

@@ -10,8 +10,6 @@ import { crc32c, type AppendFile, type Disk, type ObjectKind } from '@store/core
 import type { StoredObject } from './stored-object.js';
 import { splitHeadKey } from './format.js';
 
-/** At this size the other file takes over, as soon as it is empty. */
-export const LIVE_BYTES_SWITCH: number = 32 * 1024 * 1024;
 const FILE_NAMES = ['live.0', 'live.1'] as const;
 
 // Record, big-endian: body bytes u32, CRC-32C of the rest u32, type u8, sequence u64, then by type.
@@ -62,14 +60,22 @@ export class LiveLog {
   /** Number of the last record in each file. */
   readonly #lastIn: [number, number] = [0, 0];
   readonly #begin: Buffer;
+  readonly #switchBytes: number;
 
   /**
    * Opens the files as they are; nothing may be appended before `restart`.
    * @param sequence - the last number that is in the metadata
+   * @param switchBytes - at this size the other file takes over, as soon as it is empty
    */
-  constructor(disk: Disk, token: string, startId: Buffer, { sequence }: { sequence: number }) {
+  constructor(
+    disk: Disk,
+    token: string,
+    startId: Buffer,
+    { sequence, switchBytes }: { sequence: number; switchBytes: number },
+  ) {
     this.#files = [disk.openAppendFile(FILE_NAMES[0]), disk.openAppendFile(FILE_NAMES[1])];
     this.#sequence = sequence;
+    this.#switchBytes = switchBytes;
     this.#begin = Buffer.concat([startId, Buffer.from(token)]);
   }
 
@@ -90,7 +96,7 @@ export class LiveLog {
 
   /** The other file should be emptied by a flush: this one is full. */
   get wantsFlush(): boolean {
-    return this.#files[this.#current].bytes >= LIVE_BYTES_SWITCH;
+    return this.#files[this.#current].bytes >= this.#switchBytes;
   }
 
   /** @throws DiskError */

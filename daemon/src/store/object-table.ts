@@ -13,8 +13,6 @@ import type { Engine } from './engine.js';
 import { BLOCKS_PER_CHUNK, checksKey, headKey, splitHeadKey, unseal } from './format.js';
 import { StoredObject } from './stored-object.js';
 
-/** About 6 KiB each when their checksums are in memory. */
-const OBJECTS_MAX = 8192;
 /** What checksums are filled with when their record cannot be read: matches a block once in 4 billion. */
 const UNREADABLE_CHECKSUM = 0x5bad5bad;
 
@@ -23,10 +21,11 @@ export class ObjectTable {
   /** By pool id, then by name. */
   readonly #pools = new Map<number, Map<string, StoredObject>>();
   #count = 0;
-  #sweepAt = OBJECTS_MAX;
+  #sweepAt: number;
 
   constructor(engine: Engine) {
     this.#engine = engine;
+    this.#sweepAt = engine.limits.cachedObjectsMax;
   }
 
   /**
@@ -144,7 +143,8 @@ export class ObjectTable {
       }
     }
     // When most were in use, look again only after some more came.
-    this.#sweepAt = Math.max(OBJECTS_MAX, this.#count + OBJECTS_MAX / 4);
+    const { cachedObjectsMax } = this.#engine.limits;
+    this.#sweepAt = Math.max(cachedObjectsMax, this.#count + cachedObjectsMax / 4);
   }
 
   #isEvictable(object: StoredObject): boolean {

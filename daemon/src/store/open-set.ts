@@ -5,19 +5,22 @@
 import type { Clock } from '@store/core';
 import type { StoredObject } from './stored-object.js';
 
-export const OPEN_OBJECTS_MAX = 4096;
-/** From here on the oldest are closed without being asked. */
-export const OPEN_OBJECTS_HIGH: number = (OPEN_OBJECTS_MAX / 4) * 3;
-
 export class OpenSet {
   readonly #clock: Clock;
+  readonly #countMax: number;
   readonly #objects = new Set<StoredObject>();
   #waiting: (() => void)[] = [];
   /** Called when there are too many. */
   onCrowded: () => void = () => undefined;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, countMax: number) {
     this.#clock = clock;
+    this.#countMax = countMax;
+  }
+
+  /** So many that the oldest are closed without being asked. */
+  get isCrowded(): boolean {
+    return this.#objects.size >= this.#countMax * 0.75;
   }
 
   get count(): number {
@@ -28,13 +31,13 @@ export class OpenSet {
     if (object.openedAt !== 0) return;
     object.openedAt = Math.max(1, this.#clock.now());
     this.#objects.add(object);
-    if (this.#objects.size >= OPEN_OBJECTS_HIGH) this.onCrowded();
+    if (this.isCrowded) this.onCrowded();
   }
 
   remove(object: StoredObject): void {
     object.openedAt = 0;
     this.#objects.delete(object);
-    if (this.#objects.size < OPEN_OBJECTS_MAX && this.#waiting.length > 0) {
+    if (this.#objects.size < this.#countMax && this.#waiting.length > 0) {
       const waiting = this.#waiting;
       this.#waiting = [];
       for (const go of waiting) go();
@@ -50,7 +53,7 @@ export class OpenSet {
 
   /** May this object be changed now? */
   hasRoom(object: StoredObject): boolean {
-    return object.openedAt !== 0 || this.#objects.size < OPEN_OBJECTS_MAX;
+    return object.openedAt !== 0 || this.#objects.size < this.#countMax;
   }
 
   /** Calls `go` when some were closed. */

@@ -49,6 +49,10 @@ export class Opener {
     let waiters = this.#waiters.get(object);
     if (waiters === undefined) this.#waiters.set(object, (waiters = []));
     waiters.push({ first, last, done });
+    this.#openClosed(object, first, last);
+  }
+
+  #openClosed(object: StoredObject, first: number, last: number): void {
     const wanted = this.#take(object, first, last);
     if (wanted.length > 0) this.#commit(object, wanted);
   }
@@ -101,5 +105,7 @@ export class Opener {
     if (left.length === 0) this.#waiters.delete(object);
     else this.#waiters.set(object, left);
     for (const waiter of ready) waiter.done(error);
+    // A part that was open when it was asked for may have been closed since.
+    for (const waiter of left) this.#openClosed(object, waiter.first, waiter.last);
   }
 }

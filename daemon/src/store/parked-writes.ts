@@ -7,7 +7,6 @@ import type { Engine } from './engine.js';
 
 /** Larger writes wait for the open: next to their own time it is little. */
 export const PARKED_WRITE_BYTES_MAX: number = 64 * 1024;
-const PARKED_BYTES_MAX = 16 * 1024 * 1024;
 
 interface Waiter {
   /** Last parked write it waits for. */
@@ -32,7 +31,9 @@ export class ParkedWrites {
   }
 
   hasRoom(bytes: number): boolean {
-    return bytes <= PARKED_WRITE_BYTES_MAX && this.#bytes + bytes <= PARKED_BYTES_MAX;
+    return (
+      bytes <= PARKED_WRITE_BYTES_MAX && this.#bytes + bytes <= this.#engine.limits.parkedBytesMax
+    );
   }
 
   park(sequence: number, bytes: number): void {

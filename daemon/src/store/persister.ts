@@ -265,7 +265,10 @@ export class Persister {
   #release(object: StoredObject): void {
     const { objectId } = object;
     object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, true, (lock) => {
-      if (object.objectId === objectId && !object.exists && object.durable === null) {
+      // If it changed again, or a commit of it is under way, that one's end comes here again.
+      const isGone =
+        !object.exists && !object.changed && object.durable === null && object.staged === undefined;
+      if (object.objectId === objectId && isGone) {
         const { slot } = object;
         this.forget(object);
         object.reset();

@@ -110,7 +110,7 @@ export class Reader {
         else {
           if (object.slot === NO_SLOT || hasSuspect(object, block, end)) return false;
           if (!this.#engine.data.tryRead(base + block * BLOCK_BYTES, piece)) return false;
-          const bad = this.#verify(object, block, piece);
+          const bad = this.verify(object, block, piece);
           if (bad !== null) {
             done(bad);
             return true;
@@ -173,7 +173,7 @@ export class Reader {
         pending += 1;
         this.#engine.data.read(slotPosition(object.slot) + at * BLOCK_BYTES, piece, (error) => {
           finish(
-            error === null ? this.#verify(object, at, piece) : this.#unreadable(object, at, error),
+            error === null ? this.verify(object, at, piece) : this.#unreadable(object, at, error),
           );
         });
       }
@@ -182,7 +182,8 @@ export class Reader {
     finish(null);
   }
 
-  #verify(object: StoredObject, first: number, bytes: Buffer): StoreError | null {
+  /** @returns why not, if a block does not match its checksum */
+  verify(object: StoredObject, first: number, bytes: Buffer): StoreError | null {
     const count = bytes.length / BLOCK_BYTES;
     for (let index = 0; index < count; index += 1) {
       const block = first + index;

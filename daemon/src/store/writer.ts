@@ -13,6 +13,7 @@ import {
   WRITE_FLAGS,
   copyParts,
   crc32c,
+  invariant,
   sliceParts,
   type BlockState,
   type ByteParts,
@@ -193,8 +194,9 @@ export class Writer {
       return;
     }
     this.#hold(op);
-    if (isImageData(op.kind) && this.#parts.parked.hasRoom((last - first + 1) * BLOCK_BYTES))
-      this.#park(op);
+    // A parked write keeps its blocks after the answer; blocks that are borrowed go back with it.
+    const canPark = isImageData(op.kind) && !op.isLockBorrowed;
+    if (canPark && this.#parts.parked.hasRoom((last - first + 1) * BLOCK_BYTES)) this.#park(op);
     this.#openThenWrite(op);
   }
 
@@ -275,6 +277,7 @@ export class Writer {
   /** The bytes are in the file: from now on they are what the object holds. */
   #written(op: WriteOp): void {
     const { object, first, last, checks } = op;
+    invariant(object.version > 0, 'an object lives as long as something is written to it');
     const end = op.offset + op.bytes;
     let stateChanged = end > object.length && !isImageData(object.kind);
     for (let block = first; block <= last; block += 1) {

@@ -1,0 +1,443 @@
+/**
+ * One long life of a folder in virtual time: random operations, kills, power cuts and restarts, each compared with a
+ * model. The same seed gives the same run.
+ */
+import {
+  BLOCK_BYTES,
+  OBJECT_KIND,
+  ObjectRef,
+  StoreError,
+  WRITE_FLAGS,
+  type ObjectPool,
+} from '@store/core';
+import { SimDisk, SimRandom, SimScheduler, simEnv } from '@store/core/sim';
+import { openFileStore, type FileStore } from '../file-store.js';
+import { BlockHistory } from './block-history.js';
+
+/** Blocks that operations touch: around the edges of parts and of checksum chunks. */
+const WINDOWS = [
+  { first: 0, count: 40 },
+  { first: 250, count: 12 },
+  { first: 1016, count: 8 },
+] as const;
+const OBJECTS = 5;
+const IN_FLIGHT_MAX = 12;
+
+export interface CrashRunOptions {
+  readonly seed: number;
+  /** Times the folder is opened. */
+  readonly starts: number;
+  /** Steps between two crashes, at most. */
+  readonly stepsMax: number;
+  /** Plants a bug in a freshly opened store. */
+  readonly sabotage?: (store: FileStore, disk: SimDisk) => void;
+  /** Changes the disk before the first start. */
+  readonly prepare?: (disk: SimDisk) => void;
+}
+
+/** What happened, to see that the rare paths were taken. */
+export interface CrashRunCounts {
+  kills: number;
+  powerCuts: number;
+  cleanCloses: number;
+  operations: number;
+  flushes: number;
+  deletes: number;
+  parked: number;
+  opens: number;
+  closes: number;
+}
+
+/** The promise that was broken, with what helps to see why. */
+export class BrokenPromise extends Error {
+  override name = 'BrokenPromise';
+}
+
+class ModelObject {
+  readonly ref: ObjectRef;
+  readonly blocks = new Map<number, BlockHistory>();
+
+  constructor(index: number) {
+    this.ref = new ObjectRef(OBJECT_KIND.imageData, `layer_${index}`, `family_${index}`);
+    for (const { first, count } of WINDOWS)
+      for (let block = first; block < first + count; block += 1)
+        this.blocks.set(block, new BlockHistory());
+  }
+}
+
+/** A small object changed by compare-and-swap: durable when answered. */
+interface ModelHeader {
+  readonly ref: ObjectRef;
+  /** What a reader may find: the last answered value, and one that is on its way. */
+  answered: string | null;
+  pending: string | null;
+  version: number;
+  busy: boolean;
+}
+
+/** @throws BrokenPromise @throws StoreError if the store does not open */
+export async function crashRun(options: CrashRunOptions): Promise<CrashRunCounts> {
+  return new CrashRun(options).run();
+}
+
+class CrashRun {
+  readonly #options: CrashRunOptions;
+  readonly #scheduler = new SimScheduler();
+  readonly #random: SimRandom;
+  readonly #disk: SimDisk;
+  readonly #objects = Array.from({ length: OBJECTS }, (_, index) => new ModelObject(index));
+  readonly #header: ModelHeader = {
+    ref: new ObjectRef(OBJECT_KIND.imageHeader, 'header'),
+    answered: null,
+    pending: null,
+    version: 0,
+    busy: false,
+  };
+  readonly #counts: CrashRunCounts = {
+    kills: 0,
+    powerCuts: 0,
+    cleanCloses: 0,
+    operations: 0,
+    flushes: 0,
+    deletes: 0,
+    parked: 0,
+    opens: 0,
+    closes: 0,
+  };
+  #tag = 0;
+  #inFlight = 0;
+  #start = 0;
+  #broken: BrokenPromise | null = null;
+
+  constructor(options: CrashRunOptions) {
+    this.#options = options;
+    this.#random = new SimRandom(options.seed, 1);
+    this.#disk = new SimDisk(this.#scheduler, new SimRandom(options.seed, 2));
+    options.prepare?.(this.#disk);
+  }
+
+  async run(): Promise<CrashRunCounts> {
+    for (this.#start = 1; this.#start <= this.#options.starts; this.#start += 1) {
+      const { store, pool } = await this.#open();
+      this.#options.sabotage?.(store, this.#disk);
+      const steps = 1 + this.#random.below(this.#options.stepsMax);
+      for (let step = 0; step < steps; step += 1) {
+        if (this.#inFlight < IN_FLIGHT_MAX && this.#random.chance(0.4)) this.#act(pool);
+        await this.#step();
+      }
+      const { counters } = store.engine;
+      this.#counts.parked += counters.parkedWrites;
+      this.#counts.opens += counters.opens;
+      this.#counts.closes += counters.closes;
+      await this.#end(store);
+    }
+    return this.#counts;
+  }
+
+  async #open(): Promise<{ store: FileStore; pool: ObjectPool }> {
+    const env = simEnv(
+      this.#scheduler,
+      new SimRandom(this.#options.seed, 100 + this.#start),
+      this.#disk,
+    );
+    return this.#wait(async () => {
+      const store = await openFileStore(env, 'simulated', {
+        create: true,
+        onFailure: () => undefined,
+        limits: {
+          liveBytesSwitch: 64 * 1024,
+          openObjectsMax: 4,
+          cachedObjectsMax: 4,
+          parkedBytesMax: 128 * 1024,
+          openMsMax: 50,
+        },
+      });
+      return { store, pool: await store.openPool('pool', { create: true }) };
+    });
+  }
+
+  /** One event of the world, and everything that follows from it. */
+  async #step(): Promise<void> {
+    this.#scheduler.step();
+    await new Promise(setImmediate);
+    if (this.#broken !== null) throw this.#broken;
+  }
+
+  /** Lets the world go on until the work is done. */
+  async #wait<T>(work: () => Promise<T>): Promise<T> {
+    let outcome: { value: T } | { error: unknown } | null = null;
+    const settled = (): { value: T } | { error: unknown } | null => outcome;
+    work().then(
+      (value) => (outcome = { value }),
+      (error: unknown) => (outcome = { error }),
+    );
+    await new Promise(setImmediate);
+    for (let step = 0; settled() === null; step += 1) {
+      if (step > 200_000) throw this.#break('An operation is never answered');
+      await this.#step();
+    }
+    const result = settled();
+    if (result !== null && 'error' in result) throw result.error;
+    return (result as { value: T }).value; // not null: the loop ended
+  }
+
+  async #end(store: FileStore): Promise<void> {
+    const fate = this.#random.below(10);
+    if (fate < 4) {
+      this.#disk.kill();
+      this.#counts.kills += 1;
+    } else if (fate < 8) {
+      this.#disk.powerCut();
+      this.#counts.powerCuts += 1;
+    } else {
+      for (let step = 0; this.#inFlight > 0; step += 1) {
+        if (step > 200_000) throw this.#break('An operation is never answered');
+        await this.#step();
+      }
+      await this.#wait(() => store.close());
+      this.#disk.kill();
+      this.#counts.cleanCloses += 1;
+    }
+    this.#inFlight = 0;
+    await this.#compare(fate);
+  }
+
+  /** Opens the folder again and compares all of it with the model. */
+  async #compare(fate: number): Promise<void> {
+    const { pool } = await this.#open();
+    const isPowerCut = fate >= 4 && fate < 8;
+    for (const object of this.#objects)
+      for (const [block, history] of object.blocks) {
+        const seen = await this.#read(pool, object.ref, block);
+        const explained = isPowerCut
+          ? history.explainsAfterPowerCut(seen)
+          : history.explainsAfterKill(seen);
+        if (!explained)
+          throw this.#break(
+            `Block ${block} of ${object.ref.id} after ${isPowerCut ? 'a power cut' : fate < 4 ? 'a kill' : 'a clean stop'} holds what it never may: ${seen.toString('latin1', 0, 16)}, newest ${history.newest.toString('latin1', 0, 16)}`,
+          );
+        history.observe(seen, isPowerCut);
+      }
+    await this.#compareHeader(pool);
+    // This start ends as a kill: nothing was changed.
+    this.#disk.kill();
+  }
+
+  async #read(pool: ObjectPool, ref: ObjectRef, block: number): Promise<Buffer> {
+    const target = Buffer.alloc(BLOCK_BYTES, 0xdd);
+    await this.#wait(
+      () =>
+        new Promise<void>((resolve, reject) => {
+          pool.read(ref, block * BLOCK_BYTES, target, (error) => {
+            if (error === null) resolve();
+            else reject(this.#break(`Reading block ${block} of ${ref.id}: ${error.message}`));
+          });
+        }),
+    );
+    return target;
+  }
+
+  async #compareHeader(pool: ObjectPool): Promise<void> {
+    const header = this.#header;
+    const stat = await this.#wait(() => pool.stat(header.ref));
+    let seen: string | null = null;
+    if (stat !== null) {
+      const target = Buffer.alloc(stat.length);
+      await this.#wait(
+        () =>
+          new Promise<void>((resolve, reject) => {
+            pool.read(header.ref, 0, target, (error) =>
+              error === null ? resolve() : reject(error),
+            );
+          }),
+      );
+      seen = target.toString();
+    }
+    const allowed = header.busy ? [header.answered, header.pending] : [header.answered];
+    if (!allowed.includes(seen))
+      throw this.#break(`The header is ${String(seen)} and not one of ${allowed.join(', ')}`);
+    header.answered = seen;
+    header.version = stat?.version ?? 0;
+    header.busy = false;
+  }
+
+  #break(message: string): BrokenPromise {
+    return new BrokenPromise(`${message} (seed ${this.#options.seed}, start ${this.#start})`);
+  }
+
+  /** Starts one random operation. */
+  #act(pool: ObjectPool): void {
+    const object = this.#random.pick(this.#objects);
+    this.#counts.operations += 1;
+    const dice = this.#random.below(100);
+    if (dice < 55) this.#write(pool, object);
+    else if (dice < 67) this.#zero(pool, object);
+    else if (dice < 79) this.#readBack(pool, object);
+    else if (dice < 91) this.#flush(pool);
+    else if (dice < 96) this.#swapHeader(pool);
+    else if (dice < 98) this.#delete(pool, object);
+    else this.#list(pool);
+  }
+
+  #range(): { offset: number; bytes: number } {
+    const { first, count } = this.#random.pick(WINDOWS);
+    const block = first + this.#random.below(count);
+    const blocks =
+      1 + this.#random.below(Math.min(first + count - block, this.#random.pick([1, 4, 40])));
+    if (this.#random.chance(0.6))
+      return { offset: block * BLOCK_BYTES, bytes: blocks * BLOCK_BYTES };
+    const skip = this.#random.below(BLOCK_BYTES);
+    const bytes = 1 + this.#random.below(blocks * BLOCK_BYTES - skip);
+    return { offset: block * BLOCK_BYTES + skip, bytes };
+  }
+
+  /** Changes the model by `bytes` at `offset`. @returns what to call when it is answered */
+  #issue(object: ModelObject, offset: number, bytes: Buffer): (isDurable: boolean) => void {
+    const issued: { history: BlockHistory; index: number }[] = [];
+    for (let at = 0; at < bytes.length;) {
+      const block = Math.floor((offset + at) / BLOCK_BYTES);
+      const inBlock = (offset + at) % BLOCK_BYTES;
+      const history = object.blocks.get(block);
+      if (history === undefined) throw new Error('operations stay inside the windows');
+      const version = Buffer.from(history.newest);
+      at += bytes.copy(version, inBlock, at);
+      issued.push({ history, index: history.issue(version) });
+    }
+    return (isDurable) => {
+      for (const { history, index } of issued) {
+        history.answer(index);
+        if (isDurable) history.flush(index);
+      }
+    };
+  }
+
+  #write(pool: ObjectPool, object: ModelObject): void {
+    const { offset, bytes } = this.#range();
+    this.#tag += 1;
+    const content = Buffer.alloc(bytes, `<${this.#start}.${this.#tag}>`);
+    const flags = this.#random.chance(0.05) ? WRITE_FLAGS.durable : 0;
+    const answered = this.#issue(object, offset, content);
+    const cut = this.#random.below(bytes + 1);
+    const parts = [Buffer.from(content.subarray(0, cut)), Buffer.from(content.subarray(cut))];
+    this.#begin((done) => {
+      pool.write(object.ref, offset, parts, flags, (error) => {
+        for (const part of parts) part.fill(0xee); // it is the caller's again
+        if (error === null) answered(flags === WRITE_FLAGS.durable);
+        done(error);
+      });
+    });
+  }
+
+  #zero(pool: ObjectPool, object: ModelObject): void {
+    const { offset, bytes } = this.#range();
+    const flags = this.#random.pick([
+      0,
+      0,
+      WRITE_FLAGS.layered,
+      WRITE_FLAGS.allocate,
+      WRITE_FLAGS.durable,
+    ]);
+    const answered = this.#issue(object, offset, Buffer.alloc(bytes));
+    this.#begin((done) => {
+      pool.zero(object.ref, offset, bytes, flags, (error) => {
+        if (error === null) answered(flags === WRITE_FLAGS.durable);
+        done(error);
+      });
+    });
+  }
+
+  #readBack(pool: ObjectPool, object: ModelObject): void {
+    const { offset, bytes } = this.#range();
+    const expected = Buffer.alloc(bytes);
+    for (let at = 0; at < bytes;) {
+      const history = object.blocks.get(Math.floor((offset + at) / BLOCK_BYTES));
+      const inBlock = (offset + at) % BLOCK_BYTES;
+      at += history?.newest.copy(expected, at, inBlock, inBlock + bytes - at) ?? bytes;
+    }
+    const target = Buffer.alloc(bytes, 0xdd);
+    this.#begin((done) => {
+      pool.read(object.ref, offset, target, (error) => {
+        if (error === null && !target.equals(expected))
+          this.#broken = this.#break(
+            `A read of ${object.ref.id} at ${offset} is not what was written last`,
+          );
+        done(error);
+      });
+    });
+  }
+
+  #flush(pool: ObjectPool): void {
+    const promised: [BlockHistory, number][] = [];
+    for (const object of this.#objects)
+      for (const history of object.blocks.values()) promised.push([history, history.answered]);
+    this.#counts.flushes += 1;
+    this.#begin((done) => {
+      pool.flush((error) => {
+        if (error === null) for (const [history, index] of promised) history.flush(index);
+        done(error);
+      });
+    });
+  }
+
+  #delete(pool: ObjectPool, object: ModelObject): void {
+    const answers: ((isDurable: boolean) => void)[] = [];
+    for (const { first, count } of WINDOWS)
+      answers.push(this.#issue(object, first * BLOCK_BYTES, Buffer.alloc(count * BLOCK_BYTES)));
+    this.#counts.deletes += 1;
+    this.#begin((done) => {
+      pool.delete(object.ref).then(
+        () => {
+          for (const answered of answers) answered(true);
+          done(null);
+        },
+        (error: unknown) => done(error as StoreError), // pools reject with nothing else
+      );
+    });
+  }
+
+  #swapHeader(pool: ObjectPool): void {
+    const header = this.#header;
+    if (header.busy) return;
+    this.#tag += 1;
+    header.busy = true;
+    header.pending =
+      this.#random.chance(0.15) && header.version > 0 ? null : `{"tag":${this.#tag}}`;
+    const value = header.pending;
+    this.#begin((done) => {
+      const change =
+        value === null
+          ? pool.delete(header.ref).then(() => 0)
+          : pool.compareAndSwap(header.ref, header.version, Buffer.from(value));
+      change.then(
+        (version) => {
+          header.answered = value;
+          header.version = version;
+          header.busy = false;
+          done(null);
+        },
+        (error: unknown) => done(error as StoreError), // pools reject with nothing else
+      );
+    });
+  }
+
+  #list(pool: ObjectPool): void {
+    this.#begin((done) => {
+      pool.list({}).then(
+        () => done(null),
+        (error: unknown) => done(error as StoreError), // pools reject with nothing else
+      );
+    });
+  }
+
+  /** Counts an operation that belongs to this start. */
+  #begin(operation: (done: (error: StoreError | null) => void) => void): void {
+    const start = this.#start;
+    this.#inFlight += 1;
+    operation((error) => {
+      if (start !== this.#start) return;
+      this.#inFlight -= 1;
+      if (error !== null)
+        this.#broken = this.#break(`An operation failed: ${error.code} ${error.message}`);
+    });
+  }
+}

@@ -1,0 +1,19 @@
+import { randomInt } from 'node:crypto';
+import t from 'tap';
+import { crashRun, type CrashRunCounts } from './crash/crash-run.js';
+
+const SEEDS = Number(process.env['STORE_TEST_SEEDS'] ?? 150);
+const base = Number(process.env['STORE_TEST_SEED'] ?? randomInt(2 ** 30));
+
+void t.test('nothing flushed is lost, whenever the process or the power dies', async (t) => {
+  t.comment(
+    `replay: STORE_TEST_SEED=${base} STORE_TEST_SEEDS=1 node daemon/dist/store/power-loss.test.js`,
+  );
+  const sum: Partial<CrashRunCounts> = {};
+  for (let seed = base; seed < base + SEEDS; seed += 1) {
+    const counts = await crashRun({ seed, starts: 8, stepsMax: 400 });
+    for (const [name, count] of Object.entries(counts) as [keyof CrashRunCounts, number][])
+      sum[name] = (sum[name] ?? 0) + count;
+  }
+  for (const [name, count] of Object.entries(sum)) t.ok(count > 0, `${name}: ${count}`);
+});
