@@ -7,8 +7,9 @@
  * Sending: what is written while a chunk is being handled, or by several completions of one turn of the event loop,
  * leaves in one `writev`.
  */
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, createServer, Socket, type Server } from 'node:net';
+import { dirname } from 'node:path';
 import { errnoOf, messageOf, StoreError } from '../util/errors.js';
 import type { Log } from './log.js';
 import type { Connection, ConnectionEvents, ListenAddress, Listener, Network } from './network.js';
@@ -123,7 +124,7 @@ async function listenOnPath(server: Server, path: string): Promise<void> {
     }
   } catch (error) {
     if (error instanceof StoreError) throw error;
-    throw new StoreError('E_SYSTEM', `Cannot listen on ${path}: ${pathAdvice(error)}`, {
+    throw new StoreError('E_SYSTEM', `Cannot listen on ${path}: ${pathAdvice(error, path)}`, {
       cause: error,
     });
   }
@@ -142,13 +143,14 @@ async function bindPrivately(server: Server, path: string): Promise<void> {
   chmodSync(path, 0o600);
 }
 
-function pathAdvice(error: unknown): string {
+function pathAdvice(error: unknown, path: string): string {
   switch (errnoOf(error)) {
-    case 'EACCES':
-      return 'no permission; choose a folder you may write to';
+    case 'EACCES': // libuv says so too when the folder is not there
     case 'ENOENT':
     case 'ENOTDIR':
-      return 'its folder does not exist; create it first';
+      return existsSync(dirname(path))
+        ? 'no permission; choose a folder you may write to'
+        : 'its folder does not exist; create it first';
     case 'EROFS':
       return 'its file system is read-only; choose another folder';
     case 'EADDRINUSE':

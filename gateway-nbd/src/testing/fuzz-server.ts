@@ -1,4 +1,4 @@
-/* eslint-disable no-restricted-imports -- the program behind fuzz.test.ts: a server of its own, whose memory can be measured */
+/* eslint-disable no-restricted-globals -- the program behind fuzz.test.ts: a server of its own, whose memory can be measured */
 import { memoryCatalog, MemoryBackend } from '../memory-backend.js';
 import { serveNbd } from '../server.js';
 import { testEnv } from './test-server.js';
