@@ -60,13 +60,13 @@ async function serve(context: Context): Promise<void> {
     checkPoolName(poolName);
     if (image !== null) checkImageName(image);
   });
-  context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
   await withPool(context, createBytes !== null, async (pool) => {
     const catalog = new ImageCatalog(pool, context.env.random);
     if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
     const exports = new ImageExports(catalog, { only: image, readOnly });
     const server = await serveNbd({ env: context.env, address, catalog: exports });
     announce(context, server);
+    context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
     await stopped(context.stop);
     await server.close({ drainMs: DRAIN_MS });
   });
@@ -83,7 +83,7 @@ async function makeSure(
 ): Promise<void> {
   const place = `--dir ${quote(context.get(SETTINGS.dir))} --pool ${quote(pool.name)}`;
   const advice = {
-    E_NOT_FOUND: `see what there is with: store-image ls ${place}; or make it with: store-nbd --create SIZE`,
+    E_NOT_FOUND: `see what there is with: store-image ls ${place}; or make it with: store-nbd --create 10G`,
   };
   if (createBytes !== null)
     try {

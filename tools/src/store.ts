@@ -1,4 +1,5 @@
 /** The program `store`: everything about a store but images and their gateways. */
+import { addCheckCommand } from './check-command.js';
 import { newProgram } from './common-options.js';
 import { addObjectCommands } from './object-commands.js';
 import { runProgram } from './program.js';
@@ -13,5 +14,6 @@ Example:
   store read --pool testpool testobj`,
 );
 addObjectCommands(program);
+addCheckCommand(program);
 
 await runProgram(program);

@@ -1,0 +1,305 @@
+/** The real programs, run as people run them: as processes, judged by their output and exit code. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+
+type Program = 'store' | 'store-nbd' | 'store-image';
+
+interface Result {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+t.setTimeout(120_000);
+
+/** The environment without what a developer may have set. */
+const environment = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith('STORE_')),
+);
+
+function start(
+  program: Program,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): ChildProcess {
+  const path = fileURLToPath(new URL(`../bin/${program}.js`, import.meta.url));
+  return spawn(process.execPath, [path, ...args], { env: { ...environment, ...env } });
+}
+
+async function run(
+  program: Program,
+  args: readonly string[],
+  options: { env?: Record<string, string>; input?: Buffer } = {},
+): Promise<Result> {
+  const child = start(program, args, options.env);
+  const output = { stdout: '', stderr: '' };
+  child.stdout?.setEncoding('latin1').on('data', (text: string) => (output.stdout += text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (output.stderr += text));
+  child.stdin?.end(options.input);
+  const [code] = (await once(child, 'close')) as [number | null]; // the arguments of 'close'
+  return { code, ...output };
+}
+
+/** One line on standard error, nothing on standard output, no stack trace. */
+function failed(t: Test, result: Result, code: number, says: RegExp): void {
+  t.equal(result.code, code, says.source);
+  t.equal(result.stdout, '');
+  t.equal(result.stderr.trimEnd().split('\n').length, 1, 'one line');
+  t.match(result.stderr, says);
+  t.notMatch(result.stderr, /\n\s+at /);
+}
+
+/** Starts `store-nbd` and waits for its URI. */
+async function serve(
+  t: Test,
+  args: readonly string[],
+): Promise<{ child: ChildProcess; uri: string; stdout: () => string }> {
+  const child = start('store-nbd', args);
+  let stdout = '';
+  let stderr = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  t.teardown(() => child.kill('SIGKILL'));
+  const uri = await new Promise<string>((resolve, reject) => {
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+      if (stdout.includes('\n')) resolve(stdout.slice(0, stdout.indexOf('\n')));
+    });
+    child.once('exit', (code) => reject(new Error(`exited with ${code}: ${stderr}`)));
+  });
+  return { child, uri, stdout: () => stdout };
+}
+
+await t.test('an image is created, listed, shown, resized and removed', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  const on = ['--dir', dir, '--pool', 'testpool'];
+  t.match(await run('store-image', ['create', ...on, 'vm1', '--size', '100M']), {
+    code: 0,
+    stdout: "Created image 'vm1' of 100 MiB in pool 'testpool'\n",
+    stderr: '',
+  });
+  const listed = await run('store-image', ['ls', ...on, '--json']);
+  t.match(JSON.parse(listed.stdout), [{ name: 'vm1', size: 104_857_600, state: 'ready' }]);
+  t.match(
+    (await run('store-image', ['ls', ...on])).stdout,
+    /^NAME +SIZE +STATE\nvm1 +100 MiB +ready\n$/,
+  );
+  const info = await run('store-image', ['info', ...on, 'vm1']);
+  t.match(info.stdout, /size +100 MiB \(104857600 bytes\)/);
+  t.match(info.stdout, /nbd:\/\/127\.0\.0\.1\/vm1/);
+  t.equal((await run('store-image', ['resize', ...on, 'vm1', '--size', '200M'])).code, 0);
+  failed(t, await run('store-image', ['resize', ...on, 'vm1', '--size', '50M']), 2, /--shrink/);
+  t.equal(
+    (await run('store-image', ['resize', ...on, 'vm1', '--size', '50M', '--shrink'])).code,
+    0,
+  );
+  const resized = await run('store-image', ['info', ...on, '--image', 'vm1', '--json']);
+  t.match(JSON.parse(resized.stdout), { size: 52_428_800, allocatedBytes: 0 });
+  t.equal((await run('store-image', ['rm', ...on, 'vm1'])).code, 0);
+  failed(t, await run('store-image', ['info', ...on, 'vm1']), 1, /no image 'vm1'.*store-image ls/);
+});
+
+await t.test('without names everything is called default', async (t) => {
+  const env = { STORE_DIR: join(t.testdir(), 'data') };
+  const made = await run('store-image', ['create', '--size', '1M'], { env });
+  t.match(made.stdout, "Created image 'default' of 1 MiB in pool 'default'");
+  failed(t, await run('store-image', ['rm'], { env }), 2, /Say which image/);
+  t.equal(
+    (await run('store-image', ['info'], { env })).code,
+    0,
+    'rm without a name removed nothing',
+  );
+});
+
+await t.test('bad usage is exit code 2 and one line', async (t) => {
+  const folder = t.testdir();
+  const dir = ['--dir', join(folder, 'data')];
+  const image = (...args: string[]): Promise<Result> => run('store-image', [...args, ...dir]);
+  const nbd = (...args: string[]): Promise<Result> => run('store-nbd', [...args, ...dir]);
+  failed(t, await run('store-image', []), 2, /Give a command; see store-image --help/);
+  failed(t, await image('frob'), 2, /Unknown command 'frob'/);
+  failed(t, await image('ls', '--frob'), 2, /Unknown option '--frob'/);
+  failed(t, await image('create', 'a', 'b', '--size', '1M'), 2, /Too many arguments/);
+  failed(t, await image('create', 'vm1'), 2, /--size 100M/);
+  failed(t, await image('create', 'vm1', '--size', 'big'), 2, /Bad --size: 'big' is not a size/);
+  failed(t, await image('create', 'vm1', '--size', '1000'), 2, /multiple of 512/);
+  failed(t, await image('create', 'vm1', '--size', '2P'), 2, /at most 1 PiB/);
+  failed(t, await image('create', 'vm@1', '--size', '1M'), 2, /contains '@'/);
+  failed(t, await nbd('--port', '70000'), 2, /Bad --port/);
+  failed(t, await nbd('--image', 'vm1', '--create'), 2, /--create needs a size/);
+  failed(t, await nbd('--create', '10M'), 2, /--create needs the name/);
+  failed(t, await nbd('--bind', '0.0.0.0'), 2, /unencrypted.*--insecure/);
+  failed(t, await run('store', ['write', 'key', ...dir]), 2, /--data-literal or --data-file/);
+  t.notOk(existsSync(join(folder, 'data')), 'nothing was made');
+});
+
+await t.test('a bad value is reported with the place it came from', async (t) => {
+  const file = join(t.testdir(), 'store.json');
+  writeFileSync(file, '{"port": "many"}');
+  failed(t, await run('store-nbd', ['--config', file]), 2, /"port" in .*store\.json/);
+  failed(t, await run('store-nbd', [], { env: { STORE_CONFIG: file } }), 2, /"port" in/);
+  failed(t, await run('store-nbd', [], { env: { STORE_PORT: 'x' } }), 2, /variable STORE_PORT/);
+  failed(
+    t,
+    await run('store-nbd', ['--config', `${file}.nope`]),
+    2,
+    /Cannot read the configuration/,
+  );
+});
+
+await t.test('what cannot be done is exit code 1 and one line that says what to do', async (t) => {
+  const folder = t.testdir();
+  const dir = ['--dir', join(folder, 'data')];
+  failed(t, await run('store-image', ['ls', ...dir]), 1, /no folder.*--dir/);
+  failed(t, await run('store-nbd', dir), 1, /no folder.*--dir/);
+  t.equal((await run('store-image', ['create', 'vm1', '--size', '1M', ...dir])).code, 0);
+  failed(
+    t,
+    await run('store-image', ['create', 'vm1', '--size', '1M', ...dir]),
+    1,
+    /already is an image 'vm1'.*choose another name/,
+  );
+  failed(
+    t,
+    await run('store-nbd', ['--image', 'vm2', ...dir]),
+    1,
+    /no image 'vm2'.*store-image ls/,
+  );
+  failed(t, await run('store-nbd', ['--pool', 'other', ...dir]), 1, /no pool 'other'/);
+  failed(t, await run('store', ['read', 'nothing', ...dir]), 1, /no object 'nothing'/);
+  const occupant = createServer().listen(0, '127.0.0.1');
+  await once(occupant, 'listening');
+  t.teardown(() => occupant.close());
+  const { port } = occupant.address() as AddressInfo; // it listens on TCP
+  failed(
+    t,
+    await run('store-nbd', ['--port', String(port), ...dir]),
+    1,
+    new RegExp(`${port}.*taken`),
+  );
+  const verbose = await run('store-image', ['-v', 'info', 'vm2', ...dir]);
+  t.match(verbose.stderr, /\n\s+at /, '-v shows where it happened');
+});
+
+await t.test('store-nbd serves, prints one line, keeps others out, and stops with 0', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'store-')); // short: so must the path of a socket be
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const dir = ['--dir', join(folder, 'data')];
+  const socket = join(folder, 'nbd.sock');
+  const { child, uri, stdout } = await serve(t, [
+    ...[...dir, '--image', 'vm1', '--create', '10M', '--socket', socket],
+  ]);
+  t.equal(uri, `nbd+unix:///?socket=${socket}`);
+  t.ok(statSync(socket).isSocket());
+  const threads = readFileSync(`/proc/${child.pid ?? 0}/status`, 'utf8');
+  t.match(threads, /Threads:\s+1\d/, 'eight threads of the pool are at work');
+  const second = await run('store-image', ['ls', ...dir]);
+  failed(t, second, 1, new RegExp(`in use by process ${child.pid ?? 0}`));
+  child.kill('SIGTERM');
+  const [code] = (await once(child, 'exit')) as [number | null]; // the arguments of 'exit'
+  t.equal(code, 0);
+  t.equal(stdout(), `${uri}\n`, 'exactly one line');
+  t.notOk(existsSync(socket));
+  const again = await serve(t, [
+    ...dir,
+    '--image',
+    'vm1',
+    '--create',
+    '--size',
+    '10M',
+    '--port',
+    '0',
+  ]);
+  t.match(again.uri, /^nbd:\/\/127\.0\.0\.1:\d+\/$/);
+  again.child.kill('SIGINT');
+  t.same(await once(again.child, 'exit'), [0, null], 'Ctrl-C is no failure either');
+});
+
+await t.test('store-nbd --print-attach says how to attach the image', async (t) => {
+  const args = [
+    '--dir',
+    join(t.testdir(), 'data'),
+    '--image',
+    'vm1',
+    '--create',
+    '1M',
+    '--port',
+    '0',
+  ];
+  const { child, uri, stdout } = await serve(t, [...args, '--print-attach']);
+  const port = /:(\d+)\//.exec(uri)?.[1] ?? '';
+  child.kill('SIGTERM');
+  await once(child, 'exit');
+  t.ok(stdout().includes(`nbd-client 127.0.0.1 ${port} /dev/nbd0\n`));
+  t.ok(stdout().includes(`nbdfuse /tmp/store-nbd ${uri} &\n`));
+});
+
+await t.test('objects go in and out of a pool, also the header of an old image', async (t) => {
+  const on = ['--dir', join(t.testdir(), 'data'), '--pool', 'testpool'];
+  const write = ['-v', 'write', ...on];
+  t.equal((await run('store', [...write, 'testobj', '--data-literal', 'hello world'])).code, 0);
+  t.equal((await run('store', ['read', ...on, 'testobj'])).stdout, 'hello world');
+  const part = await run('store', ['read', ...on, 'testobj', '--offset', '6', '--length', '4']);
+  t.equal(part.stdout, 'worl');
+  await run('store', ['write', ...on, 'testobj', '--offset', '6', '--data-literal', 'there']);
+  t.equal((await run('store', ['read', ...on, 'testobj'])).stdout, 'hello there');
+  await run('store', ['write', ...on, 'testobj', '--data-literal', 'short']);
+  t.equal((await run('store', ['read', ...on, 'testobj'])).stdout, 'short');
+
+  const input = Buffer.from([0, 0, 0, 0, 6, 0x40, 0, 0]);
+  const header = ['write', ...on, 'testblock', '--data-file', '-'];
+  t.equal((await run('store', header, { input })).code, 0);
+  const info = await run('store-image', ['info', ...on, 'testblock', '--json']);
+  t.match(JSON.parse(info.stdout), { size: 104_857_600, kind: 'ancestor' });
+  const { child } = await serve(t, [...on, '--image', 'testblock', '--port', '0']);
+  child.kill('SIGTERM');
+  t.same(await once(child, 'exit'), [0, null]);
+  t.equal((await run('store-image', ['upgrade', ...on, 'testblock'])).code, 0);
+  t.match((await run('store-image', ['ls', ...on])).stdout, /testblock/);
+  const overwrite = await run('store', [...header], { input });
+  failed(t, overwrite, 1, /'testblock' is an image/);
+  const check = await run('store', ['check', ...on]);
+  t.match(check, { code: 0, stdout: /^\d+ objects, .* compared\n$/ });
+});
+
+await t.test('every program and command has help with an example', async (t) => {
+  const all: [Program, ...string[]][] = [
+    ['store'],
+    ['store', 'write'],
+    ['store', 'read'],
+    ['store', 'check'],
+    ['store-nbd'],
+    ['store-image'],
+    ...['create', 'ls', 'info', 'resize', 'rm', 'upgrade'].map((command): [Program, string] => [
+      'store-image',
+      command,
+    ]),
+  ];
+  for (const [program, ...command] of all) {
+    const { code, stdout, stderr } = await run(program, [...command, '--help']);
+    t.equal(code, 0);
+    t.equal(stderr, '');
+    t.match(stdout, new RegExp(`^Usage: ${program}`));
+    t.match(stdout, new RegExp(`Example:\\n  ${[program, ...command].join(' ')}`));
+  }
+});
+
+await t.test('a folder of somebody else is left alone', async (t) => {
+  const folder = t.testdir();
+  mkdirSync(join(folder, 'photos'));
+  const made = await run('store-image', ['create', '--size', '1M', '--dir', folder]);
+  failed(t, made, 1, /choose an empty folder/);
+});
