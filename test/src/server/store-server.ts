@@ -7,7 +7,6 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { HasTeardown } from '../host/temp-folder.js';
 import { programPath } from './store-programs.js';
-import { standIn } from './stand-in.js';
 
 export interface StoreServerOptions {
   /** The data folder. */
@@ -42,7 +41,8 @@ export class StoreServer {
   static async start(t: HasTeardown, options: StoreServerOptions): Promise<StoreServer> {
     const [command = '', ...args] = [
       ...(options.wrapper ?? []),
-      ...(standIn(options) ?? [programPath('store-nbd'), ...storeNbdArguments(options)]),
+      programPath('store-nbd'),
+      ...storeNbdArguments(options),
     ];
     const child = spawn(command, args, {
       env: { ...process.env, ...options.env },

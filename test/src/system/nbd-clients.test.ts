@@ -43,7 +43,8 @@ const FIO_JOBS: Readonly<Record<string, readonly string[]>> = {
 for (const [title, job] of Object.entries(FIO_JOBS)) {
   t.test(`fio verifies what it wrote: ${title}`, needs({ commands: ['fio'] }), async (t) => {
     const server = await startServer(t, 256 * MIB);
-    const report = join(tempFolder(t), 'fio.json');
+    const folder = tempFolder(t);
+    const report = join(folder, 'fio.json');
     await run(
       'fio',
       [
@@ -51,7 +52,7 @@ for (const [title, job] of Object.entries(FIO_JOBS)) {
         ...['--verify=crc32c', '--verify_fatal=1', '--do_verify=1', '--randseed=7'],
         ...['--output-format=json', `--output=${report}`, ...job],
       ],
-      { limitMs: 120_000 },
+      { limitMs: 120_000, cwd: folder }, // fio leaves its state in the current folder
     );
     const { jobs } = parseFioReport(readFileSync(report, 'utf8'));
     const [reported] = jobs;
