@@ -80,7 +80,8 @@ export function promised(operation: (done: Done) => void): Promise<void> {
 export function promisedWith<T>(operation: (done: DoneWith<T>) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     operation((error, result) => {
-      if (error === null) resolve(result as T); // a callback without an error carries its result
+      if (error === null)
+        resolve(result as T); // a callback without an error carries its result
       else reject(error);
     });
   });

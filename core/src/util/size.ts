@@ -14,7 +14,10 @@ export function parseSize(text: string): number {
       ? NaN
       : Number(match[1]) * 1024 ** UNITS.findIndex((unit) => unit === match[2]?.toUpperCase());
   if (!Number.isSafeInteger(bytes))
-    throw new StoreError('E_INVALID', `'${text}' is not a size; write for example 100M, 4GiB or 1T`);
+    throw new StoreError(
+      'E_INVALID',
+      `'${text}' is not a size; write for example 100M, 4GiB or 1T`,
+    );
   return bytes;
 }
 

@@ -109,6 +109,12 @@ export class Engine {
     return objectId;
   }
 
+  /** This id was given out, though the metadata does not say so yet. */
+  skipObjectId(objectId: number): void {
+    const nextObjectId = Math.max(this.record.nextObjectId, objectId + 1);
+    this.record = { ...this.record, nextObjectId };
+  }
+
   /** Goes into the record with the next transaction. */
   setLiveSequence(sequence: number): void {
     this.record = { ...this.record, liveSequence: sequence };

@@ -151,6 +151,7 @@ export class ObjectTable {
     return (
       !object.changed &&
       object.openedAt === 0 &&
+      object.snapshots === 0 &&
       object.staged === undefined &&
       !object.deleting &&
       object.locks.idle

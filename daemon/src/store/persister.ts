@@ -144,6 +144,7 @@ export class Persister {
 
   #snapshot(object: StoredObject, closing: boolean): Snapshot {
     object.changed = false;
+    object.snapshots += 1;
     this.#changed.delete(object);
     return { object, objectId: object.objectId, head: object.encode(), closing };
   }
@@ -232,6 +233,7 @@ export class Persister {
 
   /** The transaction was refused for lack of space: memory stays ahead of the disk. */
   #undo({ object, objectId }: Snapshot): void {
+    object.snapshots -= 1;
     if (object.objectId !== objectId) return;
     for (let part = 0; part < PARTS_PER_OBJECT; part += 1)
       if (object.parts[part] === PART.closing) object.parts[part] = PART.open;
@@ -241,6 +243,7 @@ export class Persister {
   /** The transaction is durable. */
   #settle(snapshot: Snapshot): void {
     const { object } = snapshot;
+    object.snapshots -= 1;
     if (object.objectId !== snapshot.objectId) return;
     if (snapshot.closing) this.#engine.counters.closes += 1;
     const head = object.durable;

@@ -5,7 +5,9 @@ import { crashRun, type CrashRunCounts } from './crash/crash-run.js';
 const SEEDS = Number(process.env['STORE_TEST_SEEDS'] ?? 150);
 const base = Number(process.env['STORE_TEST_SEED'] ?? randomInt(2 ** 30));
 
+t.setTimeout(600_000);
 void t.test('nothing flushed is lost, whenever the process or the power dies', async (t) => {
+  t.setTimeout(600_000);
   t.comment(
     `replay: STORE_TEST_SEED=${base} STORE_TEST_SEEDS=1 node daemon/dist/store/power-loss.test.js`,
   );

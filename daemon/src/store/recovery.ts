@@ -52,6 +52,8 @@ export async function recover(
 ): Promise<Recovered> {
   const recorded = engine.record.liveSequence;
   const records = wasClean ? [] : readLive(engine.disk, engine.disk.bootToken(), recorded);
+  for (const record of records ?? [])
+    if (record.type !== 'landed') engine.skipObjectId(record.object.objectId);
   const touched = new Set<StoredObject>();
   const parked = replay(records ?? [], table, touched);
   const leftOpen = claimSlots(engine, table);

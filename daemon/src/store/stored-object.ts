@@ -84,6 +84,8 @@ export class StoredObject {
   /** When the object last became open or changed; 0 while it is neither. */
   openedAt = 0;
   openRequests = 0;
+  /** Records of it that are on their way to the metadata store: while there are any it stays in memory. */
+  snapshots = 0;
   /** Why nothing of this object can be used: its head does not match its checksum. */
   broken: StoreError | null = null;
   /** For the sweep that evicts: looked at since the last one. */
