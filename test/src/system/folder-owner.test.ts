@@ -1,5 +1,5 @@
 // One folder has one owner; whoever comes second learns who it is, in one line.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -123,6 +123,21 @@ t.test('a folder with other things in it is left alone', async (t) => {
   writeFileSync(join(folder, 'thesis.txt'), 'years of work');
   const args = nbdArguments(folder, '--create', '--size', '1M');
   failsInOneLine(t, await runProgram('store-nbd', args), /empty|not.*store/i);
+});
+
+t.test('a folder of another format version is refused and left as it is', async (t) => {
+  const { dir } = optionsIn(tempFolder(t));
+  await runProgramWell('store-image', [
+    ...['create', '--dir', dir, '--pool', 'testpool', 'vm1', '--size', '1M'],
+  ]);
+  const file = join(dir, 'format');
+  const original = readFileSync(file, 'utf8');
+  t.match(original, /^store \d+\n/);
+  writeFileSync(file, original.replace(/^store \d+/, 'store 999'));
+  const list = ['ls', '--dir', dir, '--pool', 'testpool'];
+  failsInOneLine(t, await runProgram('store-image', list), /version 999/, /release|upgrade/);
+  writeFileSync(file, original);
+  t.match(await runProgramWell('store-image', list), 'vm1');
 });
 
 t.test('a folder that cannot be written is refused', needs({ root: true }), async (t) => {
