@@ -182,11 +182,13 @@ function rssBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) * 1024;
 }
 
+t.setTimeout((SECONDS + 60) * 1000);
+
 t.test(
   `no input crashes the server, puts it out of step, or grows it (${SECONDS} s)`,
   async (t) => {
     t.setTimeout((SECONDS + 60) * 1000);
-  const replay = `STORE_FUZZ_SEED=${SEED} STORE_FUZZ_SECONDS=${SECONDS} node dist/fuzz.test.js`;
+    const replay = `STORE_FUZZ_SEED=${SEED} STORE_FUZZ_SECONDS=${SECONDS} node dist/fuzz.test.js`;
     t.comment(`replay with: ${replay}`);
     const folder = mkdtempSync(join(tmpdir(), 'nbd-fuzz-'));
     const path = join(folder, 'nbd.sock');
