@@ -4,6 +4,9 @@ import type { Story } from './object-pool.suite.js';
 import { OBJECT_KIND, ObjectRef, type ListOptions, type ObjectPool } from './object-pool.js';
 import { codeOf } from './pool-user.js';
 
+/** Far more than any list here has. */
+const PAGES_MAX = 1000;
+
 const plain = new ObjectRef(OBJECT_KIND.plain, 'plain');
 const header = new ObjectRef(OBJECT_KIND.imageHeader, 'header');
 
@@ -196,7 +199,10 @@ export async function objectPoolNameStories(story: Story): Promise<void> {
 async function listAll(pool: ObjectPool, options: ListOptions): Promise<string[]> {
   const keys: string[] = [];
   let cursor: Buffer | undefined;
+  let pages = 0;
   do {
+    pages += 1;
+    if (pages > PAGES_MAX) throw new Error('list() comes to no end');
     const page = await pool.list(cursor === undefined ? options : { ...options, cursor });
     keys.push(...page.entries.map((entry) => entry.key.toString('latin1')));
     cursor = page.cursor;
