@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 
 const VERSION = '0.1.0';
 
@@ -11,9 +11,7 @@ export function newProgram(name: string, description: string): Command {
     .option('--dir <folder>', 'where the data is kept (default: ./store-data)')
     .option('--pool <name>', 'the pool to use (default: default)')
     .option('--config <file>', 'JSON file with a default for any of these flags')
-    .addOption(
-      new Option('--log-format <format>', 'log as text or json (default: text on a terminal)'),
-    )
+    .option('--log-format <format>', 'log as text or json (default: text on a terminal)')
     .option('--json', 'print JSON')
     .option('-v, --verbose', 'log what is going on in detail');
 }
