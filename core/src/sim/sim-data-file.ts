@@ -23,6 +23,8 @@ export interface SimDataFaults {
   lostWrite: number;
   /** Probability that a write lands a few blocks away. */
   misdirectedWrite: number;
+  /** Probability that a hole is made: a favour, not a promise. */
+  punch: number;
 }
 
 /** The part of a `SimDisk` that its data file needs: time, and whether its process still lives. */
@@ -164,11 +166,13 @@ export class SimDataFile implements DataFile {
   }
 
   punch(position: number, bytes: number, done: DiskDone): void {
+    const isDone = this.#host.random.chance(this.#host.dataFaults.punch);
     this.#host.later(() => {
-      const end = position + bytes;
+      const end = isDone ? position + bytes : position;
       for (const page of [...this.#medium.cache.keys()])
         if (page * PAGE_BYTES >= position && (page + 1) * PAGE_BYTES <= end) {
           this.#medium.write(page * PAGE_BYTES, Buffer.alloc(PAGE_BYTES));
+          this.#medium.cache.delete(page);
         }
       done(null);
     });

@@ -30,6 +30,7 @@ export class SimDisk {
     syncError: 0,
     lostWrite: 0,
     misdirectedWrite: 0,
+    punch: 0.5,
   };
   readonly metaFaults: SimMetaFaults = { commitError: 0, swallowCommitError: false };
   /** Room for data and metadata together. */
@@ -49,6 +50,24 @@ export class SimDisk {
   constructor(scheduler: SimScheduler, random: SimRandom) {
     this.#scheduler = scheduler;
     this.#random = random;
+  }
+
+  /** Nothing goes wrong until `resume`. */
+  suspendFaults(): { resume: () => void } {
+    const [data, meta] = [{ ...this.dataFaults }, { ...this.metaFaults }];
+    Object.assign(this.dataFaults, {
+      writeError: 0,
+      syncError: 0,
+      lostWrite: 0,
+      misdirectedWrite: 0,
+    });
+    Object.assign(this.metaFaults, { commitError: 0, swallowCommitError: false });
+    return {
+      resume: () => {
+        Object.assign(this.dataFaults, data);
+        Object.assign(this.metaFaults, meta);
+      },
+    };
   }
 
   /** The folder as a new process sees it. */

@@ -83,7 +83,11 @@ export async function openFileStore(
 export class FileStore implements ObjectStore {
   readonly engine: Engine;
   /** What it is made of, for `store check` and for tests that plant bugs. */
-  readonly parts: FilePoolParts & { readonly opener: Opener; readonly openSet: OpenSet };
+  readonly parts: FilePoolParts & {
+    readonly opener: Opener;
+    readonly openSet: OpenSet;
+    readonly parked: ParkedWrites;
+  };
   /** Answered writes that were not flushed may be gone since the last start. */
   lostUnflushed = false;
   readonly #openSet: OpenSet;
@@ -113,7 +117,7 @@ export class FileStore implements ObjectStore {
     this.#openSet = openSet;
     this.#persister = persister;
     this.#checkpointer = new Checkpointer(engine, table, openSet, persister, reader);
-    this.parts = { engine, table, reader, writer, whole, persister, opener, openSet };
+    this.parts = { engine, table, reader, writer, whole, persister, opener, openSet, parked };
   }
 
   async #recover(wasClean: boolean): Promise<void> {

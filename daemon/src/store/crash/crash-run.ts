@@ -38,6 +38,7 @@ export interface CrashRunOptions {
 /** What happened, to see that the rare paths were taken. */
 export interface CrashRunCounts {
   kills: number;
+  failures: number;
   powerCuts: number;
   cleanCloses: number;
   operations: number;
@@ -95,6 +96,7 @@ class CrashRun {
   };
   readonly #counts: CrashRunCounts = {
     kills: 0,
+    failures: 0,
     powerCuts: 0,
     cleanCloses: 0,
     operations: 0,
@@ -118,10 +120,12 @@ class CrashRun {
 
   async run(): Promise<CrashRunCounts> {
     for (this.#start = 1; this.#start <= this.#options.starts; this.#start += 1) {
+      const faults = this.#disk.suspendFaults();
       const { store, pool } = await this.#open();
+      faults.resume();
       this.#options.sabotage?.(store, this.#disk);
       const steps = 1 + this.#random.below(this.#options.stepsMax);
-      for (let step = 0; step < steps; step += 1) {
+      for (let step = 0; step < steps && store.engine.failure === null; step += 1) {
         if (this.#inFlight < IN_FLIGHT_MAX && this.#random.chance(0.4)) this.#act(pool);
         await this.#step();
       }
@@ -143,6 +147,7 @@ class CrashRun {
     return this.#wait(async () => {
       const store = await openFileStore(env, 'simulated', {
         create: true,
+        ignoreFailure: true,
         onFailure: () => undefined,
         limits: {
           liveBytesSwitch: 64 * 1024,
@@ -182,7 +187,9 @@ class CrashRun {
   }
 
   async #end(store: FileStore): Promise<void> {
-    const fate = this.#random.below(10);
+    const hasFailed = store.engine.failure !== null;
+    // A process whose disk fails stops; what it had not synced may be gone, as after a power cut.
+    const fate = hasFailed ? 4 : this.#random.below(10);
     if (fate < 4) {
       this.#disk.kill();
       this.#counts.kills += 1;
@@ -190,20 +197,24 @@ class CrashRun {
       this.#disk.powerCut();
       this.#counts.powerCuts += 1;
     } else {
-      for (let step = 0; this.#inFlight > 0; step += 1) {
+      for (let step = 0; this.#inFlight > 0 && store.engine.failure === null; step += 1) {
         if (step > 200_000) throw this.#break('An operation is never answered');
         await this.#step();
       }
+      const faults = this.#disk.suspendFaults();
       await this.#wait(() => store.close());
+      faults.resume();
       this.#disk.kill();
       this.#counts.cleanCloses += 1;
     }
     this.#inFlight = 0;
+    if (hasFailed) this.#counts.failures += 1;
     await this.#compare(fate);
   }
 
   /** Opens the folder again and compares all of it with the model. */
   async #compare(fate: number): Promise<void> {
+    const faults = this.#disk.suspendFaults();
     const { pool } = await this.#open();
     const isPowerCut = fate >= 4 && fate < 8;
     for (const object of this.#objects)
@@ -221,6 +232,7 @@ class CrashRun {
     await this.#compareHeader(pool);
     // This start ends as a kill: nothing was changed.
     this.#disk.kill();
+    faults.resume();
   }
 
   async #read(pool: ObjectPool, ref: ObjectRef, block: number): Promise<Buffer> {
@@ -436,7 +448,7 @@ class CrashRun {
     operation((error) => {
       if (start !== this.#start) return;
       this.#inFlight -= 1;
-      if (error !== null)
+      if (error !== null && error.code !== 'E_DISK_FAILED')
         this.#broken = this.#break(`An operation failed: ${error.code} ${error.message}`);
     });
   }
