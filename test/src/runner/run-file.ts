@@ -28,9 +28,12 @@ const OUTPUT_CHARS_MAX = 64 * 1024 * 1024;
 const OUTPUT_MS = 3000;
 
 /** Runs one test program in a temp folder of its own, and takes down whatever it leaves behind. */
-export async function runFile(file: TestFile, root: string): Promise<FileResult> {
+export async function runFile(
+  file: TestFile,
+  root: string,
+  limitMs: number = file.system ? SYSTEM_MS_MAX : UNIT_MS_MAX,
+): Promise<FileResult> {
   const folder = mkdtempSync(join(tmpdir(), 'store-test-'));
-  const limitMs = file.system ? SYSTEM_MS_MAX : UNIT_MS_MAX;
   const startedMs = Date.now();
   const { output, problems } = await runProgram(file.path, root, folder, limitMs);
   const ms = Date.now() - startedMs;

@@ -40,7 +40,7 @@ export function tallyTap(output: string): TapTally {
     const plan = PLAN.exec(line);
     if (plan !== null) {
       planned = Number(plan[1]);
-      if (planned === 0) skipped.push(plan[2] ?? 'the whole file');
+      if (plan[2] !== undefined) skipped.push(plan[2] === '' ? 'the whole file' : plan[2]);
       continue;
     }
     const point = POINT.exec(line);
