@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import type { SimDisk } from '@store/core/sim';
 import t from 'tap';
 import { crashRun, type CrashRunCounts } from './crash/crash-run.js';
 
@@ -13,9 +14,16 @@ void t.test('nothing flushed is lost, whenever the process or the power dies', a
   );
   const sum: Partial<CrashRunCounts> = {};
   for (let seed = base; seed < base + SEEDS; seed += 1) {
-    const counts = await crashRun({ seed, starts: 8, stepsMax: 400 });
+    const prepare = seed % 4 === 0 ? failingDisk : () => undefined;
+    const counts = await crashRun({ seed, starts: 8, stepsMax: 400, prepare });
     for (const [name, count] of Object.entries(counts) as [keyof CrashRunCounts, number][])
       sum[name] = (sum[name] ?? 0) + count;
   }
   for (const [name, count] of Object.entries(sum)) t.ok(count > 0, `${name}: ${count}`);
 });
+
+function failingDisk(disk: SimDisk): void {
+  disk.dataFaults.syncError = 0.02;
+  disk.dataFaults.writeError = 0.005;
+  disk.metaFaults.commitError = 0.02;
+}
