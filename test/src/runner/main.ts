@@ -7,7 +7,7 @@
  */
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runFile } from './run-file.js';
+import { runFile, sweepRunning } from './run-file.js';
 import type { FileResult } from './run-file.js';
 import { findTestFiles } from './test-files.js';
 import type { TestFile } from './test-files.js';
@@ -15,6 +15,14 @@ import type { TestFile } from './test-files.js';
 const UNIT_FILES_AT_ONCE = 2;
 
 const root = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const)
+  process.once(signal, () => {
+    sweepRunning();
+    process.exit(code);
+  });
 process.exitCode = await main(root, (process.env['FILES'] ?? '').split(/\s+/).filter(Boolean));
 
 async function main(root: string, wanted: readonly string[]): Promise<number> {

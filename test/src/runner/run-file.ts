@@ -27,6 +27,14 @@ const OUTPUT_CHARS_MAX = 64 * 1024 * 1024;
 /** How long after its end the last output of a program may take to arrive. */
 const OUTPUT_MS = 3000;
 
+/** Temp folders of the tests that run now. */
+const running = new Set<string>();
+
+/** Takes down what the running tests have set up, before the runner itself is stopped. */
+export function sweepRunning(): void {
+  for (const folder of running) sweep(folder, folder);
+}
+
 /** Runs one test program in a temp folder of its own, and takes down whatever it leaves behind. */
 export async function runFile(
   file: TestFile,
@@ -34,10 +42,12 @@ export async function runFile(
   limitMs: number = file.system ? SYSTEM_MS_MAX : UNIT_MS_MAX,
 ): Promise<FileResult> {
   const folder = mkdtempSync(join(tmpdir(), 'store-test-'));
+  running.add(folder);
   const startedMs = Date.now();
   const { output, problems } = await runProgram(file.path, root, folder, limitMs);
   const ms = Date.now() - startedMs;
   for (const thing of sweep(folder, folder)) problems.push(`left behind: ${thing}`);
+  running.delete(folder);
   const tally = tallyTap(output.stdout);
   if (tally.malformed !== null) problems.push(tally.malformed);
   else if (tally.passed + tally.failed + tally.skipped.length === 0) problems.push('ran no test');

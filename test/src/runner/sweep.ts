@@ -14,25 +14,39 @@ const STEP_MS = 10_000;
 
 /** Kills, unmounts and detaches what belongs to the test; returns a line for each thing it found. */
 export function sweep(folder: string, mark: string): string[] {
-  const left: string[] = [];
-  for (const { pid, name } of markedProcesses(mark)) {
-    left.push(`process ${pid} (${name})`);
-    killIfAlive(pid);
-  }
+  const left = killMarked(mark);
   const real = realpathSync(folder);
+  // Looked up first: without the mount below it, a loop device does not show the name of its file.
+  const loops = loopsBelow(real);
   for (const { source, target, type } of mountsBelow(real)) {
     left.push(`mount ${target} (${type})`);
     step('umount', type.startsWith('fuse') ? ['-l', target] : [target]);
     if (mountsBelow(target).length > 0) step('umount', ['-l', target]);
     if (source.startsWith('/dev/loop')) step('losetup', ['-d', source]);
   }
-  for (const device of loopsBelow(real)) {
+  for (const device of loops) {
     left.push(`loop device ${device}`);
     step('losetup', ['-d', device]);
   }
   if (mountsBelow(real).length > 0) left.push(`${real} is still mounted and was not removed`);
   else rmSync(real, { recursive: true, force: true });
   return left;
+}
+
+/** Kills until nobody is left: a process may start another while it is looked for, and takes a moment to end. */
+function killMarked(mark: string): string[] {
+  const killed = new Map<number, string>();
+  const endMs = performance.now() + STEP_MS;
+  for (;;) {
+    const alive = markedProcesses(mark);
+    if (alive.length === 0 || performance.now() > endMs) break;
+    for (const { pid, name } of alive) {
+      killed.set(pid, name);
+      killIfAlive(pid);
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+  }
+  return [...killed].map(([pid, name]) => `process ${pid} (${name})`);
 }
 
 /** Living processes that carry the mark. A process that is exiting has no environment any more. */
