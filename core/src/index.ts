@@ -11,6 +11,7 @@ export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
 export { openRealDisk } from './env/real-disk.js';
+export { exitNow } from './env/real-native.js';
 export { realEnv } from './env/real-env.js';
 export { locatorHash } from './placement/hash.js';
 export * from './pool/byte-parts.js';

@@ -1,2 +1,1 @@
 export { ImageExports } from './image-exports.js';
-export { realEnv } from './real-env.js';

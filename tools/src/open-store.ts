@@ -1,6 +1,6 @@
 import { messageOf, type ObjectPool, type ObjectStore } from '@store/core';
 import { openFileStore } from '@store/daemon';
-import { dieOf, type Context } from './program.js';
+import { dieOfDisk, type Context } from './program.js';
 import { SETTINGS } from './settings.js';
 
 /** Opens the store that the settings name. It must be closed. */
@@ -9,7 +9,7 @@ export async function openStore(context: Context, create: boolean): Promise<Obje
   return openFileStore(env, context.get(SETTINGS.dir), {
     create,
     // Nothing can be promised any more, not even what is in memory: the next start knows what is on disk.
-    onFailure: (error) => dieOf(log, error),
+    onFailure: (error) => dieOfDisk(log, error),
   });
 }
 

@@ -9,8 +9,10 @@ import { readFileSync } from 'node:fs';
 import {
   Configuration,
   DiskError,
+  exitNow,
   messageOf,
   parseConfigFile,
+  realEnv,
   realLog,
   StoreError,
   type ConfigFile,
@@ -19,7 +21,6 @@ import {
   type Setting,
 } from '@store/core';
 import { Command, CommanderError } from 'commander';
-import { realEnv } from './real-env.js';
 import { SETTING_NAMES, SETTINGS } from './settings.js';
 import { UsageError } from './usage-error.js';
 
@@ -66,6 +67,19 @@ export function handles(command: Command, handler: Handler): Command {
 export function dieOf(log: Log, error: unknown): never {
   log.fatal({ err: error }, 'Stopping at once');
   process.exit(EXIT.defect);
+}
+
+/** How long a process whose disk has failed goes on: the clients' answers shall leave it. */
+const LAST_ANSWERS_MS = 250;
+
+/** This process met the failure; a folder that failed earlier is only refused. */
+let diskHasFailed = false;
+
+/** The disk failed: everything is answered with an error from now on, and soon this ends with 70. */
+export function dieOfDisk(log: Log, error: StoreError): void {
+  log.fatal({ code: error.code }, error.message);
+  diskHasFailed = true;
+  setTimeout(() => exitNow(EXIT.defect), LAST_ANSWERS_MS);
 }
 
 function makeContext(command: Command): Context {
@@ -158,7 +172,8 @@ function report(program: string, error: unknown): number {
   if (expected) {
     say(program, error.message);
     if (verbose) process.stderr.write(`${String(error.stack)}\n`);
-    return error instanceof UsageError ? EXIT.usage : EXIT.failed;
+    if (error instanceof UsageError) return EXIT.usage;
+    return diskHasFailed ? EXIT.defect : EXIT.failed;
   }
   say(program, `Internal error: ${messageOf(error)}; please report it with what -v says`);
   if (verbose && error instanceof Error) process.stderr.write(`${String(error.stack)}\n`);

@@ -72,7 +72,8 @@ export interface MetaStore {
   range(start: Buffer, end: Buffer, limit: number): { key: Buffer; value: Buffer }[];
   /**
    * Applies all changes or none; durable when answered without an error. `ENOSPC` means none were applied
-   * and the store goes on; any other error means unknown. At most one commit is under way.
+   * and the store goes on; any other error means unknown. At most one commit is under way. Keys and values are
+   * borrowed until the answer.
    */
   commit(changes: readonly MetaChange[], done: DiskDone): void;
   close(): Promise<void>;

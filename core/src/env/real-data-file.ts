@@ -9,13 +9,22 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { DataFile, DiskDone } from './disk.js';
 import { DiskError } from './disk.js';
-import { EAGAIN, EOPNOTSUPP, ERRNO_NAMES, native } from './real-native.js';
+import { EAGAIN, EOPNOTSUPP, ERRNO_NAMES, native, type Native } from './real-native.js';
 import { errnoOf, messageOf } from '../util/errors.js';
 
 /** Copying this much takes about as long as a trip to the thread pool and back. */
 const WRITE_NOW_BYTES_MAX = 256 * 1024;
 /** With more than this unsynced the kernel may hold a writer up: then it shall not be the event loop. */
 const DIRTY_BYTES_MAX = 256 * 1024 * 1024;
+
+/** koffi has room for few calls at a time, and the thread pool has other work. */
+const PUNCHES_MAX = 2;
+
+interface Hole {
+  readonly position: number;
+  readonly bytes: number;
+  readonly done: DiskDone;
+}
 
 export class RealDataFile implements DataFile {
   readonly bytesMax: number;
@@ -24,6 +33,8 @@ export class RealDataFile implements DataFile {
   readonly #native = native();
   #readsWithoutWaiting: boolean;
   #dirtyBytes = 0;
+  readonly #holes: Hole[] = [];
+  #punching = 0;
 
   static open(file: string): RealDataFile {
     const fd = fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
@@ -113,7 +124,21 @@ export class RealDataFile implements DataFile {
       setImmediate(() => done(null));
       return;
     }
-    this.#native.punch(this.#fd, position, bytes, () => done(null));
+    this.#holes.push({ position, bytes, done });
+    this.#punchNext(this.#native);
+  }
+
+  #punchNext(system: Native): void {
+    while (this.#punching < PUNCHES_MAX) {
+      const hole = this.#holes.shift();
+      if (hole === undefined) return;
+      this.#punching += 1;
+      system.punch(this.#fd, hole.position, hole.bytes, () => {
+        this.#punching -= 1;
+        hole.done(null);
+        this.#punchNext(system);
+      });
+    }
   }
 
   close(): void {

@@ -42,6 +42,11 @@ function folderError(folder: string, error: unknown): StoreError {
       return new StoreError('E_NOT_FOUND', `There is no folder '${folder}'; check --dir`, {
         cause: error,
       });
+    case 'EEXIST':
+    case 'ENOTDIR':
+      return new StoreError('E_SYSTEM', `'${folder}' is not a folder; choose another --dir`, {
+        cause: error,
+      });
     case 'EACCES':
     case 'EPERM':
       return new StoreError(

@@ -11,6 +11,8 @@ import { messageOf } from '../util/errors.js';
 
 /** LMDB reports a full map by this number, and passes errno through. */
 const MDB_MAP_FULL = -30792;
+/** How long to wait for the cause of a failed commit. */
+const CAUSE_MS = 1000;
 
 export class RealMetaStore implements MetaStore {
   readonly #db: RootDatabase<Buffer, Buffer>;
@@ -24,6 +26,9 @@ export class RealMetaStore implements MetaStore {
           encoding: 'binary',
           keyEncoding: 'binary',
           overlappingSync: false,
+          // Its transaction for each turn has a promise of its own, which nobody could await: a failed commit would be
+          // an unhandled rejection.
+          eventTurnBatching: false,
           // Freed pages are not zeroed in memory by default; what we write must not carry old heap contents.
           noMemInit: false,
         }),
@@ -57,6 +62,7 @@ export class RealMetaStore implements MetaStore {
   commit(changes: readonly MetaChange[], done: DiskDone): void {
     const database: Database<Buffer, Buffer> = this.#db;
     const results: Promise<unknown>[] = [];
+    // lmdb writes from these very buffers in a thread of its own: they stay as they are until it is done.
     results.push(
       database.batch(() => {
         for (const { key, value } of changes)
@@ -72,7 +78,7 @@ export class RealMetaStore implements MetaStore {
         return;
       }
       const causes = await Promise.allSettled(
-        failed.map((result) => commitErrorOf(result.reason as unknown)),
+        failed.map((result) => within(CAUSE_MS, commitErrorOf(result.reason as unknown))),
       );
       const cause = causes.find((result) => result.status === 'rejected')?.reason as unknown;
       const error = toDiskError(cause ?? failed[0]?.reason);
@@ -84,6 +90,14 @@ export class RealMetaStore implements MetaStore {
   async close(): Promise<void> {
     await this.#db.close();
   }
+}
+
+/** lmdb may never tell the cause; the commit failed all the same. */
+function within(ms: number, promise: unknown): Promise<unknown> {
+  const late = new Promise((_resolve, reject) => {
+    setTimeout(() => reject(new Error('the metadata store does not say why')), ms).unref();
+  });
+  return Promise.race([promise, late]);
 }
 
 /** lmdb hangs the reason of a failed commit on the error, as a promise that rejects with it. */

@@ -22,6 +22,8 @@ export interface Native {
   write(fd: number, position: number, parts: readonly Buffer[]): number | null;
   /** posix_fadvise(DONTNEED) of the whole file; advice only. */
   dropCache(fd: number): void;
+  /** _exit(2): ends the process at once, without running anybody's cleanup. */
+  exitNow(code: number): void;
   /** fallocate(PUNCH_HOLE | KEEP_SIZE) in a worker thread; 0 or -errno. */
   punch(fd: number, position: number, bytes: number, done: (result: number) => void): void;
 }
@@ -82,6 +84,7 @@ function load(): Native | null {
   const posixFadvise = libc.func('int posix_fadvise(int, int64_t, int64_t, int)') as unknown as (
     ...parameters: [number, number, number, number]
   ) => number;
+  const exit = libc.func('void _exit(int)') as unknown as (code: number) => void;
   // One array of iovecs, filled before each call: these calls are synchronous.
   const vectors = Buffer.alloc(IOVEC_COUNT_MAX * IOVEC_BYTES);
   const setVector = (index: number, part: Buffer): void => {
@@ -105,6 +108,9 @@ function load(): Native | null {
     dropCache(fd) {
       posixFadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     },
+    exitNow(code) {
+      exit(code);
+    },
     punch(fd, position, bytes, done) {
       fallocate.async(fd, FALLOC_FL_KEEP_SIZE_PUNCH_HOLE, position, bytes, (error, result) => {
         // errno belongs to the worker thread; a failed punch only wastes space, so its kind does not matter
@@ -112,4 +118,13 @@ function load(): Native | null {
       });
     },
   };
+}
+
+/**
+ * Ends the process without cleanup: for when what is in memory cannot be trusted. (lmdb's own cleanup has been seen to
+ * abort after a failed write, which would hide the exit code.)
+ */
+export function exitNow(code: number): never {
+  native()?.exitNow(code);
+  process.exit(code);
 }

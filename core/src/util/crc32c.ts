@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { invariant } from './invariant.js';
 
 interface Crc32cModule {
-  calculate(bytes: Buffer, initial?: number): number;
+  readonly calculate: (bytes: Buffer, initial?: number) => number;
 }
 
 const require = createRequire(import.meta.url);

@@ -153,9 +153,20 @@ export interface HeadFields {
   readonly objectId: number;
 }
 
+/** Memory for a head. Not from Node's pool: heads live long, and one would keep 8 KiB of others' alive. */
+function newHead(): Buffer {
+  return Buffer.allocUnsafeSlow(HEAD_BYTES);
+}
+
+export function copyHead(head: Buffer): Buffer {
+  const out = newHead();
+  head.copy(out);
+  return out;
+}
+
 /** Encodes a head with an empty open mask; not sealed yet. `states` has a byte for each block. */
 export function encodeHead(fields: HeadFields, states: Uint8Array): Buffer {
-  const out = Buffer.allocUnsafe(HEAD_BYTES);
+  const out = newHead();
   out[AT_VERSION] = HEAD_VERSION;
   out[AT_KIND] = fields.kind;
   out[AT_FLAGS] = fields.inline ? FLAG_INLINE : 0;

@@ -1,16 +1,9 @@
 /**
  * Objects in memory. Those that are open, changed or in use stay; the others leave when room is needed.
  */
-import {
-  BLOCKS_PER_OBJECT,
-  OBJECT_KIND,
-  StoreError,
-  locatorHash,
-  type ObjectKind,
-  type ObjectRef,
-} from '@store/core';
+import { OBJECT_KIND, StoreError, locatorHash, type ObjectKind, type ObjectRef } from '@store/core';
 import type { Engine } from './engine.js';
-import { BLOCKS_PER_CHUNK, checksKey, headKey, splitHeadKey, unseal } from './format.js';
+import { BLOCKS_PER_CHUNK, checksKey, copyHead, headKey, splitHeadKey, unseal } from './format.js';
 import { StoredObject } from './stored-object.js';
 
 /** What checksums are filled with when their record cannot be read: matches a block once in 4 billion. */
@@ -74,26 +67,24 @@ export class ObjectTable {
 
   /** Brings the checksums of a chunk into memory. */
   loadChecks(object: StoredObject, chunk: number): void {
-    const bit = 1 << chunk;
-    if ((object.chunksLoaded & bit) !== 0) return;
-    object.chunksLoaded |= bit;
-    object.checks ??= new Uint32Array(BLOCKS_PER_OBJECT);
+    if (object.checks.isLoaded(chunk)) return;
+    const checks = new Uint32Array(BLOCKS_PER_CHUNK);
+    object.checks.load(chunk, checks);
     if (object.durable === null) return; // nothing stored yet
     const key = checksKey(object.objectId, chunk);
     const value = this.#engine.meta.get(key);
     if (value === null) return; // never closed: every part with data is open
     const body = unseal(key, value);
-    const first = chunk * BLOCKS_PER_CHUNK;
     if (body === null) {
       this.#engine.log.error(
-        { object: object.name, chunk },
+        { object: printable(object.name), chunk },
         'Checksums of an object do not match their own checksum; its blocks cannot be verified',
       );
-      object.checks.fill(UNREADABLE_CHECKSUM, first, first + BLOCKS_PER_CHUNK);
+      checks.fill(UNREADABLE_CHECKSUM);
       return;
     }
     for (let index = 0; index < BLOCKS_PER_CHUNK; index += 1)
-      object.checks[first + index] = body.readUInt32LE(index * 4);
+      checks[index] = body.readUInt32LE(index * 4);
   }
 
   /** The record of a chunk's checksums, to be sealed. */
@@ -101,7 +92,7 @@ export class ObjectTable {
     const value = Buffer.allocUnsafe(BLOCKS_PER_CHUNK * 4 + 4);
     const first = chunk * BLOCKS_PER_CHUNK;
     for (let index = 0; index < BLOCKS_PER_CHUNK; index += 1)
-      value.writeUInt32LE(object.checks?.[first + index] ?? 0, index * 4);
+      value.writeUInt32LE(object.checks.get(first + index) ?? 0, index * 4);
     return value;
   }
 
@@ -127,7 +118,7 @@ export class ObjectTable {
       this.#engine.log.error({ object: object.name }, object.broken.message);
       return object;
     }
-    object.load(Buffer.from(value)); // with room for the seal, as it is staged again
+    object.load(copyHead(value)); // with room for the seal, as it is staged again
     return object;
   }
 

@@ -7,7 +7,7 @@
  */
 import type { DiskError } from '@store/core';
 import type { Engine } from './engine.js';
-import { PARTS_PER_OBJECT, setOpenInHead } from './format.js';
+import { PARTS_PER_OBJECT, copyHead, setOpenInHead } from './format.js';
 import type { OpenSet } from './open-set.js';
 import { PART, type StoredObject } from './stored-object.js';
 
@@ -78,7 +78,7 @@ export class Opener {
       build: (transaction) => {
         const before = transaction.head(object);
         if (before === null) return; // removed meanwhile: nothing durable is left to protect
-        const head = Buffer.from(before);
+        const head = copyHead(before);
         for (const part of parts) setOpenInHead(head, part, true);
         transaction.stage(object, head);
       },

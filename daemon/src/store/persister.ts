@@ -16,6 +16,7 @@ import {
   PARTS_PER_OBJECT,
   checksKey,
   contentKey,
+  copyHead,
   hasOpenParts,
   isEmptyHead,
   isOpenInHead,
@@ -30,7 +31,7 @@ import { slotPosition } from './slot-map.js';
 import { PART, partHasData, type StoredObject } from './stored-object.js';
 
 /** Objects closed by one transaction: each may bring 4 KiB of checksums. */
-const CLOSE_BATCH = 128;
+const CLOSE_BATCH = 512;
 
 /** A record as it was when a flush or close began. */
 interface Snapshot {
@@ -191,7 +192,7 @@ export class Persister {
     // Removed since, and perhaps made anew: what was taken then says nothing about now.
     if (object.deleting || object.objectId !== snapshot.objectId) return;
     const before = transaction.head(object);
-    const head = Buffer.from(snapshot.head);
+    const head = copyHead(snapshot.head);
     let closed = 0; // chunks with a part that this closes
     for (let part = 0; part < PARTS_PER_OBJECT; part += 1) {
       const hasData = partHasData(head, part);

@@ -81,10 +81,11 @@ export class Reader {
         return;
       }
       // Somebody else may have been quicker, and the part already written again.
-      if (object.parts[part] === PART.suspect && object.checks !== null) {
+      if (object.parts[part] === PART.suspect) {
         for (let index = 0; index < BLOCKS_PER_PART; index += 1) {
           const block = bytes.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
-          object.checks[first + index] = (crc32c(block) ^ object.blockTweak(first + index)) >>> 0;
+          const sum = (crc32c(block) ^ object.blockTweak(first + index)) >>> 0;
+          object.checks.set(first + index, sum);
         }
         object.parts[part] = PART.open;
       }
@@ -191,7 +192,7 @@ export class Reader {
       const sum = crc32c(
         count === 1 ? bytes : bytes.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES),
       );
-      if ((sum ^ object.blockTweak(block)) >>> 0 !== object.checks?.[block])
+      if ((sum ^ object.blockTweak(block)) >>> 0 !== object.checks.get(block))
         return this.#mismatch(object, block);
     }
     return null;

@@ -9,6 +9,7 @@ import {
   type ObjectKind,
   type StoreError,
 } from '@store/core';
+import { BlockChecks } from './block-checks.js';
 import { BlockLocks } from './block-locks.js';
 import {
   BLOCKS_PER_PART,
@@ -59,9 +60,7 @@ export class StoredObject {
   /** Blocks that are not absent. */
   usedBlocks = 0;
   /** Checksum of each data block, as stored: with the tweak. */
-  checks: Uint32Array | null = null;
-  /** Bit c: chunk c of `checks` is in memory. */
-  chunksLoaded = 0;
+  readonly checks: BlockChecks = new BlockChecks();
   parts: Uint8Array = new Uint8Array(PARTS_PER_OBJECT);
   /** Parts changed since the last snapshot for a close. */
   readonly touched: Uint8Array = new Uint8Array(PARTS_PER_OBJECT);
@@ -155,8 +154,7 @@ export class StoredObject {
     this.length = 0;
     this.states = NO_STATES;
     this.usedBlocks = 0;
-    this.checks = null;
-    this.chunksLoaded = 0;
+    this.checks.clear();
     this.parts.fill(PART.empty);
     this.content = null;
     this.inline = false;

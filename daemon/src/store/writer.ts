@@ -285,8 +285,7 @@ export class Writer {
         stateChanged = true;
         object.setState(block, BLOCK_STATE.data);
       }
-      if (object.checks !== null && checks !== null)
-        object.checks[block] = checks[block - first] ?? 0;
+      object.checks.set(block, checks?.[block - first] ?? 0);
     }
     for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
     if (end > object.length) object.length = end;
