@@ -148,6 +148,22 @@ await t.test('a lock taken while another is being started waits its turn', (t) =
   t.end();
 });
 
+await t.test('a start that releases another lock frees those who came before it', (t) => {
+  const locks = new BlockLocks();
+  const events: string[] = [];
+  const held: BlockLock[] = [];
+  for (const block of [0, 1]) locks.acquire(block, block, true, (lock) => held.push(lock));
+  locks.acquire(0, 0, true, () => events.push('earlier'));
+  locks.acquire(1, 1, true, () => {
+    events.push('later');
+    for (const lock of held.splice(0)) locks.release(lock);
+  });
+  const second = held.pop();
+  if (second !== undefined) locks.release(second);
+  t.same(events, ['later', 'earlier']);
+  t.end();
+});
+
 await t.test('a lock is released once', (t) => {
   const locks = new BlockLocks();
   locks.acquire(0, 0, true, (lock) => {

@@ -145,6 +145,26 @@ await t.test('after a power cut live is ignored', async (t) => {
   t.same(await read(world, pool, 'b', 0), Buffer.alloc(BLOCK_BYTES));
 });
 
+await t.test('killed while it emptied live, one file alone brings nothing back', async (t) => {
+  const world = new SimStore(8);
+  const first = await world.open();
+  await write(world, first.pool, 'a', 0, 'deleted');
+  await world.wait(() => new PoolUser(first.pool).zero(data('a'), 0, BLOCK_BYTES));
+  world.disk.kill();
+  const live = world.disk.appendFiles.get('live.0') ?? Buffer.alloc(0);
+  await world.open();
+  world.disk.kill();
+  const beginBytes = 17 + live.readUInt32BE(0);
+  const recordBytes = 17 + live.readUInt32BE(beginBytes);
+  t.ok(
+    beginBytes + recordBytes < live.length,
+    'the write comes first, the zeroing is another record',
+  );
+  world.disk.appendFiles.set('live.1', live.subarray(0, beginBytes + recordBytes));
+  const { pool } = await world.open();
+  t.same(await read(world, pool, 'a', 0), Buffer.alloc(BLOCK_BYTES));
+});
+
 await t.test('an object id in live is not given out again', async (t) => {
   const world = new SimStore(4);
   const first = await world.open();
