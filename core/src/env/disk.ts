@@ -82,7 +82,7 @@ export interface MetaStore {
 export interface AppendFile {
   /** Bytes appended so far. */
   readonly bytes: number;
-  /** Appends now. @throws DiskError; then nothing or a torn record was appended. */
+  /** Appends all of it now, or nothing. @throws DiskError */
   append(parts: readonly Buffer[]): void;
   readAll(): Buffer;
   /** Empties the file. */

@@ -16,6 +16,8 @@ export interface Timer {
 export interface Timers {
   /** Runs `callback` once, `ms` milliseconds from now at the earliest. Does not keep the process alive. */
   after(ms: number, callback: () => void): Timer;
+  /** Resolves `ms` milliseconds from now at the earliest, 0: in a later turn. Keeps the process alive. */
+  sleep(ms: number): Promise<void>;
 }
 
 export interface Random {

@@ -3,10 +3,26 @@
  */
 import fs from 'node:fs';
 
-/** A line that changes with a reboot and whenever the device under `folder` was detached. */
-export function bootToken(folder: string): string {
+/**
+ * A line that changes with a reboot and whenever the device under `folder` was detached, or the one that `dataFile` is
+ * a link to.
+ */
+export function bootToken(folder: string, dataFile: string): string {
   const bootId = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return `${bootId} ${attachment(folder)}`;
+  const data = fs.statSync(dataFile, { bigint: true, throwIfNoEntry: false });
+  const raw = data?.isBlockDevice() === true ? ` ${diskSequence(data.rdev) ?? 'raw'}` : '';
+  return `${bootId} ${attachment(folder)}${raw}`;
+}
+
+/** The kernel's number of an attachment of a block device, null if it has none. */
+function diskSequence(device: bigint): string | null {
+  const number = `${major(device)}:${minor(device)}`;
+  for (const file of [
+    `/sys/dev/block/${number}/diskseq`,
+    `/sys/dev/block/${number}/../diskseq`, // a partition: its disk counts
+  ])
+    if (fs.existsSync(file)) return `diskseq ${fs.readFileSync(file, 'utf8').trim()}`;
+  return null;
 }
 
 /**
@@ -16,19 +32,15 @@ export function bootToken(folder: string): string {
 function attachment(folder: string): string {
   const device = fs.statSync(folder, { bigint: true }).dev;
   const mount = findMount(folder);
-  const candidates = [`${major(device)}:${minor(device)}`];
+  const candidates = [device];
   if (mount !== null && mount.source.startsWith('/dev/')) {
     // btrfs shows an anonymous device number; the mount table names the real device
     const source = fs.statSync(mount.source, { bigint: true, throwIfNoEntry: false });
-    if (source !== undefined) candidates.push(`${major(source.rdev)}:${minor(source.rdev)}`);
+    if (source !== undefined) candidates.push(source.rdev);
   }
   for (const candidate of candidates) {
-    for (const file of [
-      `/sys/dev/block/${candidate}/diskseq`,
-      `/sys/dev/block/${candidate}/../diskseq`, // a partition: its disk counts
-    ]) {
-      if (fs.existsSync(file)) return `diskseq ${fs.readFileSync(file, 'utf8').trim()}`;
-    }
+    const sequence = diskSequence(candidate);
+    if (sequence !== null) return sequence;
   }
   return `mount ${mount?.id ?? 'unknown'} ${device}`;
 }

@@ -30,6 +30,11 @@ export const realTimers: Timers = {
       },
     };
   },
+  sleep(ms) {
+    return new Promise((resolve) => {
+      setTimeout(resolve, ms);
+    });
+  },
 };
 
 /** The system's source of random bytes. */

@@ -35,6 +35,7 @@ export class RealDataFile implements DataFile {
   #dirtyBytes = 0;
   readonly #holes: Hole[] = [];
   #punching = 0;
+  #isClosed = false;
 
   static open(file: string): RealDataFile {
     const fd = fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
@@ -136,13 +137,17 @@ export class RealDataFile implements DataFile {
       system.punch(this.#fd, hole.position, hole.bytes, () => {
         this.#punching -= 1;
         hole.done(null);
-        this.#punchNext(system);
+        if (!this.#isClosed) this.#punchNext(system);
+        else if (this.#punching === 0) fs.closeSync(this.#fd);
       });
     }
   }
 
   close(): void {
-    fs.closeSync(this.#fd);
+    // A hole that waits is not made; one that is being made needs its descriptor.
+    this.#isClosed = true;
+    for (const hole of this.#holes.splice(0)) hole.done(null);
+    if (this.#punching === 0) fs.closeSync(this.#fd);
   }
 
   #writeSync(position: number, parts: readonly Buffer[]): number {

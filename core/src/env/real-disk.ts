@@ -17,6 +17,8 @@ import { invariant } from '../util/invariant.js';
 const LOCK_FILE = 'lock';
 /** What a fresh file system or our own lock put there. */
 const NOT_CONTENT: ReadonlySet<string> = new Set([LOCK_FILE, 'lost+found']);
+/** Left by a replacement of a small file that did not come to its end. */
+const REPLACEMENT = '.new';
 
 /**
  * Opens a folder.
@@ -76,7 +78,9 @@ class RealDisk implements Disk {
   }
 
   isEmpty(): boolean {
-    return fs.readdirSync(this.path).every((name) => NOT_CONTENT.has(name));
+    return fs
+      .readdirSync(this.path)
+      .every((name) => NOT_CONTENT.has(name) || name.endsWith(`format.making${REPLACEMENT}`));
   }
 
   lock(): void {
@@ -114,7 +118,7 @@ class RealDisk implements Disk {
   }
 
   bootToken(): string {
-    return bootToken(this.path);
+    return bootToken(this.path, this.#file('data'));
   }
 
   space(): DiskSpace {
@@ -132,7 +136,7 @@ class RealDisk implements Disk {
   }
 
   writeSmallFile(name: string, bytes: Buffer): void {
-    const temporary = this.#file(`${name}.new`);
+    const temporary = this.#file(name + REPLACEMENT);
     try {
       const fd = fs.openSync(temporary, 'w', 0o600);
       try {
@@ -164,7 +168,7 @@ class RealDisk implements Disk {
   }
 
   openMetaStore(name: string): RealMetaStore {
-    const store = RealMetaStore.open(this.#file(name), this.#log);
+    const store = RealMetaStore.open(this.#file(name), () => this.space().freeBytes, this.#log);
     this.#syncFolder();
     return store;
   }
@@ -209,21 +213,32 @@ class RealAppendFile implements AppendFile {
   append(parts: readonly Buffer[]): void {
     let expected = 0;
     for (const part of parts) expected += part.length;
-    let written: number;
+    let written = 0;
+    let cause: unknown = null;
     try {
-      written =
-        parts.length === 1
-          ? fs.writeSync(this.#fd, parts[0] as Buffer) // there is one
-          : fs.writevSync(this.#fd, parts);
+      written = fs.writevSync(this.#fd, parts);
     } catch (error) {
-      throw diskError(`append to ${this.#name}`, error);
+      cause = error;
     }
-    this.bytes += written;
-    if (written !== expected)
-      throw new DiskError(
-        'ENOSPC',
-        `append to ${this.#name}: ${written} of ${expected} bytes written`,
-      );
+    if (written === expected) {
+      this.bytes += written;
+      return;
+    }
+    // What was appended in part must not stand before what comes next.
+    if (written > 0) this.#cut();
+    throw cause === null
+      ? new DiskError('ENOSPC', `append to ${this.#name}: ${written} of ${expected} bytes written`)
+      : diskError(`append to ${this.#name}`, cause);
+  }
+
+  #cut(): void {
+    try {
+      fs.ftruncateSync(this.#fd, this.bytes);
+    } catch (error) {
+      throw new DiskError('EIO', `append to ${this.#name} stays torn: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
   }
 
   readAll(): Buffer {

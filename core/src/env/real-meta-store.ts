@@ -11,14 +11,18 @@ import { messageOf } from '../util/errors.js';
 
 /** LMDB reports a full map by this number, and passes errno through. */
 const MDB_MAP_FULL = -30792;
+const PAGE_BYTES = 4096;
+const PAGES_PER_COMMIT = 32;
+const PAGES_PER_CHANGE = 4;
 /** How long to wait for the cause of a failed commit. */
 const CAUSE_MS = 1000;
 
 export class RealMetaStore implements MetaStore {
   readonly #db: RootDatabase<Buffer, Buffer>;
+  readonly #freeBytes: () => number;
   readonly #log: Log;
 
-  static open(folder: string, log: Log): RealMetaStore {
+  static open(folder: string, freeBytes: () => number, log: Log): RealMetaStore {
     try {
       return new RealMetaStore(
         open<Buffer, Buffer>({
@@ -32,6 +36,7 @@ export class RealMetaStore implements MetaStore {
           // Freed pages are not zeroed in memory by default; what we write must not carry old heap contents.
           noMemInit: false,
         }),
+        freeBytes,
         log,
       );
     } catch (error) {
@@ -41,8 +46,9 @@ export class RealMetaStore implements MetaStore {
     }
   }
 
-  private constructor(db: RootDatabase<Buffer, Buffer>, log: Log) {
+  private constructor(db: RootDatabase<Buffer, Buffer>, freeBytes: () => number, log: Log) {
     this.#db = db;
+    this.#freeBytes = freeBytes;
     this.#log = log;
   }
 
@@ -60,6 +66,10 @@ export class RealMetaStore implements MetaStore {
   }
 
   commit(changes: readonly MetaChange[], done: DiskDone): void {
+    if (this.#freeBytes() < bytesMax(changes)) {
+      setImmediate(() => done(new DiskError('ENOSPC', 'no space for a commit of metadata')));
+      return;
+    }
     const database: Database<Buffer, Buffer> = this.#db;
     const results: Promise<unknown>[] = [];
     // lmdb writes from these very buffers in a thread of its own: they stay as they are until it is done.
@@ -90,6 +100,16 @@ export class RealMetaStore implements MetaStore {
   async close(): Promise<void> {
     await this.#db.close();
   }
+}
+
+/**
+ * An upper bound of what a commit may write: the pages on the way to each entry, and the values. LMDB must not meet the
+ * end of the disk: it takes a short write for an I/O error, and has been seen to damage its memory after one.
+ */
+function bytesMax(changes: readonly MetaChange[]): number {
+  let bytes = PAGE_BYTES * PAGES_PER_COMMIT;
+  for (const { value } of changes) bytes += PAGE_BYTES * PAGES_PER_CHANGE + (value?.length ?? 0);
+  return bytes;
 }
 
 /** lmdb may never tell the cause; the commit failed all the same. */

@@ -27,10 +27,16 @@ function rotate(word: number, bits: number): number {
 const SEED_HIGH = 0x73746f72;
 const SEED_LOW = 0x6c6f6361;
 
+/** Two unsigned 32-bit halves. */
+export interface LocatorHash {
+  readonly high: number;
+  readonly low: number;
+}
+
 /**
  * Where a locator belongs: 64 bits, of which the top ones are the group. Stored on disk and agreed on by
  * every machine, so it never changes.
  */
-export function locatorHash(locator: Buffer): { high: number; low: number } {
+export function locatorHash(locator: Buffer): LocatorHash {
   return { high: murmur3(locator, SEED_HIGH), low: murmur3(locator, SEED_LOW) };
 }

@@ -1,5 +1,6 @@
 import type { Done, DoneWith } from '../util/errors.js';
 import { StoreError } from '../util/errors.js';
+import { locatorHash, type LocatorHash } from '../placement/hash.js';
 import { KEY_BYTES_MAX } from '../util/limits.js';
 
 /** What an object is for. `list` filters by it; the number is stored. */
@@ -22,6 +23,10 @@ export class ObjectRef {
   readonly locator: Buffer;
   /** `key` as a string of one character a byte. */
   readonly id: string;
+  /** Hash of the locator: with the key, where the object is. */
+  readonly hash: LocatorHash;
+  /** Hash and key as a string of one character a byte: what tells two objects of a pool apart. */
+  readonly place: string;
 
   /** @throws StoreError `E_INVALID` if the key or locator is empty or longer than 512 bytes */
   constructor(kind: ObjectKind, key: Buffer | string, locator: Buffer | string = key) {
@@ -35,7 +40,17 @@ export class ObjectRef {
           'E_INVALID',
           `A key has 1 to ${KEY_BYTES_MAX} bytes, this one has ${bytes}`,
         );
+    this.hash = locatorHash(this.locator);
+    this.place = placeOf(this.hash, this.key);
   }
+}
+
+/** See `ObjectRef.place`. */
+export function placeOf(hash: LocatorHash, key: Buffer): string {
+  const out = Buffer.allocUnsafe(8);
+  out.writeUInt32BE(hash.high, 0);
+  out.writeUInt32BE(hash.low, 4);
+  return out.toString('latin1') + key.toString('latin1');
 }
 
 /** Flags of `write` and `zero`, added together. */

@@ -192,7 +192,12 @@ export class SimDataFile implements DataFile {
       page += 1
     )
       if (!this.#medium.cache.has(page)) fresh += 1;
-    if (!this.#host.admitPages(fresh)) throw new DiskError('ENOSPC', 'simulated disk is full');
+    if (!this.#host.admitPages(fresh)) {
+      // What fits is written, in whole pages.
+      const writtenBytes = PAGE_BYTES * random.below(Math.floor(bytes.length / PAGE_BYTES) + 1);
+      if (writtenBytes > 0) this.#medium.write(position, bytes.subarray(0, writtenBytes));
+      throw new DiskError('ENOSPC', 'simulated disk is full', { writtenBytes });
+    }
     if (random.chance(dataFaults.lostWrite)) return;
     const shift = random.chance(dataFaults.misdirectedWrite)
       ? (1 + random.below(3)) * PAGE_BYTES

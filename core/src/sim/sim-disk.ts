@@ -94,6 +94,11 @@ export class SimDisk {
       this.appendFiles.set(name, bytes.subarray(0, this.#random.below(bytes.length + 1)));
   }
 
+  /** Number of the living process. */
+  get process(): number {
+    return this.#process;
+  }
+
   get boot(): number {
     return this.#boot;
   }

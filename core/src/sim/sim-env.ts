@@ -4,7 +4,7 @@ import { silentLog } from '../env/silent-log.js';
 import { StoreError } from '../util/errors.js';
 import type { SimDisk } from './sim-disk.js';
 import type { SimRandom } from './sim-random.js';
-import type { SimScheduler } from './sim-scheduler.js';
+import type { SimEvent, SimScheduler } from './sim-scheduler.js';
 
 /** The world of one simulated process: virtual time, seeded randomness, a disk that can fail. */
 export function simEnv(
@@ -13,13 +13,20 @@ export function simEnv(
   disk: SimDisk,
   log: Log = silentLog,
 ): Env {
+  // Timers of a process that is dead never fire.
+  let isAlive = (): boolean => true;
+  const at = (ms: number, callback: () => void): SimEvent =>
+    scheduler.at(ms, () => {
+      if (isAlive()) callback();
+    });
   return {
     clock: { now: () => scheduler.now, wallTime: () => `virtual ${scheduler.now} ms` },
     timers: {
       after: (ms, callback) => {
-        const event = scheduler.at(ms, callback);
+        const event = at(ms, callback);
         return { cancel: () => scheduler.cancel(event) };
       },
+      sleep: (ms) => new Promise((resolve) => void at(ms, resolve)),
     },
     random: { bytes: (count) => random.bytes(count) },
     log,
@@ -27,6 +34,11 @@ export function simEnv(
       listen: () =>
         Promise.reject(new StoreError('E_SYSTEM', 'The simulation of one disk has no network')),
     },
-    openDisk: () => disk.open(),
+    openDisk: () => {
+      const folder = disk.open();
+      const { process } = disk;
+      isAlive = () => disk.process === process;
+      return folder;
+    },
   };
 }

@@ -12,7 +12,14 @@ import {
 } from '@store/core';
 import { FAILED_FILE } from './engine.js';
 import { openFileStore, type FileStore } from './file-store.js';
-import { BLOCKS_PER_PART, PARTS_PER_OBJECT } from './format.js';
+import {
+  BLOCKS_PER_PART,
+  PARTS_PER_OBJECT,
+  POOLS_END,
+  POOLS_START,
+  poolNameOf,
+  unseal,
+} from './format.js';
 import { printable } from './object-table.js';
 import { forEachHead } from './recovery.js';
 import { PART, type StoredObject } from './stored-object.js';
@@ -72,7 +79,7 @@ async function checkObjects(
 ): Promise<Omit<CheckReport, 'hadFailed' | 'isUsable'>> {
   const keys: Buffer[] = [];
   forEachHead(store.engine, (key) => keys.push(key));
-  const damage: string[] = [];
+  const damage = damagedPools(store);
   let verifiedBytes = 0;
   let unverifiedBytes = 0;
   for (const [index, key] of keys.entries()) {
@@ -91,6 +98,14 @@ async function checkObjects(
     onProgress(index + 1, keys.length);
   }
   return { objects: keys.length, verifiedBytes, unverifiedBytes, damage };
+}
+
+function damagedPools(store: FileStore): string[] {
+  const damage: string[] = [];
+  for (const { key, value } of store.engine.meta.range(POOLS_START, POOLS_END, Infinity))
+    if (unseal(key, value) === null)
+      damage.push(`The record of pool '${poolNameOf(key)}' does not match its checksum`);
+  return damage;
 }
 
 /** Reads a part at once, and block by block if something is wrong with it. */

@@ -15,6 +15,8 @@ const TICK_MS = 1000;
 const SUSPECTS_PER_TICK = 8;
 /** When everything is busy, look again so soon. */
 const CROWDED_RETRY_MS = 20;
+/** Between two batches, so that others have their turn. */
+const NEXT_BATCH_MS = 1;
 
 export class Checkpointer {
   readonly #engine: Engine;
@@ -53,6 +55,11 @@ export class Checkpointer {
     this.#closeSome();
   }
 
+  /** No close is on its way. */
+  get isIdle(): boolean {
+    return !this.#closing;
+  }
+
   stop(): void {
     this.#running = false;
     this.#timer?.cancel();
@@ -82,8 +89,11 @@ export class Checkpointer {
 
   #tick(): void {
     if (this.#engine.failure !== null) return;
-    for (const head of this.#leftOpen.splice(0, SUSPECTS_PER_TICK))
-      this.#openSet.add(this.#table.findByHeadKey(head, OBJECT_KIND.imageData));
+    for (const head of this.#leftOpen.splice(0, SUSPECTS_PER_TICK)) {
+      const object = this.#table.findByHeadKey(head, OBJECT_KIND.imageData);
+      const isLeftOpen = object.version > 0 && object.parts.includes(PART.suspect);
+      if (isLeftOpen && !object.inline && object.broken === null) this.#openSet.add(object);
+    }
     this.#closeSome();
   }
 
@@ -104,7 +114,7 @@ export class Checkpointer {
         this.#closing = false;
         if (error !== null)
           this.#engine.log.warn({ code: error.code }, `Closing objects failed: ${error.message}`);
-        else this.#closeSome();
+        else this.#engine.env.timers.after(NEXT_BATCH_MS, () => this.#closeSome());
       });
     });
   }

@@ -47,6 +47,8 @@ export class Committer {
   readonly #failed: (error: DiskError) => StoreError;
   #queue: CommitJob[] = [];
   #running = false;
+  /** After this nothing is committed any more. */
+  #failure: DiskError | null = null;
 
   constructor(
     meta: MetaStore,
@@ -56,6 +58,11 @@ export class Committer {
     this.#meta = meta;
     this.#record = record;
     this.#failed = failed;
+  }
+
+  /** The engine has failed for another reason. */
+  stop(error: DiskError): void {
+    this.#failure ??= error;
   }
 
   get idle(): boolean {
@@ -77,6 +84,11 @@ export class Committer {
       this.#running = false;
       return;
     }
+    if (this.#failure !== null) {
+      for (const job of jobs) job.committed(this.#failure);
+      this.#commit();
+      return;
+    }
     const transaction = new Transaction();
     for (const job of jobs) job.build(transaction);
     for (const object of transaction.staged) {
@@ -86,7 +98,10 @@ export class Committer {
     }
     transaction.changes.push({ key: STORE_KEY, value: encodeStoreRecord(this.#record()) });
     this.#meta.commit(transaction.changes, (error) => {
-      if (error !== null && error.errno !== 'ENOSPC') this.#failed(error);
+      if (error !== null && error.errno !== 'ENOSPC') {
+        this.#failure = error;
+        this.#failed(error);
+      }
       for (const object of transaction.staged) {
         if (error === null) object.durable = object.staged ?? null;
         object.staged = undefined;

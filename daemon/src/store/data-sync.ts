@@ -12,6 +12,7 @@ export class DataSync {
   readonly #failed: (error: DiskError) => StoreError;
   #waiting: Done[] = [];
   #running = false;
+  #failure: StoreError | null = null;
   /** At the start: what an earlier process wrote may be unsynced. */
   #dirty = true;
   #dirtyBytes = 0;
@@ -35,6 +36,10 @@ export class DataSync {
 
   /** Calls `done` when everything written before this call is durable, or the disk has failed. */
   sync(done: Done): void {
+    if (this.#failure !== null) {
+      done(this.#failure);
+      return;
+    }
     this.#waiting.push(done);
     if (!this.#running) this.#start();
   }
@@ -48,8 +53,9 @@ export class DataSync {
     this.#file.sync((error) => {
       this.#running = false;
       // The kernel may have dropped what it could not write: never tried again.
-      const failure = error === null ? null : this.#failed(error);
-      for (const done of callers) done(failure);
+      if (error !== null) this.#failure = this.#failed(error);
+      if (this.#failure !== null) callers.push(...this.#waiting.splice(0));
+      for (const done of callers) done(this.#failure);
       // one of them may have started the next one already
       if (this.#waiting.length > 0 && !this.#isRunning()) this.#start();
     });

@@ -85,6 +85,12 @@ export class Engine {
   record: StoreRecord;
   /** Why everything is refused: the disk failed, or the store was closed. */
   failure: StoreError | null = null;
+  /** No new operations; those in flight come to their end. */
+  isClosing = false;
+  /** Nothing may reach the disk any more. */
+  isClosed = false;
+  /** Called when the disk fails: whoever waits for something else than the disk must learn of it. */
+  readonly whenFailed: ((failure: StoreError) => void)[] = [];
   readonly #onFailure: (error: StoreError) => void;
 
   constructor(parts: EngineParts) {
@@ -101,6 +107,21 @@ export class Engine {
     this.sync = new DataSync(parts.data, failed);
     this.slots = new SlotMap(parts.data.bytesMax);
     this.space = new SpaceGuard(parts.disk, parts.env.clock);
+  }
+
+  /** Why a new operation is refused; null if it is not. */
+  get refusal(): StoreError | null {
+    return this.failure ?? (this.isClosing ? this.closedError() : null);
+  }
+
+  /** @throws the refusal, if there is one */
+  mustServe(): void {
+    const { refusal } = this;
+    if (refusal !== null) throw refusal;
+  }
+
+  closedError(): StoreError {
+    return new StoreError('E_CLOSED', `The store under '${this.disk.path}' is closed`);
   }
 
   newObjectId(): number {
@@ -129,6 +150,7 @@ export class Engine {
   /** Stops everything; the first reason counts. */
   fail(cause: DiskError): StoreError {
     if (this.failure?.code === 'E_DISK_FAILED') return this.failure;
+    if (this.isClosed) return this.closedError();
     const failure = new StoreError(
       'E_DISK_FAILED',
       `The disk under '${this.disk.path}' failed: ${cause.message}; what was not flushed may be lost. Mend the disk, then run: store check --dir ${this.disk.path}`,
@@ -141,6 +163,8 @@ export class Engine {
     } catch (error) {
       this.log.error({ error: String(error) }, 'The failure could not be noted in the folder');
     }
+    this.committer.stop(cause);
+    for (const tell of this.whenFailed) tell(failure);
     this.#onFailure(failure);
     return failure;
   }

@@ -6,7 +6,6 @@ import {
   INLINE_BYTES_MAX,
   LIST_PAGE_MAX,
   OBJECT_BYTES,
-  OBJECT_KIND,
   StoreError,
   WRITE_FLAGS,
   partsBytes,
@@ -109,7 +108,9 @@ export class FilePool implements ObjectPool {
   }
 
   flush(done: Done): void {
-    this.#parts.persister.flush(done);
+    const { refusal } = this.#parts.engine;
+    if (refusal !== null) done(refusal);
+    else this.#parts.persister.flush(done);
   }
 
   prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void {
@@ -135,12 +136,12 @@ export class FilePool implements ObjectPool {
         done(this.#parts.engine.failure);
       });
     });
-    return object.exists ? statOf(object) : null;
+    return object.exists ? object.stat() : null;
   }
 
   async list(options: ListOptions): Promise<ListPage> {
     const { engine, persister, table } = this.#parts;
-    if (engine.failure !== null) throw engine.failure;
+    engine.mustServe();
     const limit = options.limit ?? LIST_PAGE_MAX;
     if (!Number.isInteger(limit) || limit < 1 || limit > LIST_PAGE_MAX)
       throw new StoreError('E_INVALID', `A page lists 1 to ${LIST_PAGE_MAX} objects, not ${limit}`);
@@ -149,19 +150,24 @@ export class FilePool implements ObjectPool {
     const entries: { key: Buffer; stat: ObjectStat }[] = [];
     const end = poolHeadsStart(this.#id + 1);
     let start = options.cursor ?? poolHeadsStart(this.#id);
+    if (start.compare(poolHeadsStart(this.#id)) < 0 || start.compare(end) >= 0)
+      throw new StoreError('E_INVALID', 'The cursor does not come from a list of this pool');
     for (;;) {
       const heads = engine.meta.range(start, end, LIST_PAGE_MAX);
-      for (const { key: headKey } of heads) {
+      for (const { key: headKey, value } of heads) {
         start = Buffer.concat([headKey, Buffer.from([0])]); // the next possible key
         const { key } = splitHeadKey(headKey);
         if (options.prefix !== undefined && !startsWith(key, options.prefix)) continue;
-        const object = table.findByHeadKey(headKey, OBJECT_KIND.plain);
-        if (!object.exists || object.broken !== null) continue;
-        if (options.kind !== undefined && object.kind !== options.kind) continue;
-        entries.push({ key: Buffer.from(key), stat: statOf(object) });
+        const stat = table.statOf(headKey, value);
+        if (stat === null) continue;
+        if (options.kind !== undefined && stat.kind !== options.kind) continue;
+        entries.push({ key: Buffer.from(key), stat });
         if (entries.length === limit) return { entries, cursor: start };
       }
       if (heads.length < LIST_PAGE_MAX) return { entries };
+      // A big pool has many pages; others have work to do.
+      await engine.env.timers.sleep(0);
+      engine.mustServe();
     }
   }
 
@@ -182,21 +188,22 @@ export class FilePool implements ObjectPool {
 
   delete(ref: ObjectRef): Promise<boolean> {
     const { engine, table, whole } = this.#parts;
-    if (engine.failure !== null) return Promise.reject(engine.failure);
+    if (engine.refusal !== null) return Promise.reject(engine.refusal);
     return promisedWith((done) => whole.delete(table.find(this.#id, ref), done));
   }
 
   /** The object, or why nothing can be done with it. */
   #find(ref: ObjectRef, offset: number, bytes: number): StoredObject | StoreError {
     const { engine, table } = this.#parts;
-    if (engine.failure !== null) return engine.failure;
+    const { refusal } = engine;
+    if (refusal !== null) return refusal;
     const end = offset + bytes;
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(end) || offset < 0 || bytes < 0)
       return outside(offset, bytes);
     if (end > OBJECT_BYTES) return outside(offset, bytes);
     const object = table.find(this.#id, ref);
     if (object.broken !== null) return object.broken;
-    if (object.exists && isImageData(object.kind) !== isImageData(ref.kind))
+    if (object.version > 0 && isImageData(object.kind) !== isImageData(ref.kind))
       return new StoreError('E_INVALID', `Object '${printable(ref.id)}' is of another kind`);
     return object;
   }
@@ -217,18 +224,6 @@ function extentsOf(object: StoredObject, offset: number, bytes: number): Extent[
     at = next;
   }
   return runs;
-}
-
-function statOf(object: StoredObject): ObjectStat {
-  let dataBlocks = 0;
-  if (object.inline) dataBlocks = Math.ceil(object.length / BLOCK_BYTES);
-  else for (const state of object.states) if (state === BLOCK_STATE.data) dataBlocks += 1;
-  return {
-    kind: object.kind,
-    length: object.length,
-    version: object.version,
-    allocatedBytes: dataBlocks * BLOCK_BYTES,
-  };
 }
 
 function zeros(bytes: number): Buffer[] {

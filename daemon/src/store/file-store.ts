@@ -25,11 +25,15 @@ import { ObjectTable } from './object-table.js';
 import { Opener } from './opener.js';
 import { OpenSet } from './open-set.js';
 import { ParkedWrites } from './parked-writes.js';
-import { Persister } from './persister.js';
+import { Persister, noSpaceForMetadata } from './persister.js';
 import { Reader } from './reader.js';
 import { punchFreeSlots, recover } from './recovery.js';
 import { WholeObjects } from './whole-objects.js';
 import { Writer } from './writer.js';
+
+/** How long a close waits for operations that cannot come to an end, such as on a full disk. */
+const DRAIN_MS_MAX = 10_000;
+const DRAIN_STEP_MS = 1;
 
 export interface OpenOptions {
   /** Make the folder and format it if there is nothing. */
@@ -90,7 +94,6 @@ export class FileStore implements ObjectStore {
   };
   /** Answered writes that were not flushed may be gone since the last start. */
   lostUnflushed = false;
-  readonly #openSet: OpenSet;
   readonly #persister: Persister;
   readonly #checkpointer: Checkpointer;
   readonly #pools = new Map<string, FilePool>();
@@ -114,9 +117,12 @@ export class FileStore implements ObjectStore {
     const opener = new Opener(engine, openSet);
     const writer = new Writer({ engine, table, reader, opener, openSet, parked, persister });
     const whole = new WholeObjects(engine, persister, reader, writer);
-    this.#openSet = openSet;
     this.#persister = persister;
     this.#checkpointer = new Checkpointer(engine, table, openSet, persister, reader);
+    engine.whenFailed.push((failure) => {
+      parked.stuck(failure);
+      openSet.wakeAll();
+    });
     this.parts = { engine, table, reader, writer, whole, persister, opener, openSet, parked };
   }
 
@@ -140,7 +146,7 @@ export class FileStore implements ObjectStore {
   }
 
   async openPool(name: string, options: { create: boolean }): Promise<ObjectPool> {
-    if (this.engine.failure !== null) throw this.engine.failure;
+    if (this.engine.refusal !== null) throw this.engine.refusal;
     const bytes = Buffer.byteLength(name);
     if (bytes < 1 || bytes > POOL_NAME_BYTES_MAX || name.includes('\0'))
       throw new StoreError(
@@ -175,8 +181,8 @@ export class FileStore implements ObjectStore {
   }
 
   listPools(): Promise<string[]> {
-    const { failure, meta } = this.engine;
-    if (failure !== null) return Promise.reject(failure);
+    const { refusal, meta } = this.engine;
+    if (refusal !== null) return Promise.reject(refusal);
     const entries = meta.range(POOLS_START, POOLS_END, 1_000_000);
     return Promise.resolve(entries.map(({ key }) => poolNameOf(key)));
   }
@@ -188,23 +194,19 @@ export class FileStore implements ObjectStore {
 
   async #close(): Promise<void> {
     const { engine } = this;
+    engine.isClosing = true;
     this.#checkpointer.stop();
-    const failedBefore = engine.failure;
     try {
-      if (failedBefore === null) {
+      await this.#drain();
+      if (engine.failure === null) {
         await promised((done) => this.#persister.flush(done));
         await promised((done) => this.#checkpointer.closeAll(done));
-        engine.failure = new StoreError(
-          'E_CLOSED',
-          `The store under '${engine.disk.path}' is closed`,
-        );
         await this.#sayGoodbye();
       }
+      await this.#drain();
     } finally {
-      engine.failure ??= new StoreError(
-        'E_CLOSED',
-        `The store under '${engine.disk.path}' is closed`,
-      );
+      engine.isClosed = true;
+      engine.failure ??= engine.closedError();
       engine.live.close();
       await engine.meta.close();
       engine.data.close();
@@ -212,17 +214,50 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  /** Marks the folder as clean if nothing is open. */
+  /** Waits until what was begun has come to its end. */
+  async #drain(): Promise<void> {
+    const { engine } = this;
+    const start = engine.env.clock.now();
+    while (!this.#isIdle()) {
+      if (engine.env.clock.now() - start > DRAIN_MS_MAX) {
+        engine.log.warn(
+          { path: engine.disk.path },
+          'Closing although operations are still waiting',
+        );
+        return;
+      }
+      await engine.env.timers.sleep(DRAIN_STEP_MS);
+    }
+  }
+
+  #isIdle(): boolean {
+    const { engine, table, parked } = this.parts;
+    if (parked.count > 0 && engine.failure === null) return false;
+    if (!this.#persister.isIdle || !this.#checkpointer.isIdle || !engine.committer.idle)
+      return false;
+    for (const object of table.objects()) if (!object.locks.idle) return engine.failure !== null;
+    return true;
+  }
+
+  /** Marks the folder as clean if nothing lives in memory or `live` alone. */
   async #sayGoodbye(): Promise<void> {
     const { engine } = this;
-    if (this.#openSet.count > 0 || this.#persister.hasChanges) return;
+    if (this.#persister.hasChanges) return;
     engine.record = { ...engine.record, clean: true, liveSequence: engine.live.sequence };
     await new Promise<void>((resolve, reject) => {
       engine.committer.add({
         build: () => undefined,
         committed: (error) => {
-          if (error === null) resolve();
-          else reject(engine.fail(error));
+          if (engine.failure !== null) reject(engine.failure);
+          else {
+            // Refused for lack of space: the next start takes everything over as after a kill.
+            if (error !== null)
+              engine.log.warn(
+                { path: engine.disk.path },
+                noSpaceForMetadata(engine.disk.path).message,
+              );
+            resolve();
+          }
         },
       });
     });
@@ -248,10 +283,11 @@ export class FileStore implements ObjectStore {
           if (error === null) resolve(this.#addPool(name, id));
           else
             reject(
-              new StoreError(
-                'E_NO_SPACE',
-                `No space to make pool '${name}'; free some and try again`,
-              ),
+              engine.failure ??
+                new StoreError(
+                  'E_NO_SPACE',
+                  `No space to make pool '${name}'; free some and try again`,
+                ),
             );
         },
       });

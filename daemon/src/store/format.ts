@@ -8,6 +8,7 @@ import {
   BLOCKS_PER_OBJECT,
   OBJECT_BYTES,
   BLOCK_BYTES,
+  BLOCK_STATE,
   StoreError,
   crc32c,
   invariant,
@@ -217,6 +218,14 @@ export function decodeStates(head: Buffer, states: Uint8Array): void {
 
 export function stateInHead(head: Buffer, block: number): number {
   return ((head[AT_STATES + (block >> 2)] ?? 0) >> (2 * (block & 3))) & 3;
+}
+
+/** Blocks that are data. */
+export function countData(head: Buffer): number {
+  let count = 0;
+  for (let block = 0; block < BLOCKS_PER_OBJECT; block += 1)
+    if (stateInHead(head, block) === BLOCK_STATE.data) count += 1;
+  return count;
 }
 
 export function isOpenInHead(head: Buffer, part: number): boolean {

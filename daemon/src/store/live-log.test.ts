@@ -1,7 +1,8 @@
 import { OBJECT_KIND, type Disk } from '@store/core';
 import { SimDisk, SimRandom, SimScheduler } from '@store/core/sim';
 import t from 'tap';
-import { LiveLog, liveObjectKey, readLive, type LiveRecord } from './live-log.js';
+import { splitHeadKey } from './format.js';
+import { LiveLog, readLive, type LiveRecord } from './live-log.js';
 import { StoredObject } from './stored-object.js';
 
 const TOKEN = 'boot 1';
@@ -68,7 +69,7 @@ await t.test('records are the bytes of FORMAT.md, and read back', (t) => {
     { type: 'landed', sequence: 8, of: 7 },
     { type: 'removed', sequence: 9, object },
   ]);
-  const { poolId, key } = liveObjectKey(object);
+  const { poolId, key } = splitHeadKey(object.headKey);
   t.same([poolId, key.toString()], [1, 'layer_0']);
   t.end();
 });

@@ -8,7 +8,6 @@
  */
 import { crc32c, type AppendFile, type Disk, type ObjectKind } from '@store/core';
 import type { StoredObject } from './stored-object.js';
-import { splitHeadKey } from './format.js';
 
 const FILE_NAMES = ['live.0', 'live.1'] as const;
 
@@ -57,8 +56,8 @@ export class LiveLog {
   readonly #files: readonly [AppendFile, AppendFile];
   #current: 0 | 1 = 0;
   #sequence: number;
-  /** Number of the last record in each file. */
-  readonly #lastIn: [number, number] = [0, 0];
+  /** Number of the last record in each file; unknown, and so never recorded, until `restart`. */
+  readonly #lastIn: [number, number] = [Infinity, Infinity];
   readonly #begin: Buffer;
   readonly #switchBytes: number;
 
@@ -86,7 +85,7 @@ export class LiveLog {
 
   /** Empties both files: everything in them is in the metadata, or lost. @throws DiskError */
   restart(): void {
-    for (const file of this.#files) file.truncate();
+    for (const index of [0, 1] as const) this.#empty(index);
   }
 
   /** Number of the last record. */
@@ -129,38 +128,53 @@ export class LiveLog {
   /** Everything up to `sequence` is in the metadata. @throws DiskError */
   recorded(sequence: number): void {
     for (const index of [0, 1] as const)
-      if (this.#files[index].bytes > 0 && this.#lastIn[index] <= sequence)
-        if (index !== this.#current || this.wantsFlush) this.#files[index].truncate();
+      if (!this.#isEmpty(index) && this.#lastIn[index] <= sequence)
+        if (index !== this.#current || this.wantsFlush) this.#empty(index);
     const other = this.#current === 0 ? 1 : 0;
-    if (this.wantsFlush && this.#files[other].bytes === 0) this.#current = other;
+    if (this.wantsFlush && this.#isEmpty(other)) this.#current = other;
   }
 
   close(): void {
     for (const file of this.#files) file.close();
   }
 
+  /** An empty file holds its first record: it says that this boot's records would be here. */
+  #empty(index: 0 | 1): void {
+    const file = this.#files[index];
+    file.truncate();
+    file.append(encodeRecord(LIVE_TYPE.begin, this.#sequence, [this.#begin]));
+    this.#lastIn[index] = 0;
+  }
+
+  #isEmpty(index: 0 | 1): boolean {
+    return this.#lastIn[index] === 0;
+  }
+
   #append(type: number, body: readonly Buffer[]): void {
-    const file = this.#files[this.#current];
-    if (file.bytes === 0) file.append(encodeRecord(LIVE_TYPE.begin, this.#sequence, [this.#begin]));
-    this.#sequence += 1;
-    this.#lastIn[this.#current] = this.#sequence;
-    file.append(encodeRecord(type, this.#sequence, body));
+    const sequence = this.#sequence + 1;
+    this.#files[this.#current].append(encodeRecord(type, sequence, body));
+    this.#sequence = sequence;
+    this.#lastIn[this.#current] = sequence;
   }
 }
 
 /**
- * The records after number `recorded` in order, if they were written under the same boot of the machine; else null:
- * nothing in the files can be believed.
+ * The records after number `recorded` in order, if the files were begun under the present boot of the machine; else
+ * null: nothing in them can be believed, and what was not flushed may be gone.
  */
 export function readLive(disk: Disk, token: string, recorded: number): LiveRecord[] | null {
   const records: LiveRecord[] = [];
+  let begun = 0;
   for (const name of FILE_NAMES) {
     const file = disk.openAppendFile(name);
     const bytes = file.readAll();
     file.close();
+    // Killed while one was emptied: it may hold nothing, the other one tells.
     if (bytes.length === 0) continue;
     if (!readFile(bytes, token, recorded, records)) return null;
+    begun += 1;
   }
+  if (begun === 0) return null;
   return records.sort((left, right) => left.sequence - right.sequence);
 }
 
@@ -186,7 +200,7 @@ function readFile(bytes: Buffer, token: string, recorded: number, records: LiveR
     }
     at = end;
   }
-  return begun || bytes.length < RECORD_HEAD_BYTES + 16;
+  return begun;
 }
 
 function encodeRecord(type: number, sequence: number, body: readonly Buffer[]): Buffer[] {
@@ -249,11 +263,6 @@ function decodeRecord(type: number, sequence: number, body: Buffer): LiveRecord 
     default:
       return null;
   }
-}
-
-/** Pool and key of a record's object. */
-export function liveObjectKey(object: LiveObject): { poolId: number; key: Buffer } {
-  return splitHeadKey(object.headKey);
 }
 
 function encodeU64(value: number): Buffer {

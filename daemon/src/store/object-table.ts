@@ -1,17 +1,34 @@
 /**
  * Objects in memory. Those that are open, changed or in use stay; the others leave when room is needed.
  */
-import { OBJECT_KIND, StoreError, locatorHash, type ObjectKind, type ObjectRef } from '@store/core';
+import {
+  BLOCK_BYTES,
+  OBJECT_KIND,
+  StoreError,
+  placeOf,
+  type ObjectKind,
+  type ObjectRef,
+  type ObjectStat,
+} from '@store/core';
 import type { Engine } from './engine.js';
-import { BLOCKS_PER_CHUNK, checksKey, copyHead, headKey, splitHeadKey, unseal } from './format.js';
+import {
+  BLOCKS_PER_CHUNK,
+  checksKey,
+  copyHead,
+  countData,
+  decodeHead,
+  headKey,
+  splitHeadKey,
+  unseal,
+} from './format.js';
 import { StoredObject } from './stored-object.js';
 
 /** What checksums are filled with when their record cannot be read: matches a block once in 4 billion. */
-const UNREADABLE_CHECKSUM = 0x5bad5bad;
+export const UNREADABLE_CHECKSUM = 0x5bad5bad;
 
 export class ObjectTable {
   readonly #engine: Engine;
-  /** By pool id, then by name. */
+  /** By pool id, then by `ObjectRef.place`. */
   readonly #pools = new Map<number, Map<string, StoredObject>>();
   #count = 0;
   #sweepAt: number;
@@ -23,17 +40,15 @@ export class ObjectTable {
 
   /**
    * The object of that name, which may not exist (yet).
-   * @throws StoreError `E_DISK_FAILED` if the metadata cannot be read
+   * @throws DiskError if the metadata cannot be read
    */
   find(poolId: number, ref: ObjectRef): StoredObject {
     const pool = this.#pool(poolId);
-    let object = pool.get(ref.id);
+    let object = pool.get(ref.place);
     if (object === undefined) {
-      if (this.#count >= this.#sweepAt) this.#sweep();
-      const key = headKey(poolId, locatorHash(ref.locator), ref.key);
+      const key = headKey(poolId, ref.hash, ref.key);
       object = this.#load(new StoredObject(poolId, ref.id, ref.key, key, ref.kind));
-      pool.set(ref.id, object);
-      this.#count += 1;
+      this.#add(pool, ref.place, object);
     }
     object.used = true;
     return object;
@@ -41,24 +56,40 @@ export class ObjectTable {
 
   /** As `find`, by the key of its head. */
   findByHeadKey(headKeyBytes: Buffer, kind: ObjectKind): StoredObject {
-    const { poolId, key } = splitHeadKey(headKeyBytes);
+    const { poolId, hash, key } = splitHeadKey(headKeyBytes);
     const pool = this.#pool(poolId);
-    const name = key.toString('latin1');
-    let object = pool.get(name);
+    const place = placeOf(hash, key);
+    let object = pool.get(place);
     if (object === undefined) {
-      object = this.#load(
-        new StoredObject(poolId, name, Buffer.from(key), Buffer.from(headKeyBytes), kind),
-      );
-      pool.set(name, object);
-      this.#count += 1;
+      const [name, head] = [key.toString('latin1'), Buffer.from(headKeyBytes)];
+      object = this.#load(new StoredObject(poolId, name, Buffer.from(key), head, kind));
+      this.#add(pool, place, object);
     }
     object.used = true;
     return object;
   }
 
   /** The object if it is in memory. */
-  cached(poolId: number, name: string): StoredObject | undefined {
-    return this.#pools.get(poolId)?.get(name);
+  cached(headKeyBytes: Buffer): StoredObject | undefined {
+    const { poolId, hash, key } = splitHeadKey(headKeyBytes);
+    return this.#pools.get(poolId)?.get(placeOf(hash, key));
+  }
+
+  #add(pool: Map<string, StoredObject>, place: string, object: StoredObject): void {
+    if (this.#count >= this.#sweepAt) this.#sweep();
+    pool.set(place, object);
+    this.#count += 1;
+  }
+
+  /** What is known of a listed object, from memory if it is there; null if it does not exist or cannot be read. */
+  statOf(headKeyBytes: Buffer, value: Buffer): ObjectStat | null {
+    const known = this.cached(headKeyBytes);
+    if (known !== undefined) return known.exists && known.broken === null ? known.stat() : null;
+    const head = unseal(headKeyBytes, value);
+    if (head === null) return null;
+    const { kind, length, version, inline } = decodeHead(head);
+    const dataBlocks = inline ? Math.ceil(length / BLOCK_BYTES) : countData(head);
+    return { kind, length, version, allocatedBytes: dataBlocks * BLOCK_BYTES };
   }
 
   *objects(): Generator<StoredObject> {
@@ -125,10 +156,10 @@ export class ObjectTable {
   /** Evicts what was not looked at since the last sweep and has nothing in memory only. */
   #sweep(): void {
     for (const pool of this.#pools.values()) {
-      for (const [name, object] of pool) {
+      for (const [place, object] of pool) {
         if (object.used) object.used = false;
         else if (this.#isEvictable(object)) {
-          pool.delete(name);
+          pool.delete(place);
           this.#count -= 1;
         }
       }
@@ -141,6 +172,7 @@ export class ObjectTable {
   #isEvictable(object: StoredObject): boolean {
     return (
       !object.changed &&
+      object.broken === null &&
       object.openedAt === 0 &&
       object.snapshots === 0 &&
       object.staged === undefined &&

@@ -62,6 +62,13 @@ export class OpenSet {
     this.onCrowded();
   }
 
+  /** The disk failed: those who wait learn it by going on. */
+  wakeAll(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const go of waiting) go();
+  }
+
   /** The oldest first. */
   *oldest(): Generator<StoredObject> {
     yield* this.#objects;

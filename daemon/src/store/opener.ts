@@ -46,6 +46,10 @@ export class Opener {
     last: number,
     done: (error: DiskError | null) => void,
   ): void {
+    if (!this.isNeeded(object, first, last)) {
+      done(null);
+      return;
+    }
     let waiters = this.#waiters.get(object);
     if (waiters === undefined) this.#waiters.set(object, (waiters = []));
     waiters.push({ first, last, done });

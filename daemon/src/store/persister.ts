@@ -51,6 +51,7 @@ export class Persister {
   readonly #inClose = new Set<StoredObject>();
   #waiting: Done[] = [];
   #flushing = false;
+  #punching = 0;
 
   constructor(engine: Engine, table: ObjectTable, openSet: OpenSet, parked: ParkedWrites) {
     this.#engine = engine;
@@ -73,6 +74,11 @@ export class Persister {
       this.#changed.add(object);
     }
     this.#openSet.add(object);
+  }
+
+  /** Nothing is on its way to the disk. */
+  get isIdle(): boolean {
+    return !this.#flushing && this.#inClose.size === 0 && this.#punching === 0;
   }
 
   get hasChanges(): boolean {
@@ -124,10 +130,14 @@ export class Persister {
    * Stores the checksums of these objects and clears their open masks, as far as nobody writes to them meanwhile.
    * Objects with operations in flight are left out.
    */
-  close(objects: Iterable<StoredObject>, done: (error: StoreError | null) => void): void {
+  close(objects: readonly StoredObject[], done: Done): void {
     const batch: Snapshot[] = [];
     for (const object of objects) {
-      if (!object.locks.idle || object.inline || object.broken !== null) continue;
+      if (object.inline || object.broken !== null || object.version === 0) {
+        if (!object.changed) this.#openSet.remove(object); // it has nothing to close
+        continue;
+      }
+      if (!object.locks.idle) continue;
       object.touched.fill(0);
       batch.push(this.#snapshot(object, true));
       if (batch.length === CLOSE_BATCH) break;
@@ -265,14 +275,22 @@ export class Persister {
     } else this.#openSet.remove(object);
   }
 
+  /** See `#release`: if there is nothing to keep. */
+  releaseIfGone(object: StoredObject): void {
+    const isNew = object.durable === null && object.staged === undefined && !object.inline;
+    if (isNew && object.version > 0 && object.usedBlocks === 0 && object.broken === null)
+      this.#release(object);
+  }
+
   /** Nothing is left of the object, durably: once nobody reads it, and unless it was written again, its slot is free. */
   #release(object: StoredObject): void {
     const { objectId } = object;
     object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, true, (lock) => {
       // If it changed again, or a commit of it is under way, that one's end comes here again.
+      const isEmpty = !object.exists || (object.usedBlocks === 0 && object.length === 0);
       const isGone =
-        !object.exists && !object.changed && object.durable === null && object.staged === undefined;
-      if (object.objectId === objectId && isGone) {
+        isEmpty && !object.changed && object.durable === null && object.staged === undefined;
+      if (object.objectId === objectId && isGone && !object.inline) {
         const { slot } = object;
         this.forget(object);
         object.reset();
@@ -284,8 +302,10 @@ export class Persister {
 
   /** Gives a slot back that no durable record names and nothing in flight reads. */
   freeSlot(slot: number): void {
-    if (slot === NO_SLOT) return;
+    if (slot === NO_SLOT || this.#engine.slots.isDoubled(slot)) return;
+    this.#punching += 1;
     this.#engine.data.punch(slotPosition(slot), BLOCKS_PER_OBJECT * BLOCK_BYTES, () => {
+      this.#punching -= 1;
       this.#engine.slots.free(slot);
     });
   }

@@ -12,7 +12,7 @@ import {
 import type { BlockLock } from './block-locks.js';
 import type { Engine } from './engine.js';
 import { BLOCKS_PER_CHUNK, BLOCKS_PER_PART, NO_SLOT, PART_BYTES } from './format.js';
-import { printable, type ObjectTable } from './object-table.js';
+import { UNREADABLE_CHECKSUM, printable, type ObjectTable } from './object-table.js';
 import { slotPosition } from './slot-map.js';
 import { PART, type StoredObject } from './stored-object.js';
 
@@ -77,7 +77,8 @@ export class Reader {
     const first = part * BLOCKS_PER_PART;
     this.#engine.data.read(slotPosition(object.slot) + first * BLOCK_BYTES, bytes, (error) => {
       if (error !== null) {
-        done(this.#unreadable(object, first, error));
+        this.#unreadable(object, first, error);
+        this.#resolveBlocks(object, part, 0, done);
         return;
       }
       // Somebody else may have been quicker, and the part already written again.
@@ -90,6 +91,24 @@ export class Reader {
         object.parts[part] = PART.open;
       }
       done(null);
+    });
+  }
+
+  /** As `#resolve`, a block at a time: one that cannot be read answers errors until it is written again. */
+  #resolveBlocks(object: StoredObject, part: number, index: number, done: Done): void {
+    if (index === BLOCKS_PER_PART || object.parts[part] !== PART.suspect) {
+      if (object.parts[part] === PART.suspect) object.parts[part] = PART.open;
+      done(this.#engine.failure);
+      return;
+    }
+    const block = part * BLOCKS_PER_PART + index;
+    const bytes = Buffer.allocUnsafe(BLOCK_BYTES);
+    this.#engine.data.read(slotPosition(object.slot) + block * BLOCK_BYTES, bytes, (error) => {
+      if (object.parts[part] === PART.suspect) {
+        const sum = (crc32c(bytes) ^ object.blockTweak(block)) >>> 0;
+        object.checks.set(block, error === null ? sum : UNREADABLE_CHECKSUM);
+      }
+      this.#resolveBlocks(object, part, index + 1, done);
     });
   }
 

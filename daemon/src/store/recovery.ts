@@ -26,7 +26,7 @@ import {
   hasOpenParts,
   unseal,
 } from './format.js';
-import { liveObjectKey, readLive, type LiveObject, type LiveRecord } from './live-log.js';
+import { readLive, type LiveObject, type LiveRecord } from './live-log.js';
 import { printable, type ObjectTable } from './object-table.js';
 import { noSpaceForMetadata, type Persister } from './persister.js';
 import { slotPosition } from './slot-map.js';
@@ -56,6 +56,7 @@ export async function recover(
     if (record.type !== 'landed') engine.skipObjectId(record.object.objectId);
   const touched = new Set<StoredObject>();
   const parked = replay(records ?? [], table, touched);
+  forgetGone(touched, parked);
   const leftOpen = claimSlots(engine, table);
   if (records !== null && records.length > 0) {
     engine.log.info(
@@ -66,7 +67,7 @@ export async function recover(
       if (object.exists || object.durable !== null) persister.markChanged(object);
     }
     // Marks the parts as open before anything is written over them.
-    for (const { object } of parked) expectOverwrite(table, object, persister);
+    for (const record of parked) expectOverwrite(table, record, persister);
     await promised((done) => persister.flush(done));
     for (const record of parked) await land(engine, table, persister, record);
     // The files are emptied one after the other; a record of the second alone must not be believed then.
@@ -119,6 +120,17 @@ function replay(
   return parked;
 }
 
+/** What came and went again owns nothing: its slot may long be another's. */
+function forgetGone(touched: Set<StoredObject>, parked: readonly ParkedRecord[]): void {
+  const awaited = new Set(parked.map((record) => record.object.headKey.toString('latin1')));
+  for (const object of touched) {
+    if (object.exists || object.durable !== null) continue;
+    if (awaited.has(object.headKey.toString('latin1'))) continue;
+    object.reset();
+    touched.delete(object);
+  }
+}
+
 function takeOver(object: StoredObject, from: LiveObject): void {
   if (object.objectId !== from.objectId) {
     if (object.objectId !== 0) object.reset();
@@ -144,11 +156,18 @@ function setStates(object: StoredObject, first: number, count: number, state: nu
   }
 }
 
-function expectOverwrite(table: ObjectTable, from: LiveObject, persister: Persister): void {
-  const object = table.findByHeadKey(from.headKey, from.kind);
-  for (let part = 0; part < object.parts.length; part += 1)
-    if (object.parts[part] === PART.closed) object.parts[part] = PART.suspect;
+function expectOverwrite(table: ObjectTable, record: ParkedRecord, persister: Persister): void {
+  const object = table.findByHeadKey(record.object.headKey, record.object.kind);
+  const last = record.first + record.bytes.length / BLOCK_BYTES - 1;
+  for (let block = record.first; block <= last; block += BLOCKS_PER_PART)
+    markSuspect(object, block);
+  markSuspect(object, last);
   persister.markChanged(object);
+}
+
+function markSuspect(object: StoredObject, block: number): void {
+  const part = Math.floor(block / BLOCKS_PER_PART);
+  if (object.parts[part] === PART.closed) object.parts[part] = PART.suspect;
 }
 
 async function land(
@@ -179,8 +198,8 @@ function claimSlots(engine: Engine, table: ObjectTable): Buffer[] {
     if (slot !== NO_SLOT && !engine.slots.take(slot)) doubled.push(slot);
   };
   forEachHead(engine, (key, value) => {
-    const { poolId, key: name } = liveObjectKey({ headKey: key } as LiveObject); // only its key is used
-    if (table.cached(poolId, name.toString('latin1')) !== undefined) return;
+    const known = table.cached(key);
+    if (known !== undefined && known.broken === null) return; // memory knows better
     const head = unseal(key, value);
     if (head === null) {
       unreadable += 1;

@@ -18,6 +18,8 @@ export class SlotMap {
   /** Nothing below is free. */
   #lowest = 0;
   #takenCount = 0;
+  /** Claimed by two objects: never free again. */
+  readonly #doubled = new Set<number>();
 
   /** @param bytesMax - size of a block device, or `Infinity` */
   constructor(bytesMax: number) {
@@ -35,7 +37,10 @@ export class SlotMap {
   /** @returns false if it was taken already: two objects claim it */
   take(slot: number): boolean {
     this.#grow(slot);
-    if (this.#taken[slot] === 1) return false;
+    if (this.#taken[slot] === 1) {
+      this.#doubled.add(slot);
+      return false;
+    }
     this.#taken[slot] = 1;
     this.#takenCount += 1;
     return true;
@@ -51,7 +56,12 @@ export class SlotMap {
     return slot;
   }
 
+  isDoubled(slot: number): boolean {
+    return this.#doubled.has(slot);
+  }
+
   free(slot: number): void {
+    if (this.#doubled.has(slot)) return;
     invariant(this.#taken[slot] === 1, 'a slot is freed once');
     this.#taken[slot] = 0;
     this.#takenCount -= 1;
@@ -61,7 +71,7 @@ export class SlotMap {
   /** Never hands out anything below `slot`: an unreadable head may own it. */
   reserveBelow(slot: number): void {
     if (slot > this.#lowest) this.#lowest = slot;
-    for (let index = 0; index < slot; index += 1) this.take(index);
+    for (let index = 0; index < slot; index += 1) if (!this.isTaken(index)) this.take(index);
   }
 
   #grow(slot: number): void {

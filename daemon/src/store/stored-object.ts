@@ -3,10 +3,12 @@
  */
 import {
   BLOCKS_PER_OBJECT,
+  BLOCK_BYTES,
   BLOCK_STATE,
   OBJECT_KIND,
   crc32c,
   type ObjectKind,
+  type ObjectStat,
   type StoreError,
 } from '@store/core';
 import { BlockChecks } from './block-checks.js';
@@ -165,6 +167,14 @@ export class StoredObject {
     this.deleting = false;
     this.broken = null;
     this.openRequests = 0;
+  }
+
+  stat(): ObjectStat {
+    let dataBlocks = 0;
+    if (this.inline) dataBlocks = Math.ceil(this.length / BLOCK_BYTES);
+    else for (const state of this.states) if (state === BLOCK_STATE.data) dataBlocks += 1;
+    const { kind, length, version } = this;
+    return { kind, length, version, allocatedBytes: dataBlocks * BLOCK_BYTES };
   }
 
   setState(block: number, state: number): void {

@@ -29,7 +29,7 @@ import {
 import { printable } from './object-table.js';
 import { noSpaceForMetadata, type Persister } from './persister.js';
 import type { Reader } from './reader.js';
-import type { StoredObject } from './stored-object.js';
+import { PART, type StoredObject } from './stored-object.js';
 import type { Writer } from './writer.js';
 
 const NOTHING = new Uint8Array(BLOCKS_PER_OBJECT);
@@ -97,12 +97,38 @@ export class WholeObjects {
         this.#replace(object, kind, whole, lock, (error) => done(error));
         return;
       }
-      // It outgrew the metadata store. Until the next flush the old content is what a power cut leaves.
-      object.inline = false;
-      object.content = null;
-      object.hasStaleContent = true;
-      this.#writer.write(object, kind, 0, [whole], whole.length, flags, done, lock);
+      this.#moveToSlot(object, kind, content, whole, flags, lock, done);
     });
+  }
+
+  /** It outgrew the metadata store. Until the next flush the old content is what a power cut leaves. */
+  #moveToSlot(
+    object: StoredObject,
+    kind: ObjectKind,
+    content: Buffer,
+    whole: Buffer,
+    flags: number,
+    lock: BlockLock,
+    done: Done,
+  ): void {
+    const wasInline = object.inline;
+    object.inline = false;
+    object.content = null;
+    object.hasStaleContent = wasInline;
+    const finish: Done = (error) => {
+      if (error !== null && wasInline && object.usedBlocks === 0 && this.#engine.failure === null) {
+        // Refused: it stays what it was.
+        this.#persister.freeSlot(object.slot);
+        object.slot = NO_SLOT;
+        object.parts.fill(PART.empty);
+        object.hasStaleContent = false;
+        object.inline = true;
+        object.content = content;
+      }
+      object.locks.release(lock);
+      done(error);
+    };
+    this.#writer.write(object, kind, 0, [whole], whole.length, flags, finish, lock, true);
   }
 
   /** Zeroes a range; the length stays, and what does not exist is not made. */
@@ -158,7 +184,7 @@ export class WholeObjects {
         finish(this.#engine.failure, false);
         return;
       }
-      const existed = object.exists;
+      const existed = object.exists || object.broken !== null;
       if (!existed && object.durable === null && object.staged === undefined) {
         finish(null, false);
         return;
@@ -172,7 +198,7 @@ export class WholeObjects {
         finish(isFull ? noSpaceForMetadata(path) : this.#engine.failFrom(error), existed);
         return;
       }
-      if (object.durable === null && object.staged === undefined) {
+      if (object.durable === null && object.staged === undefined && object.broken === null) {
         this.#forget(object);
         finish(null, existed);
         return;

@@ -32,8 +32,8 @@ import type { Reader } from './reader.js';
 import { slotPosition } from './slot-map.js';
 import { PART, type StoredObject } from './stored-object.js';
 
-/** How long a parked write waits before it asks again for an open that was refused for lack of space. */
-const OPEN_RETRY_MS = 250;
+/** How long a parked write waits before it asks again for what was refused for lack of space. */
+const RETRY_MS = 250;
 
 export interface WriterParts {
   readonly engine: Engine;
@@ -241,6 +241,7 @@ export class Writer {
   }
 
   #openThenWrite(op: WriteOp): void {
+    if (this.#engine.isClosed) return; // the next start takes it over from `live`
     this.#parts.opener.open(op.object, partOf(op.first), partOf(op.last), (error) => {
       if (this.#engine.failure !== null) this.#finish(op, this.#engine.failure);
       else if (error === null) this.#writeInPlace(op);
@@ -248,7 +249,7 @@ export class Writer {
       else {
         // It was answered: it must get there. Until then flushes fail.
         this.#parts.parked.stuck(this.#noSpace());
-        this.#engine.env.timers.after(OPEN_RETRY_MS, () => this.#openThenWrite(op));
+        this.#engine.env.timers.after(RETRY_MS, () => this.#openThenWrite(op));
       }
     });
   }
@@ -293,12 +294,13 @@ export class Writer {
     this.#engine.sync.wrote((last - first + 1) * BLOCK_BYTES);
     if (stateChanged) this.#parts.persister.markChanged(object);
     else this.#parts.openSet.add(object);
+    if (op.parkedAs > 0) {
+      this.#landed(op);
+      return;
+    }
     let failed: StoreError | null = null;
     try {
-      if (op.parkedAs > 0) {
-        this.#engine.live.appendLanded(op.parkedAs);
-        this.#parts.parked.landed(op.parkedAs);
-      } else if (stateChanged)
+      if (stateChanged)
         this.#engine.live.appendState(object, first, last - first + 1, BLOCK_STATE.data);
     } catch (error) {
       failed = this.#diskError(error);
@@ -307,15 +309,39 @@ export class Writer {
     this.#keepLiveSmall();
   }
 
+  /** A parked write is in its place: noted in `live`, or else recorded, before anybody may write there again. */
+  #landed(op: WriteOp): void {
+    this.#parts.parked.landed(op.parkedAs);
+    try {
+      this.#engine.live.appendLanded(op.parkedAs);
+      this.#finish(op, null);
+      this.#keepLiveSmall();
+    } catch (error) {
+      this.#diskError(error);
+      this.#recordLanded(op);
+    }
+  }
+
+  #recordLanded(op: WriteOp): void {
+    if (this.#engine.isClosed) return;
+    this.#parts.persister.flush((error) => {
+      if (error === null || this.#engine.failure !== null) this.#finish(op, error);
+      else this.#engine.env.timers.after(RETRY_MS, () => this.#recordLanded(op));
+    });
+  }
+
   #notWritten(op: WriteOp, error: unknown): void {
     const failure = this.#diskError(error);
     const { object, first, last } = op;
     // Some blocks may be new and some old, none torn: what they hold is found out at the next touch.
-    for (let part = partOf(first); part <= partOf(last); part += 1)
-      if (object.parts[part] === PART.open) object.parts[part] = PART.suspect;
+    for (let block = first; block <= last; block += 1) {
+      const state = object.parts[partOf(block)];
+      const isUnrecorded = state === PART.empty && object.states[block] === BLOCK_STATE.data;
+      if (state === PART.open || isUnrecorded) object.parts[partOf(block)] = PART.suspect;
+    }
     if (op.parkedAs > 0 && this.#engine.failure === null) {
       this.#parts.parked.stuck(failure);
-      this.#engine.env.timers.after(OPEN_RETRY_MS, () => this.#openThenWrite(op));
+      this.#engine.env.timers.after(RETRY_MS, () => this.#openThenWrite(op));
     } else this.#finish(op, failure);
   }
 
@@ -447,9 +473,11 @@ export class Writer {
       op.lock = null;
       if (!op.isLockBorrowed) op.object.locks.release(lock);
     }
+    // Refused before it held anything: the slot it was given goes back.
+    if (error !== null) this.#parts.persister.releaseIfGone(op.object);
     if (error === null && (op.flags & WRITE_FLAGS.durable) !== 0 && op.parkedAs === 0)
       this.#parts.persister.flush(op.done);
-    else op.done(error);
+    else op.done(error ?? this.#engine.failure);
   }
 
   /** Takes the blocks: nothing conflicts, or the op would not have begun. */

@@ -47,6 +47,7 @@ export function testEnv(): TestEnv {
         const timer = setTimeout(callback, ms);
         return { cancel: () => clearTimeout(timer) };
       },
+      sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     },
     log,
     network: realNetwork(log),

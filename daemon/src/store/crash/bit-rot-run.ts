@@ -26,7 +26,7 @@ export async function bitRotRun(options: {
       promised((done) => first.pool.write(ref, block * BLOCK_BYTES, [bytes], 0, done)),
     );
   }
-  const slot = first.store.parts.table.cached(1, ref.id)?.slot ?? 0;
+  const slot = first.store.parts.table.find(1, ref).slot;
   await world.wait(() => first.store.close());
 
   const damaged = new Set<number>();

@@ -39,6 +39,7 @@ export interface CrashRunOptions {
 export interface CrashRunCounts {
   kills: number;
   failures: number;
+  killedRecoveries: number;
   powerCuts: number;
   cleanCloses: number;
   operations: number;
@@ -97,6 +98,7 @@ class CrashRun {
   readonly #counts: CrashRunCounts = {
     kills: 0,
     failures: 0,
+    killedRecoveries: 0,
     powerCuts: 0,
     cleanCloses: 0,
     operations: 0,
@@ -109,6 +111,7 @@ class CrashRun {
   #tag = 0;
   #inFlight = 0;
   #start = 0;
+  #opens = 0;
   #broken: BrokenPromise | null = null;
 
   constructor(options: CrashRunOptions) {
@@ -138,27 +141,35 @@ class CrashRun {
     return this.#counts;
   }
 
-  async #open(): Promise<{ store: FileStore; pool: ObjectPool }> {
-    const env = simEnv(
-      this.#scheduler,
-      new SimRandom(this.#options.seed, 100 + this.#start),
-      this.#disk,
-    );
-    return this.#wait(async () => {
-      const store = await openFileStore(env, 'simulated', {
-        create: true,
-        ignoreFailure: true,
-        onFailure: () => undefined,
-        limits: {
-          liveBytesSwitch: 64 * 1024,
-          openObjectsMax: 4,
-          cachedObjectsMax: 4,
-          parkedBytesMax: 128 * 1024,
-          openMsMax: 50,
-        },
-      });
-      return { store, pool: await store.openPool('pool', { create: true }) };
+  #open(): Promise<{ store: FileStore; pool: ObjectPool }> {
+    return this.#wait(() => this.#openStore());
+  }
+
+  async #openStore(): Promise<{ store: FileStore; pool: ObjectPool }> {
+    this.#opens += 1;
+    const random = new SimRandom(this.#options.seed, 100 + this.#opens);
+    const env = simEnv(this.#scheduler, random, this.#disk);
+    const store = await openFileStore(env, 'simulated', {
+      create: true,
+      ignoreFailure: true,
+      onFailure: () => undefined,
+      limits: {
+        liveBytesSwitch: 64 * 1024,
+        openObjectsMax: 4,
+        cachedObjectsMax: 4,
+        parkedBytesMax: 128 * 1024,
+        openMsMax: 50,
+      },
     });
+    return { store, pool: await store.openPool('pool', { create: true }) };
+  }
+
+  async #openAndKill(): Promise<void> {
+    // What becomes of it nobody will know: it dies on the way.
+    this.#openStore().catch(() => undefined);
+    for (let steps = this.#random.below(60); steps > 0; steps -= 1) await this.#step();
+    this.#disk.kill();
+    this.#counts.killedRecoveries += 1;
   }
 
   /** One event of the world, and everything that follows from it. */
@@ -197,13 +208,14 @@ class CrashRun {
       this.#disk.powerCut();
       this.#counts.powerCuts += 1;
     } else {
-      for (let step = 0; this.#inFlight > 0 && store.engine.failure === null; step += 1) {
-        if (step > 200_000) throw this.#break('An operation is never answered');
-        await this.#step();
-      }
+      // Operations may still be on their way: answered or refused, never answered and lost.
       const faults = this.#disk.suspendFaults();
       await this.#wait(() => store.close());
       faults.resume();
+      for (let step = 0; this.#inFlight > 0; step += 1) {
+        if (step > 200_000) throw this.#break('An operation is never answered');
+        await this.#step();
+      }
       this.#disk.kill();
       this.#counts.cleanCloses += 1;
     }
@@ -215,6 +227,8 @@ class CrashRun {
   /** Opens the folder again and compares all of it with the model. */
   async #compare(fate: number): Promise<void> {
     const faults = this.#disk.suspendFaults();
+    // A process that is killed while it recovers leaves no less to the next one.
+    for (let kills = this.#random.below(3); kills > 0; kills -= 1) await this.#openAndKill();
     const { pool } = await this.#open();
     const isPowerCut = fate >= 4 && fate < 8;
     for (const object of this.#objects)
@@ -448,7 +462,7 @@ class CrashRun {
     operation((error) => {
       if (start !== this.#start) return;
       this.#inFlight -= 1;
-      if (error !== null && error.code !== 'E_DISK_FAILED')
+      if (error !== null && error.code !== 'E_DISK_FAILED' && error.code !== 'E_CLOSED')
         this.#broken = this.#break(`An operation failed: ${error.code} ${error.message}`);
     });
   }
