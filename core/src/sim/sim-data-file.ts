@@ -133,7 +133,12 @@ export class SimDataFile implements DataFile {
         done(error);
       },
       () => {
-        if (this.#host.random.chance(0.5)) happen();
+        if (!this.#host.random.chance(0.5)) return;
+        try {
+          happen();
+        } catch (error) {
+          if (!(error instanceof DiskError)) throw error; // it failed, and nobody is left to hear of it
+        }
       },
     );
   }
