@@ -74,7 +74,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'a flush records what was written during its sync',
-    seedsMax: 60,
+    seedsMax: 300,
     plant: ({ engine, parts }) => {
       refreshHeads(parts.table.objects.bind(parts.table), (commit) => {
         const add = engine.committer.add.bind(engine.committer);
