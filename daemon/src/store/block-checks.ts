@@ -1,5 +1,5 @@
 /** Checksums of an object's blocks, in chunks of 256 as they are stored; only the chunks that are used take memory. */
-import { invariant } from '@store/core';
+import { BLOCK_BYTES, crc32c, invariant, type ByteParts } from '@store/core';
 import { BLOCKS_PER_CHUNK, CHUNKS_PER_OBJECT } from './format.js';
 
 export class BlockChecks {
@@ -28,4 +28,33 @@ export class BlockChecks {
   clear(): void {
     this.#chunks.fill(null);
   }
+}
+
+/** Stored checksums of blocks `first..last`, whose bytes are `blocks` one after the other. */
+export function checksOf(
+  object: { blockTweak(block: number): number },
+  first: number,
+  last: number,
+  blocks: ByteParts,
+): Uint32Array {
+  const checks = new Uint32Array(last - first + 1);
+  let block = 0;
+  let filled = 0;
+  let sum = 0;
+  for (const part of blocks) {
+    for (let at = 0; at < part.length;) {
+      const take = Math.min(part.length - at, BLOCK_BYTES - filled);
+      const piece = take === part.length ? part : part.subarray(at, at + take);
+      sum = crc32c(piece, sum);
+      at += take;
+      filled += take;
+      if (filled === BLOCK_BYTES) {
+        checks[block] = (sum ^ object.blockTweak(first + block)) >>> 0;
+        block += 1;
+        filled = 0;
+        sum = 0;
+      }
+    }
+  }
+  return checks;
 }

@@ -141,6 +141,20 @@ export class Engine {
     this.record = { ...this.record, liveSequence: sequence };
   }
 
+  /** Why the one operation is refused for which the disk reported `error`; anything but a full disk stops the engine. */
+  refusalFrom(error: unknown): StoreError {
+    if (error instanceof DiskError && (error.errno === 'ENOSPC' || error.errno === 'EDQUOT'))
+      return this.noSpace();
+    return this.failFrom(error);
+  }
+
+  noSpace(): StoreError {
+    return new StoreError(
+      'E_NO_SPACE',
+      `No space left under '${this.disk.path}'; delete or discard something, or add space`,
+    );
+  }
+
   /** As `fail`, for what was caught: anything but an error of the disk is our own and thrown again. */
   failFrom(error: unknown): StoreError {
     if (error instanceof DiskError) return this.fail(error);

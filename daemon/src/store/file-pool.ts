@@ -30,6 +30,7 @@ import type { Reader } from './reader.js';
 import type { StoredObject } from './stored-object.js';
 import type { WholeObjects } from './whole-objects.js';
 import type { Writer } from './writer.js';
+import type { Zeroer } from './zeroer.js';
 
 /** Read at once by a prefetch; more would push other things out of memory. */
 const PREFETCH_BYTES_MAX: number = 1024 * 1024;
@@ -41,6 +42,7 @@ export interface FilePoolParts {
   readonly table: ObjectTable;
   readonly reader: Reader;
   readonly writer: Writer;
+  readonly zeroer: Zeroer;
   readonly whole: WholeObjects;
   readonly persister: Persister;
 }
@@ -82,7 +84,7 @@ export class FilePool implements ObjectPool {
     else if ((flags & WRITE_FLAGS.allocate) !== 0)
       this.write(ref, offset, zeros(bytes), flags & WRITE_FLAGS.durable, done);
     else if (!isImageData(ref.kind)) this.#parts.whole.zero(object, offset, bytes, flags, done);
-    else this.#parts.writer.zero(object, ref.kind, offset, bytes, flags, done);
+    else this.#parts.zeroer.zero(object, ref.kind, offset, bytes, flags, done);
   }
 
   extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {

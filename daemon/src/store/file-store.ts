@@ -20,6 +20,7 @@ import { ENGINE_LIMITS, Engine, FAILED_FILE, type EngineLimits } from './engine.
 import { FilePool, type FilePoolParts } from './file-pool.js';
 import { beginStart, createFolder, isFormatted } from './folder.js';
 import { POOLS_END, POOLS_START, poolKey, poolNameOf, sealed, unseal } from './format.js';
+import { HolePuncher } from './hole-puncher.js';
 import { LiveLog } from './live-log.js';
 import { ObjectTable } from './object-table.js';
 import { Opener } from './opener.js';
@@ -30,6 +31,7 @@ import { Reader } from './reader.js';
 import { punchFreeSlots, recover } from './recovery.js';
 import { WholeObjects } from './whole-objects.js';
 import { Writer } from './writer.js';
+import { Zeroer } from './zeroer.js';
 
 /** How long a close waits for operations that cannot come to an end, such as on a full disk. */
 const DRAIN_MS_MAX = 10_000;
@@ -91,6 +93,7 @@ export class FileStore implements ObjectStore {
     readonly opener: Opener;
     readonly openSet: OpenSet;
     readonly parked: ParkedWrites;
+    readonly holes: HolePuncher;
   };
   /** Answered writes that were not flushed may be gone since the last start. */
   lostUnflushed = false;
@@ -112,18 +115,32 @@ export class FileStore implements ObjectStore {
     const table = new ObjectTable(engine);
     const openSet = new OpenSet(engine.env.clock, engine.limits.openObjectsMax);
     const parked = new ParkedWrites(engine);
-    const persister = new Persister(engine, table, openSet, parked);
+    const holes = new HolePuncher(engine);
+    const persister = new Persister(engine, table, openSet, parked, holes);
     const reader = new Reader(engine, table);
     const opener = new Opener(engine, openSet);
     const writer = new Writer({ engine, table, reader, opener, openSet, parked, persister });
-    const whole = new WholeObjects(engine, persister, reader, writer);
+    const zeroer = new Zeroer({ engine, writer, openSet, persister });
+    const whole = new WholeObjects({ engine, persister, holes, reader, writer, zeroer });
     this.#persister = persister;
     this.#checkpointer = new Checkpointer(engine, table, openSet, persister, reader);
     engine.whenFailed.push((failure) => {
       parked.stuck(failure);
       openSet.wakeAll();
     });
-    this.parts = { engine, table, reader, writer, whole, persister, opener, openSet, parked };
+    this.parts = {
+      engine,
+      table,
+      reader,
+      writer,
+      zeroer,
+      whole,
+      persister,
+      holes,
+      opener,
+      openSet,
+      parked,
+    };
   }
 
   async #recover(wasClean: boolean): Promise<void> {
@@ -233,7 +250,12 @@ export class FileStore implements ObjectStore {
   #isIdle(): boolean {
     const { engine, table, parked } = this.parts;
     if (parked.count > 0 && engine.failure === null) return false;
-    if (!this.#persister.isIdle || !this.#checkpointer.isIdle || !engine.committer.idle)
+    if (
+      !this.#persister.isIdle ||
+      !this.parts.holes.isIdle ||
+      !this.#checkpointer.isIdle ||
+      !engine.committer.idle
+    )
       return false;
     for (const object of table.objects()) if (!object.locks.idle) return engine.failure !== null;
     return true;

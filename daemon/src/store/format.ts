@@ -26,6 +26,14 @@ export const BLOCKS_PER_CHUNK = 256;
 export const CHUNKS_PER_OBJECT: number = BLOCKS_PER_OBJECT / BLOCKS_PER_CHUNK;
 export const NO_SLOT = 0xffffffff;
 
+export function partOf(block: number): number {
+  return Math.floor(block / BLOCKS_PER_PART);
+}
+
+export function chunkOf(block: number): number {
+  return Math.floor(block / BLOCKS_PER_CHUNK);
+}
+
 const STATES_BYTES = BLOCKS_PER_OBJECT / 4;
 const CRC_BYTES = 4;
 

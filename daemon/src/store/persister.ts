@@ -5,14 +5,13 @@
  * says *data* of a block whose bytes may still be lost, and a write that comes meanwhile belongs to the next flush.
  * Closing also stores checksums and clears the open mask of the parts that nobody touched since the record was taken.
  */
-import { BLOCK_STATE, BLOCKS_PER_OBJECT, BLOCK_BYTES, StoreError, type Done } from '@store/core';
+import { BLOCKS_PER_OBJECT, StoreError, type Done } from '@store/core';
 import type { Transaction } from './committer.js';
 import type { Engine } from './engine.js';
 import {
   BLOCKS_PER_CHUNK,
   BLOCKS_PER_PART,
   CHUNKS_PER_OBJECT,
-  NO_SLOT,
   PARTS_PER_OBJECT,
   checksKey,
   contentKey,
@@ -22,12 +21,11 @@ import {
   isOpenInHead,
   seal,
   setOpenInHead,
-  stateInHead,
 } from './format.js';
+import type { HolePuncher } from './hole-puncher.js';
 import { isImageData, type ObjectTable } from './object-table.js';
 import type { OpenSet } from './open-set.js';
 import type { ParkedWrites } from './parked-writes.js';
-import { slotPosition } from './slot-map.js';
 import { PART, partHasData, type StoredObject } from './stored-object.js';
 
 /** Objects closed by one transaction: each may bring 4 KiB of checksums. */
@@ -47,17 +45,24 @@ export class Persister {
   readonly #table: ObjectTable;
   readonly #openSet: OpenSet;
   readonly #parked: ParkedWrites;
+  readonly #holes: HolePuncher;
   readonly #changed = new Set<StoredObject>();
   readonly #inClose = new Set<StoredObject>();
   #waiting: Done[] = [];
   #flushing = false;
-  #punching = 0;
 
-  constructor(engine: Engine, table: ObjectTable, openSet: OpenSet, parked: ParkedWrites) {
+  constructor(
+    engine: Engine,
+    table: ObjectTable,
+    openSet: OpenSet,
+    parked: ParkedWrites,
+    holes: HolePuncher,
+  ) {
     this.#engine = engine;
     this.#table = table;
     this.#openSet = openSet;
     this.#parked = parked;
+    this.#holes = holes;
   }
 
   /** The object is gone: there is nothing to record. */
@@ -78,7 +83,7 @@ export class Persister {
 
   /** Nothing is on its way to the disk. */
   get isIdle(): boolean {
-    return !this.#flushing && this.#inClose.size === 0 && this.#punching === 0;
+    return !this.#flushing && this.#inClose.size === 0;
   }
 
   get hasChanges(): boolean {
@@ -119,6 +124,15 @@ export class Persister {
         return;
       }
       this.#persist(snapshots, sequence, finish);
+    });
+  }
+
+  /** Starts a flush of its own when `live` has grown so that it should be emptied. */
+  keepLiveSmall(): void {
+    if (!this.#engine.live.wantsFlush || this.#flushing) return;
+    this.flush((error) => {
+      if (error !== null)
+        this.#engine.log.warn({ code: error.code }, `Flush failed: ${error.message}`);
     });
   }
 
@@ -267,7 +281,7 @@ export class Persister {
         object.parts[part] = PART.open;
     }
     if (!object.exists && head === null) this.#release(object);
-    else this.#punch(object);
+    else this.#holes.punchZeroed(object);
     object.hasStaleContent = false;
     if (object.changed || (head !== null && hasOpenParts(head))) {
       if (snapshot.closing) this.#openSet.renew(object);
@@ -294,46 +308,10 @@ export class Persister {
         const { slot } = object;
         this.forget(object);
         object.reset();
-        this.freeSlot(slot);
+        this.#holes.freeSlot(slot);
       }
       object.locks.release(lock);
     });
-  }
-
-  /** Gives a slot back that no durable record names and nothing in flight reads. */
-  freeSlot(slot: number): void {
-    if (slot === NO_SLOT || this.#engine.slots.isDoubled(slot)) return;
-    this.#punching += 1;
-    this.#engine.data.punch(slotPosition(slot), BLOCKS_PER_OBJECT * BLOCK_BYTES, () => {
-      this.#punching -= 1;
-      this.#engine.slots.free(slot);
-    });
-  }
-
-  /** Gives the space of blocks back that are no longer data, unless they are again by now. */
-  #punch(object: StoredObject): void {
-    const blocks: number[] = [];
-    for (const block of object.unpunched) {
-      if (object.durable !== null && stateInHead(object.durable, block) === BLOCK_STATE.data)
-        continue;
-      blocks.push(block);
-      object.unpunched.delete(block);
-    }
-    for (const [first, last] of runs(blocks.sort((left, right) => left - right))) {
-      object.locks.acquire(first, last, true, (lock) => {
-        // A write must not come before the hole: it would be punched away.
-        const holes = Array.from(runs(stillFree(object, first, last)));
-        let left = holes.length;
-        if (left === 0) object.locks.release(lock);
-        for (const [from, to] of holes) {
-          const position = slotPosition(object.slot) + from * BLOCK_BYTES;
-          this.#engine.data.punch(position, (to - from + 1) * BLOCK_BYTES, () => {
-            left -= 1;
-            if (left === 0) object.locks.release(lock);
-          });
-        }
-      });
-    }
   }
 
   #emptyLive(sequence: number): void {
@@ -343,30 +321,6 @@ export class Persister {
       this.#engine.failFrom(error);
     }
   }
-}
-
-function stillFree(object: StoredObject, first: number, last: number): number[] {
-  const free: number[] = [];
-  if (object.slot === NO_SLOT) return free;
-  for (let block = first; block <= last; block += 1)
-    if (object.states[block] !== BLOCK_STATE.data) free.push(block);
-  return free;
-}
-
-/** Runs of consecutive numbers, as first and last. */
-function* runs(sorted: readonly number[]): Generator<[number, number]> {
-  let first: number | undefined;
-  let last = -1;
-  for (const value of sorted) {
-    if (first !== undefined && value === last + 1) {
-      last = value;
-      continue;
-    }
-    if (first !== undefined) yield [first, last];
-    first = value;
-    last = value;
-  }
-  if (first !== undefined) yield [first, last];
 }
 
 export function noSpaceForMetadata(path: string): StoreError {

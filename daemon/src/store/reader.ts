@@ -11,7 +11,7 @@ import {
 } from '@store/core';
 import type { BlockLock } from './block-locks.js';
 import type { Engine } from './engine.js';
-import { BLOCKS_PER_CHUNK, BLOCKS_PER_PART, NO_SLOT, PART_BYTES } from './format.js';
+import { BLOCKS_PER_PART, NO_SLOT, PART_BYTES, chunkOf, partOf } from './format.js';
 import { UNREADABLE_CHECKSUM, printable, type ObjectTable } from './object-table.js';
 import { slotPosition } from './slot-map.js';
 import { PART, type StoredObject } from './stored-object.js';
@@ -72,7 +72,7 @@ export class Reader {
   }
 
   #resolve(object: StoredObject, part: number, done: Done): void {
-    this.#table.loadChecks(object, Math.floor((part * BLOCKS_PER_PART) / BLOCKS_PER_CHUNK));
+    this.#table.loadChecks(object, chunkOf(part * BLOCKS_PER_PART));
     const bytes = Buffer.allocUnsafe(PART_BYTES);
     const first = part * BLOCKS_PER_PART;
     this.#engine.data.read(slotPosition(object.slot) + first * BLOCK_BYTES, bytes, (error) => {
@@ -128,7 +128,7 @@ export class Reader {
             : target.subarray((block - first) * BLOCK_BYTES, (end - first + 1) * BLOCK_BYTES);
         if (object.states[block] !== BLOCK_STATE.data) piece.fill(0);
         else {
-          if (object.slot === NO_SLOT || hasSuspect(object, block, end)) return false;
+          if (object.slot === NO_SLOT || object.hasSuspect(block, end)) return false;
           if (!this.#engine.data.tryRead(base + block * BLOCK_BYTES, piece)) return false;
           const bad = this.verify(object, block, piece);
           if (bad !== null) {
@@ -207,7 +207,7 @@ export class Reader {
     const count = bytes.length / BLOCK_BYTES;
     for (let index = 0; index < count; index += 1) {
       const block = first + index;
-      this.#table.loadChecks(object, Math.floor(block / BLOCKS_PER_CHUNK));
+      this.#table.loadChecks(object, chunkOf(block));
       const sum = crc32c(
         count === 1 ? bytes : bytes.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES),
       );
@@ -253,16 +253,6 @@ function firstBlock(offset: number): number {
 
 function lastBlock(offset: number, bytes: number): number {
   return Math.floor((offset + bytes - 1) / BLOCK_BYTES);
-}
-
-function partOf(block: number): number {
-  return Math.floor(block / BLOCKS_PER_PART);
-}
-
-function hasSuspect(object: StoredObject, first: number, last: number): boolean {
-  for (let part = partOf(first); part <= partOf(last); part += 1)
-    if (object.parts[part] === PART.suspect) return true;
-  return false;
 }
 
 /** Last block of the run from `block` on that is all data or all not. */

@@ -21,6 +21,7 @@ import {
   decodeStates,
   encodeHead,
   isOpenInHead,
+  partOf,
   stateInHead,
 } from './format.js';
 
@@ -167,6 +168,13 @@ export class StoredObject {
     this.deleting = false;
     this.broken = null;
     this.openRequests = 0;
+  }
+
+  /** Does a part of blocks `first..last` wait for its checksums since a crash? */
+  hasSuspect(first: number, last: number): boolean {
+    for (let part = partOf(first); part <= partOf(last); part += 1)
+      if (this.parts[part] === PART.suspect) return true;
+    return false;
   }
 
   stat(): ObjectStat {

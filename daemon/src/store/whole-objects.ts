@@ -26,25 +26,40 @@ import {
   sealed,
   unseal,
 } from './format.js';
+import type { HolePuncher } from './hole-puncher.js';
 import { printable } from './object-table.js';
 import { noSpaceForMetadata, type Persister } from './persister.js';
 import type { Reader } from './reader.js';
 import { PART, type StoredObject } from './stored-object.js';
 import type { Writer } from './writer.js';
+import type { Zeroer } from './zeroer.js';
 
 const NOTHING = new Uint8Array(BLOCKS_PER_OBJECT);
+
+export interface WholeObjectsParts {
+  readonly engine: Engine;
+  readonly persister: Persister;
+  readonly holes: HolePuncher;
+  readonly reader: Reader;
+  readonly writer: Writer;
+  readonly zeroer: Zeroer;
+}
 
 export class WholeObjects {
   readonly #engine: Engine;
   readonly #persister: Persister;
+  readonly #holes: HolePuncher;
   readonly #reader: Reader;
   readonly #writer: Writer;
+  readonly #zeroer: Zeroer;
 
-  constructor(engine: Engine, persister: Persister, reader: Reader, writer: Writer) {
-    this.#engine = engine;
-    this.#persister = persister;
-    this.#reader = reader;
-    this.#writer = writer;
+  constructor(parts: WholeObjectsParts) {
+    this.#engine = parts.engine;
+    this.#persister = parts.persister;
+    this.#holes = parts.holes;
+    this.#reader = parts.reader;
+    this.#writer = parts.writer;
+    this.#zeroer = parts.zeroer;
   }
 
   /** What lies beyond the end of the object are zeros. */
@@ -118,7 +133,7 @@ export class WholeObjects {
     const finish: Done = (error) => {
       if (error !== null && wasInline && object.usedBlocks === 0 && this.#engine.failure === null) {
         // Refused: it stays what it was.
-        this.#persister.freeSlot(object.slot);
+        this.#holes.freeSlot(object.slot);
         object.slot = NO_SLOT;
         object.parts.fill(PART.empty);
         object.hasStaleContent = false;
@@ -138,7 +153,7 @@ export class WholeObjects {
       if (content instanceof StoreError) this.#answer(object, lock, done, content);
       else if (!object.exists) this.#answer(object, lock, done, null);
       else if (!object.inline) {
-        this.#writer.zeroHeld(object, object.kind, offset, bytes, flags, lock, done);
+        this.#zeroer.zeroHeld(object, object.kind, offset, bytes, flags, lock, done);
       } else {
         const whole = Buffer.from(content);
         whole.fill(0, Math.min(offset, whole.length), Math.min(offset + bytes, whole.length));
@@ -229,7 +244,7 @@ export class WholeObjects {
     const { slot } = object;
     this.#persister.forget(object);
     object.reset();
-    this.#persister.freeSlot(slot);
+    this.#holes.freeSlot(slot);
   }
 
   /** Makes `content` the whole object, in one transaction; releases the lock and answers with the new version. */

@@ -1,5 +1,5 @@
 /**
- * Writes and zeroes of objects that live in slots.
+ * Writes of objects that live in slots.
  *
  * A write ends up as whole blocks with their checksums. If nothing durable is overwritten, or the parts are open, the
  * bytes go to their place at once. Else the parts are opened first; a small write does not wait for that: it is
@@ -8,21 +8,19 @@
 import {
   BLOCK_BYTES,
   BLOCK_STATE,
-  DiskError,
   StoreError,
   WRITE_FLAGS,
   copyParts,
-  crc32c,
   invariant,
   sliceParts,
-  type BlockState,
   type ByteParts,
   type Done,
   type ObjectKind,
 } from '@store/core';
 import type { BlockLock } from './block-locks.js';
 import type { Engine } from './engine.js';
-import { BLOCKS_PER_CHUNK, BLOCKS_PER_PART, NO_SLOT } from './format.js';
+import { checksOf } from './block-checks.js';
+import { NO_SLOT, chunkOf, partOf } from './format.js';
 import { isImageData, type ObjectTable } from './object-table.js';
 import type { Opener } from './opener.js';
 import type { OpenSet } from './open-set.js';
@@ -124,7 +122,7 @@ export class Writer {
       this.#hold(op);
       this.#parts.openSet.whenRoom(() => this.#begin(op, parts));
     } else {
-      const suspects = this.#hasSuspect(object, first, last);
+      const suspects = object.hasSuspect(first, last);
       if (!suspects && op.blocks !== null) this.#place(op);
       else {
         this.#hold(op);
@@ -188,7 +186,7 @@ export class Writer {
     }
     for (let chunk = chunkOf(first); chunk <= chunkOf(last); chunk += 1)
       this.#parts.table.loadChecks(object, chunk);
-    op.checks = this.#checksOf(object, first, last, op.blocks ?? []);
+    op.checks = checksOf(object, first, last, op.blocks ?? []);
     if (!this.#parts.opener.isNeeded(object, partOf(first), partOf(last))) {
       this.#writeInPlace(op);
       return;
@@ -206,21 +204,15 @@ export class Writer {
     let absent = 0;
     for (let block = first; block <= last; block += 1)
       if (object.states[block] !== BLOCK_STATE.data) absent += 1;
-    if (absent > 0 && !this.#engine.space.admit(absent * BLOCK_BYTES)) return this.#noSpace();
+    if (absent > 0 && !this.#engine.space.admit(absent * BLOCK_BYTES))
+      return this.#engine.noSpace();
     if (object.version === 0) object.create(op.kind, this.#engine.newObjectId());
     if (object.slot === NO_SLOT) {
       const slot = this.#engine.slots.allocate();
-      if (slot === null) return this.#noSpace();
+      if (slot === null) return this.#engine.noSpace();
       object.slot = slot;
     }
     return null;
-  }
-
-  #noSpace(): StoreError {
-    return new StoreError(
-      'E_NO_SPACE',
-      `No space left under '${this.#engine.disk.path}'; delete or discard something, or add space`,
-    );
   }
 
   #park(op: WriteOp): void {
@@ -229,7 +221,7 @@ export class Writer {
     try {
       op.parkedAs = this.#engine.live.appendParked(op.object, op.first, bytes);
     } catch (error) {
-      this.#diskError(error); // not parked: it waits for the open like a large one
+      this.#engine.refusalFrom(error); // not parked: it waits for the open like a large one
       return;
     }
     op.blocks = [bytes];
@@ -245,10 +237,10 @@ export class Writer {
     this.#parts.opener.open(op.object, partOf(op.first), partOf(op.last), (error) => {
       if (this.#engine.failure !== null) this.#finish(op, this.#engine.failure);
       else if (error === null) this.#writeInPlace(op);
-      else if (op.parkedAs === 0) this.#finish(op, this.#noSpace());
+      else if (op.parkedAs === 0) this.#finish(op, this.#engine.noSpace());
       else {
         // It was answered: it must get there. Until then flushes fail.
-        this.#parts.parked.stuck(this.#noSpace());
+        this.#parts.parked.stuck(this.#engine.noSpace());
         this.#engine.env.timers.after(RETRY_MS, () => this.#openThenWrite(op));
       }
     });
@@ -303,10 +295,10 @@ export class Writer {
       if (stateChanged)
         this.#engine.live.appendState(object, first, last - first + 1, BLOCK_STATE.data);
     } catch (error) {
-      failed = this.#diskError(error);
+      failed = this.#engine.refusalFrom(error);
     }
     this.#finish(op, failed);
-    this.#keepLiveSmall();
+    this.#parts.persister.keepLiveSmall();
   }
 
   /** A parked write is in its place: noted in `live`, or else recorded, before anybody may write there again. */
@@ -315,9 +307,9 @@ export class Writer {
     try {
       this.#engine.live.appendLanded(op.parkedAs);
       this.#finish(op, null);
-      this.#keepLiveSmall();
+      this.#parts.persister.keepLiveSmall();
     } catch (error) {
-      this.#diskError(error);
+      this.#engine.refusalFrom(error);
       this.#recordLanded(op);
     }
   }
@@ -331,7 +323,7 @@ export class Writer {
   }
 
   #notWritten(op: WriteOp, error: unknown): void {
-    const failure = this.#diskError(error);
+    const failure = this.#engine.refusalFrom(error);
     const { object, first, last } = op;
     // Some blocks may be new and some old, none torn: what they hold is found out at the next touch.
     for (let block = first; block <= last; block += 1) {
@@ -343,128 +335,6 @@ export class Writer {
       this.#parts.parked.stuck(failure);
       this.#engine.env.timers.after(RETRY_MS, () => this.#openThenWrite(op));
     } else this.#finish(op, failure);
-  }
-
-  /**
-   * Makes `[offset, offset + bytes)` zeros: whole blocks become *absent* (*zero* if `layered`), partial ones are
-   * overwritten where they hold data. The object need not exist.
-   */
-  zero(
-    object: StoredObject,
-    kind: ObjectKind,
-    offset: number,
-    bytes: number,
-    flags: number,
-    done: Done,
-  ): void {
-    const first = Math.floor(offset / BLOCK_BYTES);
-    const last = Math.floor((offset + bytes - 1) / BLOCK_BYTES);
-    object.locks.acquire(first, last, true, (lock) => {
-      this.zeroHeld(object, kind, offset, bytes, flags, lock, done);
-    });
-  }
-
-  /** As `zero`, of blocks that the caller holds; releases the lock at the end. */
-  zeroHeld(
-    object: StoredObject,
-    kind: ObjectKind,
-    offset: number,
-    bytes: number,
-    flags: number,
-    lock: BlockLock,
-    done: Done,
-  ): void {
-    const end = offset + bytes;
-    const wholeFirst = Math.ceil(offset / BLOCK_BYTES);
-    const wholeEnd = Math.floor(end / BLOCK_BYTES);
-    let pending = 1;
-    let failed: StoreError | null = null;
-    const finish: Done = (error) => {
-      failed ??= error;
-      pending -= 1;
-      if (pending > 0) return;
-      object.locks.release(lock);
-      if (failed === null && (flags & WRITE_FLAGS.durable) !== 0) this.#parts.persister.flush(done);
-      else done(failed);
-    };
-    const zeroEdge = (from: number, to: number): void => {
-      if (from >= to) return;
-      pending += 1;
-      this.#zeroEdge(object, kind, from, to, flags, lock, finish);
-    };
-    if (wholeFirst > wholeEnd) zeroEdge(offset, end);
-    else {
-      zeroEdge(offset, wholeFirst * BLOCK_BYTES);
-      zeroEdge(wholeEnd * BLOCK_BYTES, end);
-      if (wholeFirst < wholeEnd) {
-        pending += 1;
-        this.#zeroWhole(object, kind, wholeFirst, wholeEnd - 1, flags, finish);
-      }
-    }
-    finish(null);
-  }
-
-  /** Zeroes a part of one block. */
-  #zeroEdge(
-    object: StoredObject,
-    kind: ObjectKind,
-    from: number,
-    to: number,
-    flags: number,
-    lock: BlockLock,
-    done: Done,
-  ): void {
-    const state = object.states[Math.floor(from / BLOCK_BYTES)];
-    const hides = state === BLOCK_STATE.absent && (flags & WRITE_FLAGS.layered) !== 0;
-    if (state !== BLOCK_STATE.data && !hides) {
-      done(this.#engine.failure);
-      return;
-    }
-    const zeros = Buffer.alloc(to - from);
-    this.write(object, kind, from, [zeros], zeros.length, WRITE_FLAGS.none, done, lock, true);
-  }
-
-  #zeroWhole(
-    object: StoredObject,
-    kind: ObjectKind,
-    first: number,
-    last: number,
-    flags: number,
-    done: Done,
-  ): void {
-    const state: BlockState =
-      (flags & WRITE_FLAGS.layered) !== 0 ? BLOCK_STATE.zero : BLOCK_STATE.absent;
-    if (this.#engine.failure !== null) {
-      done(this.#engine.failure);
-      return;
-    }
-    let changes = false;
-    for (let block = first; block <= last && !changes; block += 1)
-      changes = object.states[block] !== state;
-    if (!changes) {
-      done(null);
-      return;
-    }
-    if (!this.#parts.openSet.hasRoom(object)) {
-      this.#parts.openSet.whenRoom(() => this.#zeroWhole(object, kind, first, last, flags, done));
-      return;
-    }
-    if (object.version === 0) object.create(kind, this.#engine.newObjectId());
-    for (let block = first; block <= last; block += 1) {
-      if (object.states[block] === BLOCK_STATE.data) object.unpunched.add(block);
-      object.setState(block, state);
-    }
-    for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
-    object.version += 1;
-    this.#parts.persister.markChanged(object);
-    try {
-      this.#engine.live.appendState(object, first, last - first + 1, state);
-    } catch (error) {
-      done(this.#diskError(error));
-      return;
-    }
-    done(null);
-    this.#keepLiveSmall();
   }
 
   #finish(op: WriteOp, error: StoreError | null): void {
@@ -487,56 +357,4 @@ export class Writer {
         op.lock = lock;
       });
   }
-
-  #keepLiveSmall(): void {
-    if (this.#engine.live.wantsFlush && !this.#parts.persister.isFlushing)
-      this.#parts.persister.flush((error) => {
-        if (error !== null)
-          this.#engine.log.warn({ code: error.code }, `Flush failed: ${error.message}`);
-      });
-  }
-
-  /** `ENOSPC` refuses the one operation, anything else stops the engine. */
-  #diskError(error: unknown): StoreError {
-    if (error instanceof DiskError && (error.errno === 'ENOSPC' || error.errno === 'EDQUOT'))
-      return this.#noSpace();
-    return this.#engine.failFrom(error);
-  }
-
-  #hasSuspect(object: StoredObject, first: number, last: number): boolean {
-    for (let part = partOf(first); part <= partOf(last); part += 1)
-      if (object.parts[part] === PART.suspect) return true;
-    return false;
-  }
-
-  #checksOf(object: StoredObject, first: number, last: number, blocks: ByteParts): Uint32Array {
-    const checks = new Uint32Array(last - first + 1);
-    let block = 0;
-    let filled = 0;
-    let sum = 0;
-    for (const part of blocks) {
-      for (let at = 0; at < part.length;) {
-        const take = Math.min(part.length - at, BLOCK_BYTES - filled);
-        const piece = take === part.length ? part : part.subarray(at, at + take);
-        sum = crc32c(piece, sum);
-        at += take;
-        filled += take;
-        if (filled === BLOCK_BYTES) {
-          checks[block] = (sum ^ object.blockTweak(first + block)) >>> 0;
-          block += 1;
-          filled = 0;
-          sum = 0;
-        }
-      }
-    }
-    return checks;
-  }
-}
-
-function partOf(block: number): number {
-  return Math.floor(block / BLOCKS_PER_PART);
-}
-
-function chunkOf(block: number): number {
-  return Math.floor(block / BLOCKS_PER_CHUNK);
 }
