@@ -105,7 +105,7 @@ export class Checkpointer {
       ? this.#closable(0, Math.ceil(this.#openSet.count / 4))
       : this.#closable(this.#engine.limits.openMsMax, Infinity);
     if (objects.length === 0) {
-      if (crowded) this.#engine.env.timers.after(CROWDED_RETRY_MS, () => this.#closeSome());
+      if (crowded) this.#closeSomeIn(CROWDED_RETRY_MS);
       return;
     }
     this.#closing = true;
@@ -114,9 +114,14 @@ export class Checkpointer {
         this.#closing = false;
         if (error !== null)
           this.#engine.log.warn({ code: error.code }, `Closing objects failed: ${error.message}`);
-        else this.#engine.env.timers.after(NEXT_BATCH_MS, () => this.#closeSome());
+        else this.#closeSomeIn(NEXT_BATCH_MS);
       });
     });
+  }
+
+  /** Operations may be waiting for room: the process must not end before them. */
+  #closeSomeIn(ms: number): void {
+    void this.#engine.env.timers.sleep(ms).then(() => this.#closeSome());
   }
 
   #closable(ageMs: number, count: number): StoredObject[] {

@@ -241,7 +241,7 @@ export class Writer {
       else {
         // It was answered: it must get there. Until then flushes fail.
         this.#parts.parked.stuck(this.#engine.noSpace());
-        this.#engine.env.timers.after(RETRY_MS, () => this.#openThenWrite(op));
+        this.#later(() => this.#openThenWrite(op));
       }
     });
   }
@@ -318,7 +318,7 @@ export class Writer {
     if (this.#engine.isClosed) return;
     this.#parts.persister.flush((error) => {
       if (error === null || this.#engine.failure !== null) this.#finish(op, error);
-      else this.#engine.env.timers.after(RETRY_MS, () => this.#recordLanded(op));
+      else this.#later(() => this.#recordLanded(op));
     });
   }
 
@@ -333,8 +333,13 @@ export class Writer {
     }
     if (op.parkedAs > 0 && this.#engine.failure === null) {
       this.#parts.parked.stuck(failure);
-      this.#engine.env.timers.after(RETRY_MS, () => this.#openThenWrite(op));
+      this.#later(() => this.#openThenWrite(op));
     } else this.#finish(op, failure);
+  }
+
+  /** Tries again; the process must not end before. */
+  #later(retry: () => void): void {
+    void this.#engine.env.timers.sleep(RETRY_MS).then(retry);
   }
 
   #finish(op: WriteOp, error: StoreError | null): void {
