@@ -1,0 +1,81 @@
+/** The disk fails: everybody who waits is told, and nothing is written after that. */
+import { DiskError, WRITE_FLAGS } from '@store/core';
+import { codeOf } from '@store/core/testing';
+import t from 'tap';
+import { SimStory, blocks, data, objectOf } from './crash/sim-story.js';
+
+const X = data('x');
+
+await t.test('a durable write that is parked is told that its open failed', async (t) => {
+  const world = new SimStory(1);
+  const first = await world.openWith();
+  await world.write(first, X, 0, blocks('old', 16));
+  await world.close(first);
+  const second = await world.openWith();
+  world.disk.metaFaults.commitError = 1;
+  const answers = [
+    codeOf(second.user.write(X, 0, blocks('new'), WRITE_FLAGS.durable)),
+    codeOf(second.user.flush()),
+  ];
+  t.equal(second.store.parts.parked.count, 1);
+  t.same(await world.wait(() => Promise.all(answers)), ['E_DISK_FAILED', 'E_DISK_FAILED']);
+});
+
+await t.test('a write that waits for others to be closed is told', async (t) => {
+  const world = new SimStory(2);
+  const first = await world.openWith({ limits: { openObjectsMax: 2 } });
+  for (const name of ['a', 'b']) await world.write(first, data(name), 0, blocks(name));
+  world.disk.dataFaults.syncError = 1;
+  const answers = [codeOf(first.user.write(data('c'), 0, blocks('c'))), codeOf(first.user.flush())];
+  t.same(await world.wait(() => Promise.all(answers)), ['E_DISK_FAILED', 'E_DISK_FAILED']);
+});
+
+await t.test('after a failed sync there is no other, and no commit', async (t) => {
+  const world = new SimStory(3);
+  const counts = { syncs: 0, commitsAfter: 0 };
+  let isWatched = false;
+  const first = await world.openWith({
+    dataFile: (file) => ({
+      sync: (done) => {
+        if (!isWatched) {
+          file.sync(done);
+          return;
+        }
+        counts.syncs += 1;
+        const isFirst = counts.syncs === 1;
+        world.scheduler.at(1, () => done(isFirst ? new DiskError('EIO', 'broken') : null));
+      },
+    }),
+    metaStore: (store) => ({
+      commit: (changes, done) => {
+        if (counts.syncs > 0) counts.commitsAfter += 1;
+        store.commit(changes, done);
+      },
+    }),
+  });
+  await world.write(first, X, 0, blocks('old', 16));
+  await world.flush(first);
+  await world.write(first, X, 64, blocks('new'));
+  isWatched = true;
+  const flushed = codeOf(first.user.flush());
+  const closed = new Promise<string | null>((resolve) => {
+    first.store.parts.persister.close([objectOf(first, X)], (error) =>
+      resolve(error?.code ?? null),
+    );
+  });
+  const answers = await world.wait(() => Promise.all([flushed, closed]));
+  await world.pass(100);
+  t.same(answers, ['E_DISK_FAILED', 'E_DISK_FAILED']);
+  t.same(counts, { syncs: 1, commitsAfter: 0 });
+});
+
+await t.test(
+  'a pool that cannot be made says that the disk failed, not that it is full',
+  async (t) => {
+    const world = new SimStory(4);
+    const { store } = await world.openWith();
+    world.disk.metaFaults.commitError = 1;
+    const made = world.wait(() => store.openPool('other', { create: true }));
+    t.equal(await codeOf(made), 'E_DISK_FAILED');
+  },
+);
