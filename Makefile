@@ -31,6 +31,7 @@ check: build
 	@node_modules/.bin/eslint .
 	@node_modules/.bin/prettier --check --log-level warn .
 	@node test/dist/layers/layers.test.js >/dev/null || node test/dist/layers/layers.test.js
+	@echo 'check: ok'
 
 # Everything, or the files whose names contain one of the words: make test FILES="kill power"
 test: deps-test check

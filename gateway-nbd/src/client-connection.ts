@@ -285,7 +285,7 @@ export class ClientConnection {
   }
 
   #logClosed(error: Error | null): void {
-    const seconds = (this.#options.clock.now() - this.#startedAt) / 1000;
+    const seconds = Math.round(this.#options.clock.now() - this.#startedAt) / 1000;
     const reason = error === null ? this.#reason : error.message;
     if (this.#transmission === null) {
       this.#log.debug({ seconds }, `Client left before using an export: ${reason}`);

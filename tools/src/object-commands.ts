@@ -1,11 +1,12 @@
 /** `store write` and `store read`: plain objects of a pool, from and to files and pipes. */
-import { readFileSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import {
   checkPoolName,
   formatSize,
   INLINE_BYTES_MAX,
   messageOf,
   numberSetting,
+  OBJECT_BYTES,
   OBJECT_KIND,
   ObjectRef,
   promised,
@@ -46,14 +47,14 @@ export function addObjectCommands(program: Command): void {
     );
   handles(write, async (context, [key = '']) => {
     const ref = asUsage(() => plainRef(context, key));
-    const bytes = bytesToWrite(write);
     const offset = context.get(offsetSetting);
     const replaces = write.opts()['offset'] === undefined;
+    const bytes = await bytesToWrite(write);
     await withPool(context, true, async (pool) => {
       if (offset + bytes.length > pool.objectBytes)
         throw new StoreError(
           'E_INVALID',
-          `An object has at most ${formatSize(pool.objectBytes)}, and this would end at byte ${offset + bytes.length}; write less, or use an image`,
+          `An object has at most ${formatSize(pool.objectBytes)}, and this would end at byte ${offset + bytes.length} or later; write less, or use an image`,
         );
       if (replaces) await replace(pool, ref, bytes);
       else {
@@ -75,12 +76,13 @@ export function addObjectCommands(program: Command): void {
     );
   handles(read, async (context, [key = '']) => {
     const ref = asUsage(() => plainRef(context, key));
+    const from = context.get(offsetSetting);
+    const wanted = context.get(lengthSetting);
     await withPool(context, false, async (pool) => {
       const stat = await pool.stat(ref);
       if (stat === null)
         throw new StoreError('E_NOT_FOUND', `There is no object '${key}' in pool '${pool.name}'`);
-      const offset = Math.min(context.get(offsetSetting), stat.length);
-      const wanted = context.get(lengthSetting);
+      const offset = Math.min(from, stat.length);
       const left = stat.length - offset;
       const target = Buffer.alloc(
         wanted === lengthSetting.fallback ? left : Math.min(left, wanted),
@@ -118,16 +120,28 @@ async function refuseImage(pool: ObjectPool, ref: ObjectRef): Promise<number> {
   return stat?.version ?? 0;
 }
 
-function bytesToWrite(command: Command): Buffer {
+async function bytesToWrite(command: Command): Promise<Buffer> {
   const { dataLiteral, dataFile } = command.opts<{ dataLiteral?: string; dataFile?: string }>();
   if ((dataLiteral === undefined) === (dataFile === undefined))
     throw new UsageError('Give the bytes with either --data-literal or --data-file');
   if (dataLiteral !== undefined) return Buffer.from(dataLiteral);
   try {
-    return readFileSync(dataFile === undefined || dataFile === '-' ? STANDARD_INPUT : dataFile);
+    return await readAtMost(dataFile ?? '-', OBJECT_BYTES + 1);
   } catch (error) {
     throw new StoreError('E_SYSTEM', `Cannot read the bytes to write: ${messageOf(error)}`, {
       cause: error,
     });
   }
+}
+
+/** The first `bytesMax` bytes of a file or pipe: an endless one must not fill the memory before it is refused. */
+async function readAtMost(path: string, bytesMax: number): Promise<Buffer> {
+  const end = bytesMax - 1;
+  const stream =
+    path === '-'
+      ? createReadStream('', { fd: STANDARD_INPUT, end })
+      : createReadStream(path, { end });
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer); // no encoding is set
+  return Buffer.concat(chunks);
 }

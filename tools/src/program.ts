@@ -44,14 +44,34 @@ export type Handler = (context: Context, positional: readonly string[]) => Promi
 export async function runProgram(program: Command): Promise<never> {
   const name = program.name();
   prepare(program);
-  // A reader that goes away (`| head`) is no error of ours.
-  process.stdout.on('error', () => undefined);
+  const output = watchOutput();
   try {
     await program.parseAsync();
+    await output.finish();
     process.exit(EXIT.done);
   } catch (error) {
     process.exit(report(name, error));
   }
+}
+
+/** What is printed must have left before the process ends, or the user must hear that it did not. */
+function watchOutput(): { finish: () => Promise<void> } {
+  let failure: NodeJS.ErrnoException | null = null;
+  process.stdout.on('error', (error) => {
+    failure ??= error;
+  });
+  return {
+    async finish() {
+      await new Promise<void>((resolve) => {
+        process.stdout.write('', () => resolve());
+      });
+      // A reader that goes away (`| head`) is no error of ours.
+      if (failure !== null && failure.code !== 'EPIPE')
+        throw new StoreError('E_SYSTEM', `The output could not be written: ${failure.message}`, {
+          cause: failure,
+        });
+    },
+  };
 }
 
 /** Makes `handler` what `command` does. */

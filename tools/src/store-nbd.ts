@@ -65,8 +65,8 @@ async function serve(context: Context): Promise<void> {
     if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
     const exports = new ImageExports(catalog, { only: image, readOnly });
     const server = await serveNbd({ env: context.env, address, catalog: exports });
-    announce(context, server);
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
+    announce(context, server, image);
     await stopped(context.stop);
     await server.close({ drainMs: DRAIN_MS });
   });
@@ -83,7 +83,7 @@ async function makeSure(
 ): Promise<void> {
   const place = `--dir ${quote(context.get(SETTINGS.dir))} --pool ${quote(pool.name)}`;
   const advice = {
-    E_NOT_FOUND: `see what there is with: store-image ls ${place}; or make it with: store-nbd --create 10G`,
+    E_NOT_FOUND: `see what there is with: store-image ls ${place}; or make it with: store-nbd ${place} --image ${quote(image)} --create 10G`,
   };
   if (createBytes !== null)
     try {
@@ -101,9 +101,14 @@ async function makeSure(
   await withAdvice(advice, () => catalog.open(image, { readOnly: context.get(SETTINGS.readOnly) }));
 }
 
-function announce(context: Context, server: NbdServer): void {
+function announce(context: Context, server: NbdServer, image: string | null): void {
   const uri = server.uri('');
   context.print(context.get(SETTINGS.json) ? JSON.stringify({ uri }) : uri);
+  if (image === null)
+    context.log.info(
+      { example: server.uri('NAME') },
+      'Every image of the pool is an export; the URI takes its name',
+    );
   if (printAttach()) context.print(attachAdvice(server.address, uri));
 }
 
@@ -128,7 +133,10 @@ function addressOf(context: Context): ListenAddress {
 function createBytesOf(context: Context, image: string | null): number | null {
   const create = context.get(SETTINGS.create);
   if (create === false) return null;
-  const bytes = create === true ? context.get(SETTINGS.size) : create;
+  const size = context.get(SETTINGS.size);
+  if (create !== true && size !== null && size !== create)
+    throw new UsageError('--create and --size name two sizes; give one of them');
+  const bytes = create === true ? size : create;
   if (image === null)
     throw new UsageError('--create needs the name of the image; add --image NAME');
   if (bytes === null) throw new UsageError('--create needs a size; write for example --create 10G');

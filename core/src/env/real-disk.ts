@@ -112,9 +112,14 @@ class RealDisk implements Disk {
         `'${this.path}' is in use by ${owner === '' ? 'another process' : owner}; stop that process first, or choose another --dir`,
       );
     }
-    fs.ftruncateSync(fd);
-    fs.writeSync(fd, `process ${process.pid}\n`, 0);
     this.#lockFd = fd;
+    try {
+      fs.ftruncateSync(fd);
+      fs.writeSync(fd, `process ${process.pid}\n`, 0);
+    } catch (error) {
+      // Others will not learn who we are; the lock holds all the same, and a full disk must not stop a check.
+      this.#log.warn({ path: this.path }, `The pid could not be noted: ${messageOf(error)}`);
+    }
   }
 
   bootToken(): string {

@@ -13,6 +13,8 @@ export function parseSize(text: string): number {
     match === null
       ? NaN
       : Number(match[1]) * 1024 ** UNITS.findIndex((unit) => unit === match[2]?.toUpperCase());
+  if (bytes > Number.MAX_SAFE_INTEGER)
+    throw new StoreError('E_INVALID', `'${text}' is too large; sizes go up to 8191T`);
   if (!Number.isSafeInteger(bytes))
     throw new StoreError(
       'E_INVALID',

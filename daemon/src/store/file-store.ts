@@ -6,6 +6,7 @@ import {
   DiskError,
   POOL_NAME_BYTES_MAX,
   StoreError,
+  errnoOf,
   invariant,
   messageOf,
   promised,
@@ -78,7 +79,7 @@ export async function openFileStore(
     data?.close();
     await meta?.close();
     disk.close();
-    if (error instanceof DiskError)
+    if (error instanceof DiskError || errnoOf(error) !== undefined)
       throw new StoreError('E_SYSTEM', `Cannot open '${path}': ${messageOf(error)}`, {
         cause: error,
       });

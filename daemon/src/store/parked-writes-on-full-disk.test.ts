@@ -81,6 +81,24 @@ await t.test('live has no room to note that a write landed', async (t) => {
   t.ok(await isWhole(world, opened));
 });
 
+await t.test('killed then, a later write to the same place is not undone', async (t) => {
+  for (let seed = 1; seed <= 8; seed += 1) {
+    const { world, opened, refusals } = await madeWorld(seed);
+    await park(world, opened);
+    refusals.appends = true;
+    refusals.commits = seed % 2 === 0;
+    await world.pass(100);
+    const later = codeOf(opened.user.write(X, 0, blocks('later')));
+    await world.pass(RETRIED_MS);
+    refusals.appends = false;
+    refusals.commits = false;
+    t.equal(await world.wait(() => later), null);
+    world.disk.kill();
+    const next = await world.openWith();
+    t.same(await world.read(next, X, 0), blocks('later'), `seed ${seed}`);
+  }
+});
+
 await t.test('an overwrite is refused and tried again', async (t) => {
   const { world, opened, refusals } = await madeWorld(2);
   refusals.writes = true;

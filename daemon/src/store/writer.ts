@@ -316,6 +316,8 @@ export class Writer {
 
   #recordLanded(op: WriteOp): void {
     if (this.#engine.isClosed) return;
+    // Without a record to commit the flush would leave `live` as it is, and the next start would write this again.
+    this.#parts.persister.markChanged(op.object);
     this.#parts.persister.flush((error) => {
       if (error === null || this.#engine.failure !== null) this.#finish(op, error);
       else this.#later(() => this.#recordLanded(op));
