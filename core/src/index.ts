@@ -13,7 +13,7 @@ export { MemStore } from './pool/mem-store.js';
 export { openRealDisk } from './env/real-disk.js';
 export { exitNow } from './env/real-native.js';
 export { realEnv } from './env/real-env.js';
-export { locatorHash, type LocatorHash } from './placement/hash.js';
+export { locatorHash, type LocatorHash } from './util/locator-hash.js';
 export * from './pool/byte-parts.js';
 export { Image } from './image/image.js';
 export { ImageCatalog, type ImageInfo, type ListedImage } from './image/image-catalog.js';

@@ -1,6 +1,6 @@
 import type { Done, DoneWith } from '../util/errors.js';
 import { StoreError } from '../util/errors.js';
-import { locatorHash, type LocatorHash } from '../placement/hash.js';
+import { locatorHash, type LocatorHash } from '../util/locator-hash.js';
 import { KEY_BYTES_MAX } from '../util/limits.js';
 
 /** What an object is for. `list` filters by it; the number is stored. */

@@ -31,7 +31,7 @@ import { ConnectionBudget, type ServerBudget } from './budget.js';
 import { errnoFor } from './errno.js';
 import { ReplyOutbox, REPLY_HEADER_BYTES } from './reply-outbox.js';
 import { RequestReader, type AfterHeader, type RequestSink } from './request-reader.js';
-import { runSliced } from './slices.js';
+import { SliceQueue } from './slices.js';
 import { validate } from './validate.js';
 
 /** A connection that can place what arrives (`DirectConnection` of `@store/core`), or cannot. */
@@ -90,6 +90,7 @@ export class Transmission implements RequestSink {
   readonly #pool: BufferPool;
   readonly #outbox: ReplyOutbox;
   readonly #budget: ConnectionBudget;
+  readonly #slices: SliceQueue;
 
   #inFlight = 0;
   /** Reply bytes handed to the connection that still count against the budget. */
@@ -121,6 +122,7 @@ export class Transmission implements RequestSink {
     this.#pool = options.pool;
     this.#outbox = new ReplyOutbox(options.pool);
     this.#budget = new ConnectionBudget(options.budget, () => this.#retry());
+    this.#slices = new SliceQueue(options.clock, () => this.#gone);
   }
 
   get inFlight(): number {
@@ -297,14 +299,13 @@ export class Transmission implements RequestSink {
   }
 
   #prefetch(offset: number, bytes: number, done: Done): void {
-    runSliced(
+    this.#slices.run({
       offset,
       bytes,
-      PREFETCH_SLICE_BYTES,
-      () => this.#gone,
-      (at, count, next) => this.#backend.prefetch(at, count, next),
+      sliceBytes: PREFETCH_SLICE_BYTES,
+      step: (at, count, next) => this.#backend.prefetch(at, count, next),
       done,
-    );
+    });
   }
 
   /** TRIM and WRITE_ZEROES. What takes several pieces is made durable once, at the end. */
@@ -313,17 +314,17 @@ export class Transmission implements RequestSink {
       Math.floor(offset / ZERO_SLICE_BYTES) === Math.floor((offset + bytes - 1) / ZERO_SLICE_BYTES);
     const allocate = (flags & NBD_CMD_FLAG.NO_HOLE) !== 0 ? WRITE_FLAGS.allocate : WRITE_FLAGS.none;
     const durable = durability(flags);
-    runSliced(
+    this.#slices.run({
       offset,
       bytes,
-      ZERO_SLICE_BYTES,
-      () => this.#gone,
-      (at, count, next) => this.#backend.zero(at, count, allocate | (whole ? durable : 0), next),
-      (error) => {
+      sliceBytes: ZERO_SLICE_BYTES,
+      step: (at, count, next) =>
+        this.#backend.zero(at, count, allocate | (whole ? durable : 0), next),
+      done: (error) => {
         if (error !== null || whole || durable === WRITE_FLAGS.none) done(error);
         else this.#backend.flush(done);
       },
-    );
+    });
   }
 
   #answer(pending: Pending, error: StoreError | null, data?: Buffer): void {

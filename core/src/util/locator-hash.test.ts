@@ -1,5 +1,5 @@
 import t from 'tap';
-import { locatorHash, murmur3 } from './hash.js';
+import { locatorHash, murmur3 } from './locator-hash.js';
 
 void t.test('murmur3() matches the published vectors', (t) => {
   t.equal(murmur3(Buffer.from(''), 0), 0);
