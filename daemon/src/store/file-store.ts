@@ -79,7 +79,10 @@ export async function openFileStore(
     data?.close();
     await meta?.close();
     disk.close();
-    if (error instanceof DiskError || errnoOf(error) !== undefined)
+    if (
+      error instanceof DiskError ||
+      (!(error instanceof StoreError) && errnoOf(error) !== undefined)
+    )
       throw new StoreError('E_SYSTEM', `Cannot open '${path}': ${messageOf(error)}`, {
         cause: error,
       });
