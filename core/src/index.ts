@@ -23,5 +23,6 @@ export * from './config/configuration.js';
 export * from './config/setting.js';
 export { realClock, realRandom, realTimers } from './env/real-clock.js';
 export { LOG_FORMATS, realLog, type LogFormat, type RealLogOptions } from './env/real-log.js';
-export { realNetwork, type DirectConnection } from './env/real-network.js';
+export type { DirectConnection } from './env/real-connection.js';
+export { realNetwork } from './env/real-network.js';
 export { silentLog } from './env/silent-log.js';

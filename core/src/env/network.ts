@@ -13,6 +13,22 @@ export interface ConnectionEvents {
   closed(error: Error | null): void;
 }
 
+/** Who a client proved to be in its TLS handshake. */
+export interface TlsPeer {
+  /** `none`: the traffic is private, but the client proved nothing. */
+  readonly proof: 'none' | 'x509' | 'psk';
+  /** Common name of its certificate, or its PSK identity; empty for `none`. */
+  readonly name: string;
+  /** For log lines: `TLSv1.3`, `TLS_AES_128_GCM_SHA256`. */
+  readonly protocol: string;
+  readonly cipher: string;
+}
+
+/** Keys and certificates for the server's side of TLS. Read again while connections go on (`reload` of its maker). */
+export interface TlsContext {
+  readonly kind: 'tls-context';
+}
+
 /** One byte stream. Slices given to `write` belong to the connection until it has sent them. */
 export interface Connection {
   /** Who is at the other end, for log lines. */
@@ -30,6 +46,14 @@ export interface Connection {
   end(): void;
   /** Closes at once, dropping what was not sent. */
   destroy(): void;
+  /**
+   * Speaks TLS from the next byte on, as the server. What was written leaves in the clear first. This connection is
+   * spent then, and calls none of its events again: the one it resolves to, not started yet, takes its place.
+   * @throws StoreError `E_SYSTEM` if the handshake fails, after which this connection is `closed` as always
+   */
+  startTls(context: TlsContext): Promise<{ connection: Connection; peer: TlsPeer }>;
+  /** File descriptor, for another process to go on with; null if it cannot (TLS lies over it, or it is closed). */
+  readonly descriptor: number | null;
 }
 
 export interface Listener {
@@ -37,9 +61,17 @@ export interface Listener {
   readonly address: ListenAddress;
   /** Stops accepting; connections go on. */
   close(): Promise<void>;
+  /** File descriptor, for another process to go on with. */
+  readonly descriptor: number | null;
+  /** Stops accepting, but leaves the socket to whoever else has it: its file stays. */
+  release(): void;
 }
 
 export interface Network {
   /** @throws StoreError `E_SYSTEM` with advice: address in use, not ours, no permission. */
   listen(address: ListenAddress, accept: (connection: Connection) => void): Promise<Listener>;
+  /** Goes on with a listening socket that somebody else opened. @throws StoreError `E_SYSTEM` if it is none */
+  listenOn(descriptor: number, accept: (connection: Connection) => void): Promise<Listener>;
+  /** Goes on with a connection that somebody else accepted. @throws StoreError `E_SYSTEM` if it is none */
+  adopt(descriptor: number): Connection;
 }

@@ -6,7 +6,8 @@ import t, { type Test } from 'tap';
 import { StoreError } from '../util/errors.js';
 import type { Log } from './log.js';
 import type { Connection, ConnectionEvents, ListenAddress } from './network.js';
-import { realNetwork, type DirectConnection } from './real-network.js';
+import type { DirectConnection } from './real-connection.js';
+import { realNetwork } from './real-network.js';
 
 const log: Log = {
   debug: () => undefined,

@@ -31,8 +31,11 @@ export function simEnv(
     random: { bytes: (count) => random.bytes(count) },
     log,
     network: {
-      listen: () =>
-        Promise.reject(new StoreError('E_SYSTEM', 'The simulation of one disk has no network')),
+      listen: () => Promise.reject(noNetwork()),
+      listenOn: () => Promise.reject(noNetwork()),
+      adopt: () => {
+        throw noNetwork();
+      },
     },
     openDisk: () => {
       const folder = disk.open();
@@ -41,4 +44,8 @@ export function simEnv(
       return folder;
     },
   };
+}
+
+function noNetwork(): StoreError {
+  return new StoreError('E_SYSTEM', 'The simulation of one disk has no network');
 }
