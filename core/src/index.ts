@@ -15,7 +15,7 @@ export { exitNow } from './env/real-native.js';
 export { realEnv } from './env/real-env.js';
 export { locatorHash, type LocatorHash } from './util/locator-hash.js';
 export * from './pool/byte-parts.js';
-export { Image } from './image/image.js';
+export { Image, IMAGE_ABILITIES } from './image/image.js';
 export { ImageCatalog, type ImageInfo, type ListedImage } from './image/image-catalog.js';
 export { checkImageName, checkPoolName } from './image/image-name.js';
 export { checkImageSize } from './image/image-header.js';

@@ -22,8 +22,24 @@ export interface Backend {
   flush(done: Done): void;
   /** Reads ahead; may do nothing. */
   prefetch(offset: number, bytes: number, done: Done): void;
-  /** What the range is made of: runs of data, zeros and holes that cover it exactly. */
+  /**
+   * What the range is made of, from its start: runs of data, zeros and holes, at least one. They may end before the
+   * range does, so that nobody has to describe a terabyte at once.
+   */
   extents(offset: number, bytes: number, done: DoneWith<Extent[]>): void;
+  /** Zeroing whole blocks of this size (without `allocate`) is faster than writing them; absent: no zeroing is. */
+  readonly fastZeroBytes?: number;
+  /** Metadata contexts beyond `base:allocation`, each `x-vendor:leaf`. */
+  readonly contexts?: readonly string[];
+  /** As `extents`, with the status that one of `contexts` gives to each run. Needed if there are any. */
+  status?(context: string, offset: number, bytes: number, done: DoneWith<StatusRun[]>): void;
+}
+
+/** A run of bytes with one status of a metadata context. */
+export interface StatusRun {
+  readonly bytes: number;
+  /** Unsigned, 32 bits. */
+  readonly status: number;
 }
 
 /** One thing a client can ask for by name. */
@@ -33,11 +49,19 @@ export interface ExportInfo {
   readonly description: string;
 }
 
+/** What can be known of an export without opening it: the same as its `Backend` says. */
+export interface ExportFacts extends Pick<
+  Backend,
+  'bytes' | 'readOnly' | 'fastZeroBytes' | 'contexts'
+> {
+  readonly description: string;
+}
+
 /** The exports of a server. Nothing is opened before a client asks to use it. */
 export interface ExportCatalog {
   list(): Promise<ExportInfo[]>;
-  /** Size and flags of an export, without opening it for writing (NBD_OPT_INFO). Null if there is none of that name. */
-  info(name: string): Promise<{ bytes: number; readOnly: boolean; description: string } | null>;
+  /** Facts of an export, without opening it for writing (NBD_OPT_INFO). Null if there is none of that name. */
+  info(name: string): Promise<ExportFacts | null>;
   /** Opens it for one connection; connections to one name share what lies below. Null if there is none of that name. */
   open(name: string): Promise<{ backend: Backend; close(): Promise<void> } | null>;
 }

@@ -12,11 +12,21 @@ import {
   type Log,
   type Timer,
   type Timers,
+  type TlsContext,
+  type TlsPeer,
 } from '@store/core';
 import type { ExportDoor, OpenedExport } from './export-door.js';
-import { Handshake, type HandshakeAction, type LookUp } from './handshake/handshake.js';
+import {
+  Handshake,
+  type HandshakeAction,
+  type HandshakeRules,
+  type LookUp,
+} from './handshake/handshake.js';
+import type { Negotiated } from './handshake/negotiated.js';
+import type { StatsBook } from './stats-book.js';
 import type { BufferPool } from './transmission/buffer-pool.js';
 import type { ServerBudget } from './transmission/budget.js';
+import { Stats } from './stats.js';
 import { Transmission } from './transmission/transmission.js';
 
 /** How often the server calls `sweep`. */
@@ -28,6 +38,10 @@ export interface ClientOptions {
   readonly id: number;
   readonly connection: Connection;
   readonly door: ExportDoor;
+  readonly rules: HandshakeRules;
+  /** What STARTTLS needs; null if `rules` allow none. */
+  readonly tls: TlsContext | null;
+  readonly book: StatsBook;
   readonly budget: ServerBudget;
   readonly pool: BufferPool;
   readonly clock: Clock;
@@ -44,13 +58,16 @@ export class ClientConnection {
   readonly done: Promise<void>;
 
   readonly #options: ClientOptions;
-  readonly #connection: Connection;
-  readonly #log: Log;
-  readonly #handshake: Handshake = new Handshake();
+  /** Replaced by another when TLS starts. */
+  #connection: Connection;
+  #log: Log;
+  readonly #handshake: Handshake;
   readonly #startedAt: number;
   #phase: Phase = 'handshake';
   #transmission: Transmission | null = null;
   #opened: OpenedExport | null = null;
+  #tlsPeer: TlsPeer | null = null;
+  readonly #stats: Stats = new Stats();
   #deadline: Timer;
   #resolveDone: () => void = () => undefined;
   #isLookingUp = false;
@@ -75,14 +92,19 @@ export class ClientConnection {
     this.#log = options.log.child({ client: options.id, peer: options.connection.peer });
     this.#startedAt = options.clock.now();
     this.done = new Promise((resolve) => (this.#resolveDone = resolve));
+    this.#handshake = new Handshake(options.rules);
     this.#deadline = this.#armDeadline();
-    this.#connection.start({
+    this.#start(this.#connection);
+    this.#connection.write([this.#handshake.start()]);
+  }
+
+  #start(connection: Connection): void {
+    connection.start({
       data: (chunk) => this.#receive(chunk),
       end: () => this.#clientEnded(),
       drain: () => this.#drained(),
       closed: (error) => this.#closed(error),
     });
-    this.#connection.write([this.#handshake.start()]);
   }
 
   /** May be dropped in favour of somebody else: it has not begun, or it sends less than it announced. */
@@ -114,13 +136,13 @@ export class ClientConnection {
     if (this.#phase !== 'transmission' || transmission === null) return;
     const { limits, hasWaiters } = this.#options.budget;
     const received = this.#receivedBytes - this.#sweptBytes;
-    const requests = transmission.counts.requests - this.#sweptRequests;
+    const requests = transmission.requestCount - this.#sweptRequests;
     const unsent = this.#connection.unsentBytes;
     const slow = received < (limits.payloadBytesPerSecondMin * SWEEP_MS) / 1000 && requests === 0;
     this.#stalledMs = transmission.awaitsClient && slow ? this.#stalledMs + SWEEP_MS : 0;
     this.#unreadMs = unsent > 0 && unsent >= this.#sweptUnsent ? this.#unreadMs + SWEEP_MS : 0;
     this.#sweptBytes = this.#receivedBytes;
-    this.#sweptRequests = transmission.counts.requests;
+    this.#sweptRequests = transmission.requestCount;
     this.#sweptUnsent = unsent;
 
     if (this.#stalledMs >= limits.stallMs)
@@ -171,8 +193,11 @@ export class ClientConnection {
         case 'look-up':
           this.#lookUp(action.what);
           break;
+        case 'start-tls':
+          void this.#startTls();
+          break;
         case 'transmit':
-          this.#beginTransmission(action.rest);
+          this.#beginTransmission(action.negotiated, action.rest);
           break;
         case 'end':
           this.#sayGoodbye();
@@ -195,7 +220,7 @@ export class ClientConnection {
       return;
     }
     this.#isLookingUp = true;
-    void this.#options.door.lookUp(what).then(async ({ result, opened }) => {
+    void this.#options.door.lookUp(what, this.#tlsPeer).then(async ({ result, opened }) => {
       this.#isLookingUp = false;
       if (this.#phase === 'handshake') {
         this.#opened = opened;
@@ -208,8 +233,33 @@ export class ClientConnection {
     });
   }
 
-  #beginTransmission(rest: Buffer): void {
-    const { budget, pool, clock } = this.#options;
+  /** A handshake that fails ends the connection (T10); the deadline of the whole handshake bounds it. */
+  async #startTls(): Promise<void> {
+    const { tls } = this.#options;
+    invariant(tls !== null, 'TLS is offered only with keys for it');
+    let started;
+    try {
+      started = await this.#connection.startTls(tls);
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.drop(error.message);
+      return;
+    }
+    const { connection, peer } = started;
+    if (this.#phase !== 'handshake') {
+      connection.destroy();
+      return;
+    }
+    this.#connection = connection;
+    this.#tlsPeer = peer;
+    this.#hasRoom = true;
+    this.#log = this.#log.child({ tls: peer.protocol, user: peer.name });
+    this.#handshake.tlsStarted();
+    this.#start(connection);
+  }
+
+  #beginTransmission(negotiated: Negotiated, rest: Buffer): void {
+    const { budget, pool, clock, rules, book } = this.#options;
     const opened = this.#opened;
     invariant(opened !== null, 'a transmission has an export');
     this.#deadline.cancel();
@@ -217,6 +267,10 @@ export class ClientConnection {
     this.#transmission = new Transmission({
       connection: this.#connection,
       backend: opened.backend,
+      readOnly: opened.readOnly,
+      negotiated,
+      blockBytesMin: rules.blockBytesMin,
+      stats: [this.#stats, book.connected(opened.name)],
       budget,
       pool,
       clock,
@@ -227,7 +281,10 @@ export class ClientConnection {
         drop: (reason) => this.drop(reason),
       },
     });
-    this.#log.info({ export: opened.name, bytes: opened.backend.bytes }, 'Client connected');
+    const { headers, contexts } = negotiated;
+    const names = contexts.map(({ name }) => name);
+    const fields = { export: opened.name, bytes: opened.backend.bytes, headers, contexts: names };
+    this.#log.info(fields, 'Client connected');
     if (rest.length > 0) this.#transmission.receive(rest);
     if (this.#clientHasEnded) this.#transmission.clientEnded();
   }
@@ -259,6 +316,8 @@ export class ClientConnection {
     this.#phase = 'closed';
     this.#deadline.cancel();
     this.#transmission?.closed();
+    if (this.#transmission !== null && this.#opened !== null)
+      this.#options.book.disconnected(this.#opened.name);
     this.#logClosed(error);
     if (!this.#isLookingUp) void this.#settle();
   }
@@ -291,8 +350,9 @@ export class ClientConnection {
       this.#log.debug({ seconds }, `Client left before using an export: ${reason}`);
       return;
     }
-    const { counts, inFlight } = this.#transmission;
-    const fields = { export: this.#opened?.name, seconds, ...counts, unanswered: inFlight };
+    const { inFlight } = this.#transmission;
+    const name = this.#opened?.name;
+    const fields = { export: name, seconds, ...this.#stats.totals(), unanswered: inFlight };
     this.#log.info(fields, `Client disconnected: ${reason}`);
   }
 }

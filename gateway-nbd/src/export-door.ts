@@ -3,24 +3,36 @@
  * nothing that the dead connection left in the backend may land on top of that. So an export is opened only when
  * every earlier connection to it that is gone has settled.
  */
-import { invariant, StoreError } from '@store/core';
-import type { Backend, ExportCatalog } from './backend.js';
-import type { ExportFacts, LookUp, LookUpResult } from './handshake/handshake.js';
-import { NBD_FLAG } from './protocol/constants.js';
+import { invariant, StoreError, type TlsPeer } from '@store/core';
+import type { AccessRule, Right } from './access.js';
+import type { Backend, ExportCatalog, ExportFacts } from './backend.js';
+import type { LookUp, LookUpResult } from './handshake/handshake.js';
 import { EXPORT_BYTES_MAX } from './protocol/limits.js';
 
 export interface OpenedExport {
   readonly name: string;
   readonly backend: Backend;
+  /** This client may not write. */
+  readonly readOnly: boolean;
   close(): Promise<void>;
 }
 
+interface Found {
+  readonly result: LookUpResult;
+  /** Belongs to the caller. */
+  readonly opened: OpenedExport | null;
+}
+
+const ABSENT: Found = { result: { kind: 'export', found: null }, opened: null };
+
 export class ExportDoor {
   readonly #catalog: ExportCatalog;
+  readonly #access: AccessRule;
   readonly #settling = new Map<Promise<void>, string>();
 
-  constructor(catalog: ExportCatalog) {
+  constructor(catalog: ExportCatalog, access: AccessRule) {
     this.#catalog = catalog;
+    this.#access = access;
   }
 
   /** `settled` is the end of a connection to `name` that is gone. */
@@ -29,15 +41,17 @@ export class ExportDoor {
     void settled.then(() => this.#settling.delete(settled));
   }
 
-  /** Answers a look-up of the handshake; `opened` belongs to the caller. */
-  async lookUp(what: LookUp): Promise<{ result: LookUpResult; opened: OpenedExport | null }> {
+  /** Answers a look-up of the handshake for `peer`, which is null without TLS. */
+  async lookUp(what: LookUp, peer: TlsPeer | null): Promise<Found> {
     try {
-      if (what.kind === 'list')
-        return { result: { kind: 'list', exports: await this.#catalog.list() }, opened: null };
-      if (what.kind === 'open') return await this.#open(what.name);
+      if (what.kind === 'list') return await this.#list(peer);
+      // Who may not use an export does not learn that it exists.
+      const right = this.#access(peer, what.name);
+      if (right === 'none') return ABSENT;
+      if (what.kind === 'open') return await this.open(what.name, right);
       const found = await this.#catalog.info(what.name);
       return {
-        result: { kind: 'export', found: found === null ? null : facts(found) },
+        result: { kind: 'export', found: found === null ? null : factsFor(found, right) },
         opened: null,
       };
     } catch (error) {
@@ -46,18 +60,26 @@ export class ExportDoor {
     }
   }
 
-  async #open(name: string): Promise<{ result: LookUpResult; opened: OpenedExport | null }> {
+  /** Opens an export for one connection. */
+  async open(name: string, right: Right): Promise<Found> {
     const found = await this.#catalog.info(name);
-    if (found === null) return { result: { kind: 'export', found: null }, opened: null };
+    if (found === null) return ABSENT;
     await this.#settled(name);
     const opened = await this.#catalog.open(name);
-    if (opened === null) return { result: { kind: 'export', found: null }, opened: null };
-    const { bytes, readOnly } = opened.backend;
-    const { description } = found;
+    if (opened === null) return ABSENT;
+    const { backend } = opened;
+    const { bytes, readOnly } = backend;
+    const facts = factsFor({ ...found, bytes, readOnly }, right);
     return {
-      result: { kind: 'export', found: facts({ bytes, readOnly, description }) },
-      opened: { name, backend: opened.backend, close: () => opened.close() },
+      result: { kind: 'export', found: facts },
+      opened: { name, backend, readOnly: facts.readOnly, close: () => opened.close() },
     };
+  }
+
+  async #list(peer: TlsPeer | null): Promise<Found> {
+    const all = await this.#catalog.list();
+    const exports = all.filter(({ name }) => this.#access(peer, name) !== 'none');
+    return { result: { kind: 'list', exports }, opened: null };
   }
 
   /** The empty name is another name for one of the exports, so it waits for all and all wait for it. */
@@ -67,16 +89,8 @@ export class ExportDoor {
   }
 }
 
-function facts(found: { bytes: number; readOnly: boolean; description: string }): ExportFacts {
-  const { bytes, readOnly, description } = found;
+function factsFor(found: ExportFacts, right: Right): ExportFacts {
+  const { bytes } = found;
   invariant(bytes >= 0 && bytes <= EXPORT_BYTES_MAX, 'an export has a size that fits the protocol');
-  return { bytes, flags: transmissionFlags(readOnly), description };
-}
-
-/** Facts, not hopes: each of these is kept for every export. */
-function transmissionFlags(readOnly: boolean): number {
-  const { HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_CACHE, CAN_MULTI_CONN } = NBD_FLAG;
-  const { READ_ONLY, SEND_TRIM, SEND_WRITE_ZEROES } = NBD_FLAG;
-  const always = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_CACHE | CAN_MULTI_CONN;
-  return always | (readOnly ? READ_ONLY : SEND_TRIM | SEND_WRITE_ZEROES);
+  return right === 'write' ? found : { ...found, readOnly: true };
 }

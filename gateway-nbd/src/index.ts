@@ -1,6 +1,8 @@
+export type * from './access.js';
 export type * from './backend.js';
 export { MemoryBackend, memoryCatalog } from './memory-backend.js';
 export { NBD_PORT } from './protocol/constants.js';
 export { SERVER_LIMITS, type ServerLimits } from './protocol/limits.js';
 export { serveNbd, type NbdServer, type NbdServerOptions } from './server.js';
+export { LATENCY_BOUNDS_MS, OperationStats, Stats, type OperationName } from './stats.js';
 export { nbdUri } from './uri.js';

@@ -7,6 +7,7 @@ const CHUNK_BYTES = 64 * 1024;
 export class MemoryBackend implements Backend {
   readonly bytes: number;
   readonly readOnly: boolean;
+  readonly fastZeroBytes = 1;
   readonly #chunks = new Map<number, Buffer>();
 
   constructor(bytes: number, options: { readOnly?: boolean } = {}) {
@@ -97,8 +98,14 @@ export function memoryCatalog(devices: Readonly<Record<string, Backend>>): Expor
     info: (name) => {
       const backend = find(name);
       if (backend === undefined) return Promise.resolve(null);
-      const { bytes, readOnly } = backend;
-      return Promise.resolve({ bytes, readOnly, description: 'in memory' });
+      const { bytes, readOnly, fastZeroBytes } = backend;
+      const description = 'in memory';
+      return Promise.resolve({
+        bytes,
+        readOnly,
+        description,
+        ...(fastZeroBytes === undefined ? {} : { fastZeroBytes }),
+      });
     },
     open: (name) => {
       const backend = find(name);

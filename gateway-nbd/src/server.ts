@@ -2,11 +2,28 @@
  * The NBD server: accepts connections, keeps their number and their appetite within limits, and stops gracefully.
  * What one client does wrong ends that client alone.
  */
-import type { Connection, Env, ListenAddress, Listener, Timer } from '@store/core';
+import {
+  StoreError,
+  type Connection,
+  type Env,
+  type ListenAddress,
+  type Listener,
+  type Timer,
+} from '@store/core';
+import type { AccessRule, TlsOptions } from './access.js';
 import type { ExportCatalog } from './backend.js';
 import { ClientConnection, SWEEP_MS } from './client-connection.js';
 import { ExportDoor } from './export-door.js';
-import { checkLimits, SERVER_LIMITS, type ServerLimits } from './protocol/limits.js';
+import type { HandshakeRules } from './handshake/handshake.js';
+import {
+  BLOCK_BYTES_MIN,
+  BLOCK_BYTES_PREFERRED,
+  checkLimits,
+  SERVER_LIMITS,
+  type ServerLimits,
+} from './protocol/limits.js';
+import type { Stats } from './stats.js';
+import { StatsBook } from './stats-book.js';
 import { BufferPool } from './transmission/buffer-pool.js';
 import { ServerBudget } from './transmission/budget.js';
 import { nbdUri } from './uri.js';
@@ -18,6 +35,12 @@ export interface NbdServerOptions {
   readonly catalog: ExportCatalog;
   /** What differs from `SERVER_LIMITS`. */
   readonly limits?: Partial<ServerLimits>;
+  /** Without it the server speaks in the clear only. */
+  readonly tls?: TlsOptions;
+  /** What each client may do; without it everybody may do everything. */
+  readonly access?: AccessRule;
+  /** Smallest block for clients that ask for block sizes: a power of two up to 4096 (default 1). */
+  readonly blockBytesMin?: number;
   /** Overwrites every buffer that is given back: for tests of who uses one too long. */
   readonly poisonBuffers?: boolean;
 }
@@ -26,6 +49,8 @@ export interface NbdServer {
   /** Where clients connect to. */
   readonly address: ListenAddress;
   readonly connectionCount: number;
+  /** What each export did since the server started. Live objects: read them at once. */
+  stats(): { name: string; connections: number; stats: Stats }[];
   /** The NBD URI of an export; the empty name is the default one. */
   uri(name: string): string;
   /**
@@ -57,6 +82,8 @@ class Server implements NbdServer {
   readonly #budget: ServerBudget;
   readonly #pool: BufferPool;
   readonly #door: ExportDoor;
+  readonly #rules: HandshakeRules;
+  readonly #book: StatsBook = new StatsBook();
   /** In order of arrival. */
   readonly #clients = new Set<ClientConnection>();
   #listener: Listener | null = null;
@@ -72,7 +99,8 @@ class Server implements NbdServer {
     checkLimits(this.#limits);
     this.#budget = new ServerBudget(this.#limits);
     this.#pool = new BufferPool(POOL_BYTES_MAX, { poison: options.poisonBuffers ?? false });
-    this.#door = new ExportDoor(options.catalog);
+    this.#door = new ExportDoor(options.catalog, options.access ?? (() => 'write'));
+    this.#rules = rulesOf(options);
   }
 
   async start(): Promise<void> {
@@ -87,6 +115,10 @@ class Server implements NbdServer {
 
   get connectionCount(): number {
     return this.#clients.size;
+  }
+
+  stats(): { name: string; connections: number; stats: Stats }[] {
+    return this.#book.exports();
   }
 
   uri(name: string): string {
@@ -129,6 +161,9 @@ class Server implements NbdServer {
       id: this.#nextId++,
       connection,
       door: this.#door,
+      rules: this.#rules,
+      tls: this.#options.tls?.context ?? null,
+      book: this.#book,
       budget: this.#budget,
       pool: this.#pool,
       clock,
@@ -174,4 +209,16 @@ class Server implements NbdServer {
       if (!this.#closing) this.#armSweep();
     });
   }
+}
+
+/** @throws StoreError `E_INVALID` if the smallest block is none the protocol allows */
+function rulesOf(options: NbdServerOptions): HandshakeRules {
+  const blockBytesMin = options.blockBytesMin ?? BLOCK_BYTES_MIN;
+  if (!Number.isInteger(Math.log2(blockBytesMin)) || blockBytesMin > BLOCK_BYTES_PREFERRED)
+    throw new StoreError(
+      'E_INVALID',
+      `The smallest block is a power of two up to ${BLOCK_BYTES_PREFERRED}, not ${blockBytesMin}`,
+    );
+  const { mode, needsTls } = options.tls ?? {};
+  return { tls: mode ?? 'off', needsTls: needsTls ?? (() => false), blockBytesMin };
 }

@@ -4,13 +4,14 @@
  */
 import {
   formatSize,
+  IMAGE_ABILITIES,
   promised,
   StoreError,
   type Image,
   type ImageCatalog,
   type ImageInfo,
 } from '@store/core';
-import type { ExportCatalog, ExportInfo } from '@store/gateway-nbd';
+import type { ExportCatalog, ExportFacts, ExportInfo } from '@store/gateway-nbd';
 
 interface Shared {
   readonly image: Promise<Image>;
@@ -43,15 +44,14 @@ export class ImageExports implements ExportCatalog {
     );
   }
 
-  async info(
-    name: string,
-  ): Promise<{ bytes: number; readOnly: boolean; description: string } | null> {
+  async info(name: string): Promise<ExportFacts | null> {
     const image = this.#imageOf(name);
     if (image === null) return null;
     return nullIfMissing(async () => {
       const info = await this.#catalog.info(image);
       if (info.state === 'removing') return null;
-      return { bytes: info.size, readOnly: this.#readOnly, description: describe(info) };
+      const description = describe(info);
+      return { ...IMAGE_ABILITIES, bytes: info.size, readOnly: this.#readOnly, description };
     });
   }
 

@@ -15,6 +15,7 @@ import {
 } from '../pool/object-pool.js';
 import { promisedWith, StoreError, type Done, type DoneWith } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
+import { BLOCK_BYTES } from '../util/limits.js';
 import { dataIndexes } from './data-remover.js';
 import type { ImageHeader } from './image-header.js';
 import { mergeExtents } from './merge-extents.js';
@@ -26,7 +27,19 @@ import { dataRef, type Stripes } from './striping.js';
 const REFS_MAX = 2048;
 /** Extents of more objects than this ask the pool once which of them exist. */
 const EXTENT_OBJECTS_MAX = 1024;
+/** A very long range is described up to about so many extents. */
+const EXTENTS_MAX = 4096;
+/** How many layers deep a block lies. */
+const DEPTH_CONTEXT = 'x-store:depth';
 const IMAGE_WRITE_FLAGS = WRITE_FLAGS.durable | WRITE_FLAGS.allocate;
+
+/** What every image can do, known without opening one. */
+export const IMAGE_ABILITIES: {
+  /** Blocks of this size are unmapped when they are zeroed. */
+  readonly fastZeroBytes: number;
+  /** Metadata contexts that `status` knows. */
+  readonly contexts: readonly string[];
+} = { fastZeroBytes: BLOCK_BYTES, contexts: [DEPTH_CONTEXT] };
 
 /** Structurally the `Backend` of the NBD gateway. Made by `ImageCatalog.open`. */
 export class Image {
@@ -34,6 +47,8 @@ export class Image {
   /** Size; constant while it is open. */
   readonly bytes: number;
   readonly readOnly: boolean;
+  readonly fastZeroBytes: number = IMAGE_ABILITIES.fastZeroBytes;
+  readonly contexts: readonly string[] = IMAGE_ABILITIES.contexts;
   readonly #pool: ObjectPool;
   readonly #stripes: Stripes;
   readonly #objectBytes: number;
@@ -122,6 +137,9 @@ export class Image {
     });
   }
 
+  /**
+   * Runs of data, zeros and nothing, from the start of the range; where it is very long they may end before it does.
+   */
   extents(offset: number, bytes: number, done: DoneWith<Extent[]>): void {
     const refusal = this.#refusal(offset, bytes, false);
     if (refusal !== null) {
@@ -154,6 +172,26 @@ export class Image {
     );
   }
 
+  /**
+   * Which layer the bytes come from, the newest being 1; 0: from none, they are zeros.
+   * @param context - One of `contexts`.
+   */
+  status(
+    context: string,
+    offset: number,
+    bytes: number,
+    done: DoneWith<{ bytes: number; status: number }[]>,
+  ): void {
+    invariant(context === DEPTH_CONTEXT, 'only what `contexts` lists is asked for');
+    this.extents(offset, bytes, (error, extents) => {
+      const depth = ({ bytes, state }: Extent): { bytes: number; status: number } => ({
+        bytes,
+        status: state === BLOCK_STATE.absent ? 0 : 1,
+      });
+      done(error, extents?.map(depth));
+    });
+  }
+
   /** Extents of a range too large to ask every object that could be in it. */
   async #extentsOfExisting(offset: number, bytes: number): Promise<Extent[]> {
     const objectBytes = this.#objectBytes;
@@ -170,8 +208,9 @@ export class Image {
       });
       extents.push(...found);
       at = end;
+      if (extents.length >= EXTENTS_MAX) break;
     }
-    if (at < offset + bytes)
+    if (at < offset + bytes && extents.length < EXTENTS_MAX)
       extents.push({ bytes: offset + bytes - at, state: BLOCK_STATE.absent });
     return mergeExtents(extents);
   }

@@ -4,12 +4,13 @@
  * `resume` brings the answer. Until then it keeps what the client has already sent.
  *
  * Guarantees: bounded memory (one option of at most 64 KiB, plus what arrives during a look-up), bounded work (64
- * options), and that after any option it does not know it is still in step with the client (H6).
+ * options), that after any option it does not know it is still in step with the client (H6), and that nothing said
+ * in the clear has any effect once TLS is on (T7, T8).
  *
  * Specification: NetworkBlockDevice/nbd doc/proto.md, "Fixed newstyle negotiation".
  */
 import { invariant, type StoreError } from '@store/core';
-import type { ExportInfo } from '../backend.js';
+import type { ExportFacts, ExportInfo } from '../backend.js';
 import {
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
@@ -25,7 +26,15 @@ import {
   OPTIONS_MAX,
   STRING_BYTES_MAX,
 } from '../protocol/limits.js';
-import { decodeExportRequest, decodeName, type ExportRequest } from './export-request.js';
+import { contextsOf, listContexts, selectContexts } from './metadata-contexts.js';
+import type { HeaderKind, Negotiated, SelectedContext } from './negotiated.js';
+import {
+  decodeContextRequest,
+  decodeExportRequest,
+  decodeString,
+  type ContextRequest,
+  type ExportRequest,
+} from './option-data.js';
 import {
   ackReply,
   errorReply,
@@ -34,8 +43,10 @@ import {
   infoBlockSizeReply,
   infoExportReply,
   infoStringReply,
+  metaContextReply,
   serverReply,
 } from './option-reply.js';
+import { transmissionFlags } from './transmission-flags.js';
 
 /** What the machine has to know before it can go on. */
 export type LookUp =
@@ -44,13 +55,6 @@ export type LookUp =
   | { readonly kind: 'info'; readonly name: string }
   /** The client is going to use it: open it. */
   | { readonly kind: 'open'; readonly name: string };
-
-/** What the machine learns of one export. `flags` are transmission flags. */
-export interface ExportFacts {
-  readonly bytes: number;
-  readonly flags: number;
-  readonly description: string;
-}
 
 /** The answer to a look-up; `found: null` means there is no export of that name. */
 export type LookUpResult =
@@ -62,12 +66,24 @@ export type LookUpResult =
 export type HandshakeAction =
   | { readonly kind: 'send'; readonly bytes: Buffer }
   | { readonly kind: 'look-up'; readonly what: LookUp }
+  /** Put TLS over the connection, then call `tlsStarted`; nothing may be received in the clear any more. */
+  | { readonly kind: 'start-tls' }
   /** Requests begin; `rest` are the first bytes of them that have arrived. */
-  | { readonly kind: 'transmit'; readonly rest: Buffer }
+  | { readonly kind: 'transmit'; readonly negotiated: Negotiated; readonly rest: Buffer }
   /** The client said goodbye: send what is to be sent, then close. */
   | { readonly kind: 'end' }
   /** The client broke a rule that leaves no way to answer: close at once. */
   | { readonly kind: 'drop'; readonly reason: string };
+
+/** What the server decided before the client came. */
+export interface HandshakeRules {
+  /** T2: `off` is NOTLS, the others as the specification names them. */
+  readonly tls: 'off' | 'selective' | 'forced';
+  /** Exports of a selective server that are for TLS only. */
+  readonly needsTls: (exportName: string) => boolean;
+  /** Smallest block, a power of two; advertised to whoever asks (S8). */
+  readonly blockBytesMin: number;
+}
 
 const CLIENT_FLAGS_BYTES = 4;
 
@@ -78,9 +94,21 @@ const AT_OPTION = 8; //      4  NBD_OPT
 const AT_LENGTH = 12; //     4  bytes of data that follow
 const OPTION_HEADER_BYTES = 16;
 
-type State = 'client-flags' | 'option-header' | 'option-data' | 'skip-data' | 'look-up' | 'over';
+type State =
+  'client-flags' | 'option-header' | 'option-data' | 'skip-data' | 'look-up' | 'start-tls' | 'over';
+
+/** Contexts count only for the export they were selected for. */
+interface Selection {
+  readonly exportName: string;
+  readonly contexts: readonly SelectedContext[];
+}
+
+const TLS_REQUIRED = 'Begin with TLS: this server speaks nothing else';
+
+const NO_SELECTION: Selection = { exportName: '', contexts: [] };
 
 export class Handshake {
+  readonly #rules: HandshakeRules;
   #state: State = 'client-flags';
   /** What the state waits for, filled as bytes arrive. */
   #wanted: Buffer = Buffer.allocUnsafe(CLIENT_FLAGS_BYTES);
@@ -95,7 +123,16 @@ export class Handshake {
   #optionCount = 0;
   #option = 0;
   #asked: ExportRequest = { name: '', infos: new Set() };
+  #queries: readonly string[] = [];
   #shuttingDown = false;
+
+  #tlsActive = false;
+  #headers: HeaderKind = 'simple';
+  #selection: Selection = NO_SELECTION;
+
+  constructor(rules: HandshakeRules) {
+    this.#rules = rules;
+  }
 
   /** What to send to a new connection before anything is received. */
   start(): Buffer {
@@ -119,6 +156,15 @@ export class Handshake {
     return this.#run();
   }
 
+  /** TLS is on: what was negotiated in the clear is forgotten (T8). */
+  tlsStarted(): void {
+    invariant(this.#state === 'start-tls', 'TLS was asked for');
+    this.#tlsActive = true;
+    this.#headers = 'simple';
+    this.#selection = NO_SELECTION;
+    this.#await('option-header', OPTION_HEADER_BYTES);
+  }
+
   /** True while an answer to a `look-up` is missing: the client waits for us. */
   get isLookingUp(): boolean {
     return this.#state === 'look-up';
@@ -130,13 +176,17 @@ export class Handshake {
   }
 
   #run(): HandshakeAction[] {
-    while (this.#arrived.length > 0 && this.#state !== 'look-up' && this.#state !== 'over') {
+    while (this.#arrived.length > 0 && this.#isReading) {
       if (this.#state === 'skip-data') this.#skip();
       else if (this.#fill()) this.#step();
     }
     const actions = this.#actions;
     this.#actions = [];
     return actions;
+  }
+
+  get #isReading(): boolean {
+    return this.#state !== 'look-up' && this.#state !== 'start-tls' && this.#state !== 'over';
   }
 
   #await(state: State, bytes: number): void {
@@ -158,8 +208,9 @@ export class Handshake {
     this.#skipBytes -= skipped;
     this.#arrived = this.#arrived.subarray(skipped);
     if (this.#skipBytes > 0) return;
-    this.#error(NBD_REP.ERR_TOO_BIG, `An option has at most ${OPTION_BYTES_MAX} bytes`);
     this.#await('option-header', OPTION_HEADER_BYTES);
+    if (this.#refusesInTheClear) this.#error(NBD_REP.ERR_TLS_REQD, TLS_REQUIRED);
+    else this.#error(NBD_REP.ERR_TOO_BIG, `An option has at most ${OPTION_BYTES_MAX} bytes`);
   }
 
   #step(): void {
@@ -217,46 +268,100 @@ export class Handshake {
     }
   }
 
+  /** T5 */
+  get #refusesInTheClear(): boolean {
+    return this.#rules.tls === 'forced' && !this.#tlsActive;
+  }
+
+  /** T6 */
+  #isHiddenInTheClear(exportName: string): boolean {
+    return this.#rules.tls === 'selective' && !this.#tlsActive && this.#rules.needsTls(exportName);
+  }
+
   #takeOption(data: Buffer): void {
-    if (this.#shuttingDown && this.#option !== NBD_OPT.ABORT) {
-      if (this.#option === NBD_OPT.EXPORT_NAME) this.#drop('The server is shutting down');
-      else this.#error(NBD_REP.ERR_SHUTDOWN, 'The server is shutting down');
-      return;
+    const option = this.#option;
+    if (option === NBD_OPT.ABORT) {
+      this.#send(ackReply(option)); // data of it is ignored
+      this.#over({ kind: 'end' });
+    } else if (this.#shuttingDown) {
+      this.#refuse(NBD_REP.ERR_SHUTDOWN, 'The server is shutting down');
+    } else if (option === NBD_OPT.STARTTLS) {
+      this.#takeStartTls(data);
+    } else if (this.#refusesInTheClear) {
+      this.#refuse(NBD_REP.ERR_TLS_REQD, TLS_REQUIRED);
+    } else {
+      this.#takeOptionInPeace(data);
     }
+  }
+
+  #takeOptionInPeace(data: Buffer): void {
     switch (this.#option) {
       case NBD_OPT.EXPORT_NAME:
         this.#takeExportName(data);
         return;
-      case NBD_OPT.ABORT: // data of it is ignored
-        this.#send(ackReply(this.#option));
-        this.#over({ kind: 'end' });
-        return;
       case NBD_OPT.LIST:
-        if (data.length > 0) this.#error(NBD_REP.ERR_INVALID, 'LIST has no data');
-        else this.#lookUp({ kind: 'list' });
+        if (this.#hasNoData(data)) this.#lookUp({ kind: 'list' });
         return;
       case NBD_OPT.INFO:
       case NBD_OPT.GO:
         this.#takeExportRequest(data);
         return;
-      // Known, and not offered: each gets its own case when it is.
-      case NBD_OPT.STARTTLS:
       case NBD_OPT.STRUCTURED_REPLY:
+        if (this.#hasNoData(data)) this.#takeStructuredReply();
+        return;
+      case NBD_OPT.EXTENDED_HEADERS:
+        if (!this.#hasNoData(data)) return;
+        this.#headers = 'extended';
+        this.#send(ackReply(this.#option));
+        return;
       case NBD_OPT.LIST_META_CONTEXT:
       case NBD_OPT.SET_META_CONTEXT:
-      case NBD_OPT.EXTENDED_HEADERS:
+        this.#takeContextRequest(data);
+        return;
       default:
         this.#error(NBD_REP.ERR_UNSUP, `${optionName(this.#option)} is not supported`);
     }
   }
 
+  #hasNoData(data: Buffer): boolean {
+    if (data.length === 0) return true;
+    this.#error(NBD_REP.ERR_INVALID, `${optionName(this.#option)} has no data`);
+    return false;
+  }
+
+  /** T3, T4, T7, T9 */
+  #takeStartTls(data: Buffer): void {
+    if (!this.#hasNoData(data)) return;
+    if (this.#tlsActive) this.#error(NBD_REP.ERR_INVALID, 'TLS is on already');
+    else if (this.#rules.tls === 'off')
+      this.#error(NBD_REP.ERR_POLICY, 'This server was started without TLS');
+    else if (this.#arrived.length > 0)
+      this.#drop('The client sent something in the clear after STARTTLS');
+    else {
+      this.#send(ackReply(this.#option));
+      this.#state = 'start-tls';
+      this.#actions.push({ kind: 'start-tls' });
+    }
+  }
+
+  #takeStructuredReply(): void {
+    if (this.#headers === 'extended') {
+      this.#error(NBD_REP.ERR_EXT_HEADER_REQD, 'Extended headers are on already');
+      return;
+    }
+    this.#headers = 'structured';
+    this.#send(ackReply(this.#option));
+  }
+
   #takeExportName(data: Buffer): void {
-    const name = decodeName(data);
-    if (typeof name === 'string') {
+    const name = decodeString(data);
+    if (typeof name !== 'string') this.#drop(name.error);
+    else if (this.#headers === 'extended')
+      this.#drop('EXPORT_NAME does not go with extended headers'); // E10
+    else if (this.#isHiddenInTheClear(name)) this.#drop(`Export '${name}' needs TLS`);
+    else {
       this.#asked = { name, infos: new Set() };
       this.#lookUp({ kind: 'open', name });
-    } else {
-      this.#drop(name.error);
     }
   }
 
@@ -264,31 +369,57 @@ export class Handshake {
     const request = decodeExportRequest(data);
     if ('error' in request) {
       this.#error(NBD_REP.ERR_INVALID, request.error);
-      return;
+    } else if (this.#isHiddenInTheClear(request.name)) {
+      this.#error(NBD_REP.ERR_TLS_REQD, `Export '${request.name}' needs TLS`);
+    } else {
+      this.#asked = request;
+      const kind = this.#option === NBD_OPT.GO ? 'open' : 'info';
+      this.#lookUp({ kind, name: request.name });
     }
-    this.#asked = request;
-    const kind = this.#option === NBD_OPT.GO ? 'open' : 'info';
-    this.#lookUp({ kind, name: request.name });
+  }
+
+  #takeContextRequest(data: Buffer): void {
+    const sets = this.#option === NBD_OPT.SET_META_CONTEXT;
+    if (sets) this.#selection = NO_SELECTION; // also if this fails
+    const request = decodeContextRequest(data);
+    if ('error' in request) {
+      this.#error(NBD_REP.ERR_INVALID, request.error);
+    } else if (sets && this.#headers === 'simple') {
+      this.#error(NBD_REP.ERR_INVALID, 'Metadata contexts need structured replies');
+    } else if (this.#isHiddenInTheClear(request.name)) {
+      this.#answerUnknown(request.name); // TLS_REQD is not allowed here (T6)
+    } else {
+      this.#rememberContextRequest(request);
+      this.#lookUp({ kind: 'info', name: request.name });
+    }
+  }
+
+  #rememberContextRequest(request: ContextRequest): void {
+    this.#asked = { name: request.name, infos: new Set() };
+    this.#queries = request.queries;
   }
 
   #answer(result: LookUpResult): void {
     if (result.kind === 'failed') this.#answerFailure(result.error);
     else if (result.kind === 'list') this.#answerList(result.exports);
     else if (this.#option === NBD_OPT.EXPORT_NAME) this.#answerExportName(result.found);
-    else this.#answerExport(result.found);
+    else if (result.found === null) this.#answerUnknown(this.#asked.name);
+    else if (this.#option === NBD_OPT.INFO || this.#option === NBD_OPT.GO)
+      this.#answerExport(result.found);
+    else this.#answerContexts(result.found);
   }
 
   #answerFailure(error: StoreError): void {
-    if (this.#option === NBD_OPT.EXPORT_NAME) {
-      this.#drop(error.message);
-      return;
-    }
-    const type = error.code === 'E_CLOSED' ? NBD_REP.ERR_SHUTDOWN : NBD_REP.ERR_POLICY;
-    this.#error(type, error.message);
+    this.#refuse(
+      error.code === 'E_CLOSED' ? NBD_REP.ERR_SHUTDOWN : NBD_REP.ERR_POLICY,
+      error.message,
+    );
   }
 
   #answerList(exports: readonly ExportInfo[]): void {
-    const usable = exports.filter(({ name }) => Buffer.byteLength(name) <= STRING_BYTES_MAX);
+    const usable = exports.filter(
+      ({ name }) => Buffer.byteLength(name) <= STRING_BYTES_MAX && !this.#isHiddenInTheClear(name),
+    );
     const replies = usable.map(({ name, description }) =>
       serverReply(this.#option, name, description),
     );
@@ -300,28 +431,55 @@ export class Handshake {
       this.#drop(`There is no export '${this.#asked.name}'`);
       return;
     }
-    this.#send(exportNameReply(found.bytes, found.flags, this.#noZeroes));
+    this.#send(exportNameReply(found.bytes, this.#flagsOf(found), this.#noZeroes));
     this.#transmit();
   }
 
-  #answerExport(found: ExportFacts | null): void {
+  #answerExport(found: ExportFacts): void {
     const { name, infos } = this.#asked;
     const option = this.#option;
-    if (found === null) {
-      this.#error(NBD_REP.ERR_UNKNOWN, `There is no export '${name}'`);
-      return;
-    }
-    const replies = [infoExportReply(option, found.bytes, found.flags)];
+    const replies = [infoExportReply(option, found.bytes, this.#flagsOf(found))];
     if (infos.has(NBD_INFO.NAME)) replies.push(infoStringReply(option, NBD_INFO.NAME, name));
     if (infos.has(NBD_INFO.DESCRIPTION) && found.description !== '')
       replies.push(infoStringReply(option, NBD_INFO.DESCRIPTION, found.description));
-    if (infos.has(NBD_INFO.BLOCK_SIZE)) replies.push(infoBlockSizeReply(option));
+    if (infos.has(NBD_INFO.BLOCK_SIZE))
+      replies.push(infoBlockSizeReply(option, this.#rules.blockBytesMin));
     this.#send(Buffer.concat([...replies, ackReply(option)]));
     if (option === NBD_OPT.GO) this.#transmit();
   }
 
+  #answerContexts(found: ExportFacts): void {
+    const option = this.#option;
+    const available = contextsOf(found);
+    const sets = option === NBD_OPT.SET_META_CONTEXT;
+    const names = (sets ? selectContexts : listContexts)(available, this.#queries);
+    const contexts = names.map((name) => ({ id: sets ? available.indexOf(name) + 1 : 0, name }));
+    if (sets) this.#selection = { exportName: this.#asked.name, contexts };
+    const replies = contexts.map(({ id, name }) => metaContextReply(option, id, name));
+    this.#send(Buffer.concat([...replies, ackReply(option)]));
+  }
+
+  #answerUnknown(name: string): void {
+    this.#error(NBD_REP.ERR_UNKNOWN, `There is no export '${name}'`);
+  }
+
+  #flagsOf(found: ExportFacts): number {
+    return transmissionFlags(found, this.#headers, this.#selectedContexts.length > 0);
+  }
+
+  /** What was selected, if that was for the export that is now asked for. */
+  get #selectedContexts(): readonly SelectedContext[] {
+    return this.#selection.exportName === this.#asked.name ? this.#selection.contexts : [];
+  }
+
   #transmit(): void {
-    this.#over({ kind: 'transmit', rest: this.#arrived });
+    const negotiated = {
+      exportName: this.#asked.name,
+      headers: this.#headers,
+      contexts: this.#selectedContexts,
+      knowsBlockSizes: this.#asked.infos.has(NBD_INFO.BLOCK_SIZE),
+    };
+    this.#over({ kind: 'transmit', negotiated, rest: this.#arrived });
   }
 
   #lookUp(what: LookUp): void {
@@ -335,6 +493,12 @@ export class Handshake {
 
   #error(type: number, message: string): void {
     this.#send(errorReply(this.#option, type, message));
+  }
+
+  /** An error reply, or the end where the option has none. */
+  #refuse(type: number, message: string): void {
+    if (this.#option === NBD_OPT.EXPORT_NAME) this.#drop(message);
+    else this.#error(type, message);
   }
 
   #drop(reason: string): void {

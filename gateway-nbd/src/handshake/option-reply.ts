@@ -1,6 +1,7 @@
 /**
  * Option reply, big-endian: what the server answers to every option but EXPORT_NAME.
  */
+import { wireString } from '../protocol/wire-string.js';
 import {
   NBD_FLAG_FIXED_NEWSTYLE,
   NBD_FLAG_NO_ZEROES,
@@ -8,12 +9,7 @@ import {
   NBD_MAGIC,
   NBD_REP,
 } from '../protocol/constants.js';
-import {
-  BLOCK_BYTES_MIN,
-  BLOCK_BYTES_PREFERRED,
-  PAYLOAD_BYTES_MAX,
-  STRING_BYTES_MAX,
-} from '../protocol/limits.js';
+import { BLOCK_BYTES_PREFERRED, PAYLOAD_BYTES_MAX } from '../protocol/limits.js';
 
 const AT_MAGIC_HIGH = 0; //   4
 const AT_MAGIC_LOW = 4; //    4
@@ -80,12 +76,18 @@ export function infoStringReply(option: number, info: number, text: string): Buf
   return optionReply(option, NBD_REP.INFO, uint16(info), wireString(text));
 }
 
-export function infoBlockSizeReply(option: number): Buffer {
+/** One metadata context; `id` is 0 where contexts are only listed. */
+export function metaContextReply(option: number, id: number, name: string): Buffer {
+  return optionReply(option, NBD_REP.META_CONTEXT, uint32(id), wireString(name));
+}
+
+/** @param blockBytesMin - Smallest block, a power of two up to 4096. */
+export function infoBlockSizeReply(option: number, blockBytesMin: number): Buffer {
   return optionReply(
     option,
     NBD_REP.INFO,
     uint16(NBD_INFO.BLOCK_SIZE),
-    uint32(BLOCK_BYTES_MIN),
+    uint32(blockBytesMin),
     uint32(BLOCK_BYTES_PREFERRED),
     uint32(PAYLOAD_BYTES_MAX),
   );
@@ -98,15 +100,6 @@ export function exportNameReply(bytes: number, flags: number, noZeroes: boolean)
     uint16(flags),
     Buffer.alloc(noZeroes ? 0 : EXPORT_NAME_ZEROES),
   ]);
-}
-
-/** W2: at most 4096 bytes, cut between characters, and no NUL. */
-function wireString(text: string): Buffer {
-  const bytes = Buffer.from(text.replaceAll('\0', '\ufffd'));
-  if (bytes.length <= STRING_BYTES_MAX) return bytes;
-  let end = STRING_BYTES_MAX;
-  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
-  return bytes.subarray(0, end);
 }
 
 function uint16(value: number): Buffer {

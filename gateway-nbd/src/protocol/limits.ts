@@ -9,6 +9,7 @@ export const OPTION_BYTES_MAX: number = 64 * 1024;
 export const OPTION_BYTES_DROP: number = 1024 * 1024;
 export const OPTIONS_MAX = 64;
 
+/** Any byte may be addressed, unless the operator says otherwise. */
 export const BLOCK_BYTES_MIN = 1;
 export const BLOCK_BYTES_PREFERRED = 4096;
 /** S1, S7: largest READ and WRITE. A longer WRITE cannot be told from an attack and ends the connection. */
@@ -21,6 +22,17 @@ export const EXPORT_BYTES_MAX: number = Number.MAX_SAFE_INTEGER;
 export const ZERO_SLICE_BYTES: number = 256 * 1024 * 1024;
 /** CACHE likewise. */
 export const PREFETCH_SLICE_BYTES: number = 32 * 1024 * 1024;
+
+/** BLOCK_STATUS: the backend is asked about this much at a time, … */
+export const STATUS_SLICE_BYTES: number = 4 * 1024 ** 3;
+/** … until so many extents are found or so much time has passed; the client asks on from there. */
+export const STATUS_RUNS_MAX = 2048;
+export const STATUS_TURN_MS_MAX = 10;
+
+/** READs from this length on ask the backend for zeros that can be said instead of sent. */
+export const SPARSE_READ_BYTES_MIN: number = 64 * 1024;
+/** A READ of more pieces than this is sent as it is. */
+export const SPARSE_READ_PIECES_MAX = 16;
 
 /** Replies a client has not read: beyond this its further requests stay unread too. */
 export const UNSENT_BYTES_MAX: number = 8 * 1024 * 1024;

@@ -97,6 +97,7 @@ export interface HeldOperation {
 export class HeldBackend implements Backend {
   readonly bytes: number;
   readonly readOnly: boolean;
+  readonly fastZeroBytes = 4096;
   /** In order of arrival; the test removes what it answers. */
   readonly held: HeldOperation[] = [];
   arrivedCount = 0;
@@ -150,11 +151,11 @@ export class HeldBackend implements Backend {
 
   /** A catalog with this backend alone, under every name but `absent`. */
   catalog(): ExportCatalog {
-    const { bytes, readOnly } = this;
+    const { bytes, readOnly, fastZeroBytes } = this;
+    const facts = { bytes, readOnly, fastZeroBytes, description: '' };
     return {
       list: () => Promise.resolve([{ name: 'held', description: '' }]),
-      info: (name) =>
-        Promise.resolve(name === 'absent' ? null : { bytes, readOnly, description: '' }),
+      info: (name) => Promise.resolve(name === 'absent' ? null : facts),
       open: () =>
         Promise.resolve({
           backend: this,

@@ -1,22 +1,14 @@
 /**
- * Answers on their way to the socket. The buffer of a READ has room for the reply header in front, so that header
- * and data are one piece; small ones are cut from a slab, and neighbours that finish one after the other become one
- * piece without copying. A slab is cut up once and never used again: while the socket or the backend still holds a
- * slice, nobody else can be writing there.
+ * Answers on their way to the socket. The buffer of a READ has room for the header in front, so that header and data
+ * are one piece; small ones are cut from a slab, and neighbours that finish one after the other become one piece
+ * without copying. A slab is cut up once and never used again: while the socket or the backend still holds a slice,
+ * nobody else can be writing there.
  */
-import { NBD_MAGIC } from '../protocol/constants.js';
 import { POOLED_BYTES_MIN, type BufferPool } from './buffer-pool.js';
 
-// Simple reply, big-endian.
-const AT_MAGIC = 0; //        4  NBD_MAGIC.SIMPLE_REPLY
-const AT_ERROR = 4; //        4  NBD_ERROR
-const AT_COOKIE_HIGH = 8; //  4
-const AT_COOKIE_LOW = 12; //  4  data of a successful READ follows
-export const REPLY_HEADER_BYTES = 16;
-
 const SLAB_BYTES = 256 * 1024;
-/** Longer replies get a buffer of their own. */
-const SLAB_REPLY_BYTES_MAX = 16 * 1024 + REPLY_HEADER_BYTES;
+/** Longer replies get a buffer of their own; 16 KiB of data and any header fit. */
+const SLAB_REPLY_BYTES_MAX = 16 * 1024 + 64;
 
 export class ReplyOutbox {
   #slab: Buffer = Buffer.alloc(0);
@@ -41,9 +33,8 @@ export class ReplyOutbox {
     return this.#bytes;
   }
 
-  /** Room for one reply with `dataBytes` of data. */
-  allocate(dataBytes: number): Buffer {
-    const bytes = REPLY_HEADER_BYTES + dataBytes;
+  /** Room for one answer, or a piece of one, of exactly `bytes`. */
+  allocate(bytes: number): Buffer {
     if (bytes > SLAB_REPLY_BYTES_MAX)
       return bytes < POOLED_BYTES_MIN
         ? Buffer.allocUnsafeSlow(bytes)
@@ -57,12 +48,8 @@ export class ReplyOutbox {
     return this.#slab.subarray(at, at + bytes);
   }
 
-  /** Writes the reply header into the start of `reply` and queues it. */
-  push(reply: Buffer, error: number, cookieHigh: number, cookieLow: number): void {
-    reply.writeUInt32BE(NBD_MAGIC.SIMPLE_REPLY, AT_MAGIC);
-    reply.writeUInt32BE(error, AT_ERROR);
-    reply.writeUInt32BE(cookieHigh, AT_COOKIE_HIGH);
-    reply.writeUInt32BE(cookieLow, AT_COOKIE_LOW);
+  /** Queues what `allocate` gave and the caller has filled. */
+  push(reply: Buffer): void {
     this.#bytes += reply.length;
     if (reply.length >= POOLED_BYTES_MIN)
       this.#borrowed.push({

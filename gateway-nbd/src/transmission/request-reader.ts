@@ -7,17 +7,19 @@
  * of the chunk stays here and the owner pauses the socket.
  */
 import { invariant } from '@store/core';
-import { NBD_MAGIC } from '../protocol/constants.js';
+import type { HeaderKind } from '../handshake/negotiated.js';
+import { NBD_CMD, NBD_CMD_FLAG, NBD_MAGIC } from '../protocol/constants.js';
 
-// Compact request, big-endian.
-const AT_MAGIC = 0; //        4  NBD_MAGIC.REQUEST
+// Request, big-endian. Compact and extended ones differ in their length only.
+const AT_MAGIC = 0; //        4  NBD_MAGIC.REQUEST or EXTENDED_REQUEST
 const AT_FLAGS = 4; //        2  NBD_CMD_FLAG
 const AT_TYPE = 6; //         2  NBD_CMD
 const AT_COOKIE_HIGH = 8; //  4  the cookie is opaque, two halves are enough
 const AT_COOKIE_LOW = 12; //  4
 const AT_OFFSET = 16; //      8
-const AT_LENGTH = 24; //      4  payload follows a WRITE only
-export const REQUEST_HEADER_BYTES = 28;
+const AT_LENGTH = 24; //      4, extended 8; a payload follows a WRITE, extended: whatever has PAYLOAD_LEN
+const COMPACT_HEADER_BYTES = 28;
+const EXTENDED_HEADER_BYTES = 32;
 
 /** A payload with this much missing gets a buffer of its own, if the connection can fill it directly. */
 const DIRECT_BYTES_MIN = 64 * 1024;
@@ -45,13 +47,21 @@ export class RequestReader {
   flags = 0;
   cookieHigh = 0;
   cookieLow = 0;
+  offsetHigh = 0;
+  offsetLow = 0;
   /** Exact up to 2^53; larger ones are rounded and far beyond the end of any export. */
   offset = 0;
+  /** As `offset`. */
   length = 0;
+  #lengthHigh = 0;
+  #lengthLow = 0;
 
   readonly #sink: RequestSink;
+  readonly #isExtended: boolean;
+  readonly #magic: number;
+  readonly #headerBytes: number;
   #state: State = 'header';
-  readonly #partial: Buffer = Buffer.allocUnsafeSlow(REQUEST_HEADER_BYTES);
+  readonly #partial: Buffer;
   #partialBytes = 0;
   #parts: Buffer[] = [];
   #missingBytes = 0;
@@ -59,8 +69,20 @@ export class RequestReader {
   /** The sink was told to receive the rest of the present payload directly. */
   #isDirect = false;
 
-  constructor(sink: RequestSink) {
+  constructor(sink: RequestSink, headers: HeaderKind) {
     this.#sink = sink;
+    this.#isExtended = headers === 'extended';
+    this.#magic = this.#isExtended ? NBD_MAGIC.EXTENDED_REQUEST : NBD_MAGIC.REQUEST;
+    this.#headerBytes = this.#isExtended ? EXTENDED_HEADER_BYTES : COMPACT_HEADER_BYTES;
+    this.#partial = Buffer.allocUnsafeSlow(this.#headerBytes);
+  }
+
+  /** The present request announces a payload. */
+  get hasPayload(): boolean {
+    if (this.length === 0) return false;
+    return this.#isExtended
+      ? (this.flags & NBD_CMD_FLAG.PAYLOAD_LEN) !== 0
+      : this.type === NBD_CMD.WRITE;
   }
 
   /** The owner must not read on before `resume`. */
@@ -93,6 +115,19 @@ export class RequestReader {
       if (chunk === undefined) return;
       this.#consume(chunk);
     }
+  }
+
+  /**
+   * What was received of requests that have not run, from the header of the first of them on: a reader in the state
+   * of a new connection that receives these bytes is where this one is.
+   */
+  leftover(): Buffer {
+    const begun: Buffer[] = [];
+    if (this.#state === 'header') begun.push(this.#partial.subarray(0, this.#partialBytes));
+    else if (this.#state !== 'stopped') begun.push(this.#encodeHeader());
+    if (this.#state === 'payload') begun.push(...this.#parts);
+    if (this.#state === 'skip') begun.push(Buffer.alloc(this.length - this.#missingBytes));
+    return Buffer.concat([...begun, ...this.#stash]);
   }
 
   /** Ignores everything from now on. */
@@ -131,13 +166,13 @@ export class RequestReader {
   }
 
   #takeHeader(chunk: Buffer, at: number): number {
-    if (this.#partialBytes === 0 && chunk.length - at >= REQUEST_HEADER_BYTES) {
+    if (this.#partialBytes === 0 && chunk.length - at >= this.#headerBytes) {
       this.#decode(chunk, at);
-      return at + REQUEST_HEADER_BYTES;
+      return at + this.#headerBytes;
     }
     const taken = chunk.copy(this.#partial, this.#partialBytes, at);
     this.#partialBytes += taken;
-    if (this.#partialBytes === REQUEST_HEADER_BYTES) {
+    if (this.#partialBytes === this.#headerBytes) {
       this.#partialBytes = 0;
       this.#decode(this.#partial, 0);
     }
@@ -146,7 +181,7 @@ export class RequestReader {
 
   #decode(from: Buffer, at: number): void {
     const magic = from.readUInt32BE(at + AT_MAGIC);
-    if (magic !== NBD_MAGIC.REQUEST) {
+    if (magic !== this.#magic) {
       this.stop();
       this.#sink.desync(`A request begins with 0x${magic.toString(16)}`);
       return;
@@ -155,9 +190,13 @@ export class RequestReader {
     this.type = from.readUInt16BE(at + AT_TYPE);
     this.cookieHigh = from.readUInt32BE(at + AT_COOKIE_HIGH);
     this.cookieLow = from.readUInt32BE(at + AT_COOKIE_LOW);
-    this.offset =
-      from.readUInt32BE(at + AT_OFFSET) * 2 ** 32 + from.readUInt32BE(at + AT_OFFSET + 4);
-    this.length = from.readUInt32BE(at + AT_LENGTH);
+    this.offsetHigh = from.readUInt32BE(at + AT_OFFSET);
+    this.offsetLow = from.readUInt32BE(at + AT_OFFSET + 4);
+    this.offset = this.offsetHigh * 2 ** 32 + this.offsetLow;
+    const length = from.readUInt32BE(at + AT_LENGTH);
+    this.#lengthHigh = this.#isExtended ? length : 0;
+    this.#lengthLow = this.#isExtended ? from.readUInt32BE(at + AT_LENGTH + 4) : length;
+    this.length = this.#lengthHigh * 2 ** 32 + this.#lengthLow;
     this.#decide();
   }
 
@@ -216,5 +255,19 @@ export class RequestReader {
       this.#sink.skipped();
     }
     return end;
+  }
+
+  #encodeHeader(): Buffer {
+    const out = Buffer.alloc(this.#headerBytes);
+    out.writeUInt32BE(this.#magic, AT_MAGIC);
+    out.writeUInt16BE(this.flags, AT_FLAGS);
+    out.writeUInt16BE(this.type, AT_TYPE);
+    out.writeUInt32BE(this.cookieHigh, AT_COOKIE_HIGH);
+    out.writeUInt32BE(this.cookieLow, AT_COOKIE_LOW);
+    out.writeUInt32BE(this.offsetHigh, AT_OFFSET);
+    out.writeUInt32BE(this.offsetLow, AT_OFFSET + 4);
+    if (this.#isExtended) out.writeUInt32BE(this.#lengthHigh, AT_LENGTH);
+    out.writeUInt32BE(this.#lengthLow, this.#headerBytes - 4);
+    return out;
   }
 }

@@ -1,38 +1,35 @@
 /**
  * The transmission phase of one connection: requests in, answers out, in whatever order the backend finishes them.
  *
- * Guarantees: every request that was accepted is answered exactly once, or the connection is gone; an answer leaves
+ * Guarantees: every request that was admitted is answered exactly once, or the connection is gone; an answer leaves
  * only after the backend gave its own, so FUA and FLUSH mean what the backend means by them; a READ that fails sends
  * an error and never a byte of data; memory in flight stays within its budget, also when the client does not read
  * its answers; after the connection is gone `settled` waits for what the backend still holds (D4).
  *
  * What a turn of the event loop answers leaves in one `write`.
  */
-import {
-  invariant,
-  WRITE_FLAGS,
-  type Clock,
-  type Connection,
-  type Done,
-  type Log,
-  type StoreError,
-} from '@store/core';
+import { invariant, type Clock, type Connection, type Log, type StoreError } from '@store/core';
 import type { Backend } from '../backend.js';
-import { commandName, errorName, NBD_CMD, NBD_CMD_FLAG, NBD_ERROR } from '../protocol/constants.js';
-import {
-  PAYLOAD_BYTES_MAX,
-  PREFETCH_SLICE_BYTES,
-  REQUEST_BYTES_MIN,
-  UNSENT_BYTES_MAX,
-  ZERO_SLICE_BYTES,
-} from '../protocol/limits.js';
+import type { Negotiated, SelectedContext } from '../handshake/negotiated.js';
+import { commandName, errorName, NBD_CMD, NBD_ERROR } from '../protocol/constants.js';
+import { PAYLOAD_BYTES_MAX, REQUEST_BYTES_MIN, UNSENT_BYTES_MAX } from '../protocol/limits.js';
+import type { Stats } from '../stats.js';
+import { statusBytesMax } from './block-status.js';
 import type { BufferPool } from './buffer-pool.js';
 import { ConnectionBudget, type ServerBudget } from './budget.js';
+import { Commands, type Answers } from './commands.js';
 import { errnoFor } from './errno.js';
-import { ReplyOutbox, REPLY_HEADER_BYTES } from './reply-outbox.js';
+import {
+  replyFormat,
+  type ContextStatus,
+  type ReadPiece,
+  type ReplyFormat,
+} from './reply-format.js';
+import { ReplyOutbox } from './reply-outbox.js';
 import { RequestReader, type AfterHeader, type RequestSink } from './request-reader.js';
+import { admit, type Admitted, type Request } from './request.js';
 import { SliceQueue } from './slices.js';
-import { validate } from './validate.js';
+import { validate, type Door, type Refusal } from './validate.js';
 
 /** A connection that can place what arrives (`DirectConnection` of `@store/core`), or cannot. */
 type MaybeDirect = Connection & { receiveInto?: (target: Buffer) => void };
@@ -50,62 +47,58 @@ export interface TransmissionOwner {
 export interface TransmissionOptions {
   readonly connection: Connection;
   readonly backend: Backend;
+  /** This client may not write. */
+  readonly readOnly: boolean;
+  readonly negotiated: Negotiated;
+  /** Smallest block of a client that asked for block sizes. */
+  readonly blockBytesMin: number;
   readonly budget: ServerBudget;
   readonly pool: BufferPool;
   readonly clock: Clock;
   readonly log: Log;
+  /** Counted into: of this connection, of its export. */
+  readonly stats: readonly Stats[];
   readonly owner: TransmissionOwner;
-}
-
-/** What a connection did, for the log. */
-export interface TransmissionCounts {
-  requests: number;
-  errors: number;
-  bytesRead: number;
-  bytesWritten: number;
 }
 
 const LOG_INTERVAL_MS = 1000;
 
-/** What has to be known of a request until it is answered. */
-interface Pending {
-  readonly type: number;
-  readonly offset: number;
-  readonly length: number;
-  readonly cookieHigh: number;
-  readonly cookieLow: number;
-  /** Bytes of the budget it holds. */
-  readonly charge: number;
-}
+/** What any answer without data counts for until it is sent. */
+const ANSWER_BYTES = 64;
 
-export class Transmission implements RequestSink {
-  readonly counts: TransmissionCounts = { requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
-
+export class Transmission implements RequestSink, Answers {
   readonly #connection: MaybeDirect;
-  readonly #backend: Backend;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #stats: readonly Stats[];
   readonly #owner: TransmissionOwner;
-  readonly #reader: RequestReader = new RequestReader(this);
+  readonly #negotiated: Negotiated;
+  readonly #door: Door;
+  readonly #format: ReplyFormat;
+  readonly #reader: RequestReader;
   readonly #pool: BufferPool;
   readonly #outbox: ReplyOutbox;
   readonly #budget: ConnectionBudget;
-  readonly #slices: SliceQueue;
+  readonly #commands: Commands;
 
+  #requestCount = 0;
   #inFlight = 0;
+  /** What the outbox held before the answer that is being written. */
+  #outboxBefore = 0;
   /** Reply bytes handed to the connection that still count against the budget. */
   #unsentBytes = 0;
   /** What a WRITE holds of the budget while its payload is on its way. */
   #payloadCharge = 0;
   /** The pooled buffer that the present payload is received into. */
   #direct: Buffer | null = null;
-  /** Error to answer once the payload of the present request is skipped. */
-  #skipError: number = NBD_ERROR.NONE;
+  /** What to answer once the payload of the present request is skipped. */
+  #refusal: Refusal | null = null;
   #busy = false;
   #flushScheduled = false;
   #paused = false;
   #inputOver = false;
   #shuttingDown = false;
+  #suspended = false;
   #finished = false;
   #gone = false;
   #settled: Promise<void> | null = null;
@@ -114,19 +107,33 @@ export class Transmission implements RequestSink {
   #unloggedErrors = 0;
 
   constructor(options: TransmissionOptions) {
-    this.#connection = options.connection;
-    this.#backend = options.backend;
-    this.#clock = options.clock;
+    const { connection, backend, negotiated, clock, pool } = options;
+    this.#connection = connection;
+    this.#clock = clock;
     this.#log = options.log;
+    this.#stats = options.stats;
     this.#owner = options.owner;
-    this.#pool = options.pool;
-    this.#outbox = new ReplyOutbox(options.pool);
+    this.#pool = pool;
+    this.#negotiated = negotiated;
+    const readOnly = options.readOnly || backend.readOnly;
+    const blockBytes = negotiated.knowsBlockSizes ? options.blockBytesMin : 1;
+    this.#door = { backend, readOnly, negotiated, blockBytes };
+    this.#format = replyFormat(negotiated.headers);
+    this.#reader = new RequestReader(this, negotiated.headers);
+    this.#outbox = new ReplyOutbox(pool);
     this.#budget = new ConnectionBudget(options.budget, () => this.#retry());
-    this.#slices = new SliceQueue(options.clock, () => this.#gone);
+    const slices = new SliceQueue(clock, () => this.#gone);
+    const { outbox, format } = { outbox: this.#outbox, format: this.#format };
+    this.#commands = new Commands({ backend, clock, slices, format, outbox, answers: this });
   }
 
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** Requests that arrived so far. */
+  get requestCount(): number {
+    return this.#requestCount;
   }
 
   /** A request has begun and its rest does not depend on us: the client has to send it. */
@@ -173,6 +180,35 @@ export class Transmission implements RequestSink {
     this.#finishIfDone();
   }
 
+  /**
+   * Executes no more requests, for another process to go on with them; those that were admitted are answered. The
+   * connection is not read from now on.
+   */
+  suspend(): void {
+    this.#suspended = true;
+    this.#connection.pause();
+    this.#budget.leave();
+  }
+
+  /** After `suspend`: everything admitted was answered and handed to the operating system. */
+  get isQuiet(): boolean {
+    const isAnswered = this.#inFlight === 0 && this.#outbox.bytes === 0;
+    return this.#suspended && isAnswered && this.#connection.unsentBytes === 0;
+  }
+
+  /** When it `isQuiet`: bytes received and not executed, for the `receive` of another transmission. */
+  leftover(): Buffer {
+    return this.#reader.leftover();
+  }
+
+  /** Goes on after `suspend`, as if nothing had happened. */
+  resume(): void {
+    this.#suspended = false;
+    this.#paused = false;
+    this.#connection.resume();
+    this.#retry();
+  }
+
   /** The connection is gone: nothing more is received or sent. */
   closed(): void {
     this.#gone = true;
@@ -195,57 +231,57 @@ export class Transmission implements RequestSink {
 
   /** @internal RequestSink: the door. */
   begin(): AfterHeader {
-    const { type, flags, offset, length, cookieHigh, cookieLow } = this.#reader;
-    if (type === NBD_CMD.DISC) {
+    const reader = this.#reader;
+    if (this.#suspended) return 'wait';
+    if (reader.type === NBD_CMD.DISC) {
       this.#endInput();
       return 'stop';
     }
-    const hasPayload = type === NBD_CMD.WRITE && length > 0;
-    if (hasPayload && length > PAYLOAD_BYTES_MAX) {
-      this.desync(`A WRITE announces ${length} bytes`);
+    const { hasPayload } = reader;
+    if (hasPayload && reader.length > PAYLOAD_BYTES_MAX) {
+      this.desync(`${commandName(reader.type)} announces ${reader.length} bytes`);
       return 'stop';
     }
     if (this.#connection.unsentBytes > UNSENT_BYTES_MAX && !this.#shuttingDown) {
       this.#budget.leave();
       return 'wait';
     }
-    const error = this.#shuttingDown ? NBD_ERROR.ESHUTDOWN : validate(this.#reader, this.#backend);
-    if (error !== NBD_ERROR.NONE) {
+    const refusal = this.#shuttingDown
+      ? { error: NBD_ERROR.ESHUTDOWN, message: 'The server is shutting down' }
+      : validate(reader, hasPayload, this.#door);
+    if (refusal !== null) {
       if (hasPayload) {
-        this.#skipError = error;
+        this.#refusal = refusal;
         return 'skip';
       }
-      this.#refuse(error);
+      this.#refuse(reader, refusal);
       return 'next';
     }
-    const payloadBytes = type === NBD_CMD.READ || hasPayload ? length : 0;
-    const charge = Math.max(REQUEST_BYTES_MIN, payloadBytes + REPLY_HEADER_BYTES);
+    const charge = this.#chargeFor(reader, hasPayload);
     if (!this.#budget.take(charge)) return 'wait';
-    this.counts.requests += 1;
     if (hasPayload) {
       this.#payloadCharge = charge;
       return 'payload';
     }
-    this.#inFlight += 1;
-    this.#run({ type, offset, length, cookieHigh, cookieLow, charge }, flags);
+    const request = this.#admit(charge);
+    if (request.type === NBD_CMD.BLOCK_STATUS)
+      this.#commands.status(request, request.length, this.#negotiated.contexts);
+    else this.#commands.run(request);
     return 'next';
   }
 
   /** @internal RequestSink */
   payload(parts: Buffer[]): void {
-    const { type, flags, offset, length, cookieHigh, cookieLow } = this.#reader;
-    const charge = this.#payloadCharge;
-    const pending = { type, offset, length, cookieHigh, cookieLow, charge };
-    this.#payloadCharge = 0;
-    this.#inFlight += 1;
-    this.counts.bytesWritten += length;
     const direct = this.#direct;
     this.#direct = null;
-    this.#backend.write(offset, parts, durability(flags), (error) => {
-      // After an error the backend may still be busy with the buffer.
-      if (direct !== null && error === null) this.#pool.release(direct);
-      this.#answer(pending, error);
-    });
+    const request = this.#admit(this.#payloadCharge);
+    this.#payloadCharge = 0;
+    if (request.type === NBD_CMD.BLOCK_STATUS) {
+      this.#runStatusWithPayload(request, Buffer.concat(parts));
+      return;
+    }
+    const release = direct === null ? null : () => this.#pool.release(direct);
+    this.#commands.write(request, parts, release);
   }
 
   /** @internal RequestSink */
@@ -257,7 +293,10 @@ export class Transmission implements RequestSink {
 
   /** @internal RequestSink */
   skipped(): void {
-    this.#refuse(this.#skipError);
+    const refusal = this.#refusal;
+    invariant(refusal !== null, 'a payload is skipped for a reason');
+    this.#refusal = null;
+    this.#refuse(this.#reader, refusal);
   }
 
   /** @internal RequestSink */
@@ -265,96 +304,130 @@ export class Transmission implements RequestSink {
     this.#owner.drop(reason);
   }
 
+  /** @internal Answers */
+  success(request: Admitted): void {
+    const bytes = request.type === NBD_CMD.WRITE ? request.length : 0;
+    if (this.#finish(request, bytes, false)) {
+      this.#format.success(this.#outbox, request);
+      this.#answered(request);
+    }
+  }
+
+  /** @internal Answers */
+  failure(request: Admitted, error: StoreError): void {
+    const errno = errnoFor(error);
+    this.#logError(request, error, errno);
+    if (this.#finish(request, 0, true)) {
+      this.#format.failure(this.#outbox, request, errno, error.message);
+      this.#answered(request);
+    }
+  }
+
+  /** @internal Answers */
+  data(request: Admitted, reply: Buffer): void {
+    if (this.#finish(request, request.length, false)) {
+      this.#format.data(this.#outbox, request, reply);
+      this.#answered(request);
+    }
+  }
+
+  /** @internal Answers */
+  pieces(request: Admitted, pieces: readonly ReadPiece[]): void {
+    if (this.#finish(request, request.length, false)) {
+      this.#format.pieces(this.#outbox, request, pieces);
+      this.#answered(request);
+    }
+  }
+
+  /** @internal Answers */
+  status(request: Admitted, contexts: readonly ContextStatus[]): void {
+    if (this.#finish(request, 0, false)) {
+      this.#format.status(this.#outbox, request, contexts);
+      this.#answered(request);
+    }
+  }
+
   /** Answers a request that never ran. */
-  #refuse(error: number): void {
-    const { type, cookieHigh, cookieLow } = this.#reader;
-    this.counts.requests += 1;
-    this.counts.errors += 1;
-    this.#budget.addUnsent(REPLY_HEADER_BYTES);
-    this.#outbox.push(this.#outbox.allocate(0), error, cookieHigh, cookieLow);
-    this.#log.debug({ command: commandName(type), error: errorName(error) }, 'Request refused');
+  #refuse(request: Request, { error, message }: Refusal): void {
+    this.#requestCount += 1;
+    for (const stats of this.#stats) stats.refused += 1;
+    this.#outboxBefore = this.#outbox.bytes;
+    this.#format.failure(this.#outbox, request, error, message);
+    this.#budget.addUnsent(this.#outbox.bytes - this.#outboxBefore);
+    const fields = { command: commandName(request.type), error: errorName(error) };
+    this.#log.debug(fields, `Request refused: ${message}`);
   }
 
-  #run(pending: Pending, flags: number): void {
-    const { type, offset, length } = pending;
-    const done: Done = (error) => this.#answer(pending, error);
-    if (type === NBD_CMD.READ) this.#read(pending);
-    else if (type === NBD_CMD.FLUSH) this.#backend.flush(done);
-    else if (length === 0) done(null);
-    else if (type === NBD_CMD.CACHE) this.#prefetch(offset, length, done);
-    else if (type === NBD_CMD.WRITE) invariant(false, 'a WRITE runs when its payload is here');
-    else this.#zero(offset, length, flags, done);
+  /** Bytes of the budget that a request holds until it is answered. */
+  #chargeFor({ type, length }: Request, hasPayload: boolean): number {
+    const { headers, contexts } = this.#negotiated;
+    if (type === NBD_CMD.BLOCK_STATUS)
+      return REQUEST_BYTES_MIN + contexts.length * statusBytesMax(headers);
+    const payloadBytes = type === NBD_CMD.READ || hasPayload ? length : 0;
+    return Math.max(REQUEST_BYTES_MIN, payloadBytes + ANSWER_BYTES);
   }
 
-  #read(pending: Pending): void {
-    const reply = this.#outbox.allocate(pending.length);
-    if (pending.length === 0) {
-      this.#answer(pending, null, reply);
+  #admit(charge: number): Admitted {
+    this.#requestCount += 1;
+    this.#inFlight += 1;
+    for (const stats of this.#stats) stats.inFlight += 1;
+    return admit(this.#reader, charge, this.#clock.now());
+  }
+
+  /** E7: u64 effect length, then u32 ids of the contexts that are asked about. */
+  #runStatusWithPayload(request: Admitted, payload: Buffer): void {
+    const bytes = payload.readUInt32BE(0) * 2 ** 32 + payload.readUInt32BE(4);
+    const contexts: SelectedContext[] = [];
+    for (let at = 8; at < payload.length; at += 4) {
+      const id = payload.readUInt32BE(at);
+      const context = this.#negotiated.contexts.find((selected) => selected.id === id);
+      if (context !== undefined && !contexts.includes(context)) contexts.push(context);
+    }
+    const asked = (payload.length - 8) / 4;
+    const outside = bytes === 0 || request.offset + bytes > this.#door.backend.bytes;
+    if (contexts.length === asked && !outside) {
+      this.#commands.status(request, bytes, contexts);
       return;
     }
-    this.#backend.read(pending.offset, reply.subarray(REPLY_HEADER_BYTES), (error) => {
-      if (error === null) this.counts.bytesRead += pending.length;
-      this.#answer(pending, error, error === null ? reply : undefined);
-    });
+    const message = outside
+      ? `BLOCK_STATUS of ${bytes} bytes at ${request.offset} does not lie within the export`
+      : 'BLOCK_STATUS asks about contexts that were not selected, or twice about one';
+    if (this.#finish(request, 0, true)) {
+      this.#format.failure(this.#outbox, request, NBD_ERROR.EINVAL, message);
+      this.#answered(request);
+    }
   }
 
-  #prefetch(offset: number, bytes: number, done: Done): void {
-    this.#slices.run({
-      offset,
-      bytes,
-      sliceBytes: PREFETCH_SLICE_BYTES,
-      step: (at, count, next) => this.#backend.prefetch(at, count, next),
-      done,
-    });
-  }
-
-  /** TRIM and WRITE_ZEROES. What takes several pieces is made durable once, at the end. */
-  #zero(offset: number, bytes: number, flags: number, done: Done): void {
-    const whole =
-      Math.floor(offset / ZERO_SLICE_BYTES) === Math.floor((offset + bytes - 1) / ZERO_SLICE_BYTES);
-    const allocate = (flags & NBD_CMD_FLAG.NO_HOLE) !== 0 ? WRITE_FLAGS.allocate : WRITE_FLAGS.none;
-    const durable = durability(flags);
-    this.#slices.run({
-      offset,
-      bytes,
-      sliceBytes: ZERO_SLICE_BYTES,
-      step: (at, count, next) =>
-        this.#backend.zero(at, count, allocate | (whole ? durable : 0), next),
-      done: (error) => {
-        if (error !== null || whole || durable === WRITE_FLAGS.none) done(error);
-        else this.#backend.flush(done);
-      },
-    });
-  }
-
-  #answer(pending: Pending, error: StoreError | null, data?: Buffer): void {
+  /** The backend is done with a request. @returns True if it is to be answered. */
+  #finish(request: Admitted, bytes: number, failed: boolean): boolean {
     this.#inFlight -= 1;
     invariant(this.#inFlight >= 0, 'a request is answered once');
-    let errno: number = NBD_ERROR.NONE;
-    if (error !== null) {
-      errno = errnoFor(error);
-      this.counts.errors += 1;
-      this.#logError(pending, error, errno);
+    const ms = this.#clock.now() - request.startedAt;
+    for (const stats of this.#stats) {
+      stats.inFlight -= 1;
+      stats.add(request.type, ms, bytes, failed);
     }
-    if (this.#gone) {
-      this.#budget.finish(pending.charge, 0);
-      this.#settleIfDone();
-      return;
-    }
-    const reply = data ?? this.#outbox.allocate(0);
-    this.#budget.finish(pending.charge, reply.length);
-    this.#outbox.push(reply, errno, pending.cookieHigh, pending.cookieLow);
+    this.#outboxBefore = this.#outbox.bytes;
+    if (!this.#gone) return true;
+    this.#budget.finish(request.charge, 0);
+    this.#settleIfDone();
+    return false;
+  }
+
+  /** Its answer is in the outbox. */
+  #answered(request: Admitted): void {
+    this.#budget.finish(request.charge, this.#outbox.bytes - this.#outboxBefore);
     if (!this.#busy) this.#scheduleFlush();
   }
 
   /** A failing disk fails thousands of requests a second: one line a second is enough. */
-  #logError(pending: Pending, error: StoreError, errno: number): void {
+  #logError(request: Admitted, error: StoreError, errno: number): void {
     const now = this.#clock.now();
     if (now - this.#loggedAt < LOG_INTERVAL_MS) {
       this.#unloggedErrors += 1;
       return;
     }
-    const { type, offset, length } = pending;
+    const { type, offset, length } = request;
     const fields = {
       command: commandName(type),
       offset,
@@ -419,7 +492,7 @@ export class Transmission implements RequestSink {
     }
     if (this.#reader.isWaiting !== this.#paused) {
       this.#paused = this.#reader.isWaiting;
-      if (this.#paused) this.#connection.pause();
+      if (this.#paused || this.#suspended) this.#connection.pause();
       else this.#connection.resume();
     }
     this.#finishIfDone();
@@ -434,8 +507,4 @@ export class Transmission implements RequestSink {
     this.#stopReading();
     this.#owner.finished();
   }
-}
-
-function durability(flags: number): number {
-  return (flags & NBD_CMD_FLAG.FUA) !== 0 ? WRITE_FLAGS.durable : WRITE_FLAGS.none;
 }

@@ -1,0 +1,182 @@
+/**
+ * Structured and extended replies: answers of one or more chunks. They differ in the header of a chunk and in the
+ * extents of BLOCK_STATUS, which are 32 or 64 bits wide.
+ *
+ * An answer is queued when all of it is known to be right, so no chunk of data is ever followed by an error (R9).
+ */
+import {
+  NBD_CMD,
+  NBD_ERROR,
+  NBD_MAGIC,
+  NBD_REPLY_FLAG_DONE,
+  NBD_REPLY_TYPE,
+} from '../protocol/constants.js';
+import { wireString } from '../protocol/wire-string.js';
+import type { ContextStatus, ReplyFormat } from './reply-format.js';
+import type { ReplyOutbox } from './reply-outbox.js';
+import type { Request } from './request.js';
+import { simpleReply } from './simple-replies.js';
+
+// Header of a chunk, big-endian.
+const AT_MAGIC = 0; //         4  NBD_MAGIC.STRUCTURED_REPLY or EXTENDED_REPLY
+const AT_FLAGS = 4; //         2  NBD_REPLY_FLAG_DONE on the last one
+const AT_TYPE = 6; //          2  NBD_REPLY_TYPE
+const AT_COOKIE_HIGH = 8; //   4
+const AT_COOKIE_LOW = 12; //   4
+const AT_LENGTH = 16; //       4  structured: bytes that follow
+const STRUCTURED_HEADER_BYTES = 20;
+const AT_EXTENDED_OFFSET = 16; //  8  the offset of the request, whatever the chunk is about (E5)
+const AT_EXTENDED_LENGTH = 24; //  8  bytes that follow
+const EXTENDED_HEADER_BYTES = 32;
+
+const OFFSET_BYTES = 8;
+const HOLE_BYTES = 12; //   offset and u32 size
+const ERROR_BYTES = 6; //   u32 error and u16 length of the message
+
+/** Replies of a client that negotiated structured replies or, `isExtended`, extended headers. */
+export function chunkReplies(isExtended: boolean): ReplyFormat {
+  return isExtended ? extended : structured;
+}
+
+const structured: ReplyFormat = {
+  ...chunks(false),
+  // R2: what is no READ may be answered with the shorter form.
+  success(outbox, request) {
+    if (request.type === NBD_CMD.READ) none(outbox, request, false);
+    else simpleReply(outbox, request, NBD_ERROR.NONE);
+  },
+};
+
+const extended: ReplyFormat = {
+  ...chunks(true),
+  success: (outbox, request) => none(outbox, request, true),
+};
+
+function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
+  const headerBytes = isExtended ? EXTENDED_HEADER_BYTES : STRUCTURED_HEADER_BYTES;
+  const writeHeader = isExtended ? writeExtendedHeader : writeStructuredHeader;
+  const { OFFSET_DATA, OFFSET_HOLE, ERROR, ERROR_OFFSET } = NBD_REPLY_TYPE;
+  const dataRoom = headerBytes + OFFSET_BYTES;
+
+  const writeDataHeader = (reply: Buffer, request: Request, flags: number, at: number): void => {
+    writeHeader(reply, request, flags, OFFSET_DATA, reply.length - headerBytes);
+    writeUint64(reply, at, headerBytes);
+  };
+
+  return {
+    dataRoom,
+    sparesZeros: true,
+    failure(outbox, request, error, message) {
+      // R11: what failed in the backend failed somewhere in this range.
+      const hasPlace = error === NBD_ERROR.EIO && request.length > 0;
+      const text = wireString(message);
+      const bytes = ERROR_BYTES + text.length + (hasPlace ? OFFSET_BYTES : 0);
+      const reply = outbox.allocate(headerBytes + bytes);
+      const type = hasPlace ? ERROR_OFFSET : ERROR;
+      writeHeader(reply, request, NBD_REPLY_FLAG_DONE, type, bytes);
+      reply.writeUInt32BE(error, headerBytes);
+      reply.writeUInt16BE(text.length, headerBytes + 4);
+      text.copy(reply, headerBytes + ERROR_BYTES);
+      if (hasPlace) writeUint64(reply, request.offset, headerBytes + ERROR_BYTES + text.length);
+      outbox.push(reply);
+    },
+    data(outbox, request, reply) {
+      writeDataHeader(reply, request, NBD_REPLY_FLAG_DONE, request.offset);
+      outbox.push(reply);
+    },
+    pieces(outbox, request, pieces) {
+      pieces.forEach((piece, index) => {
+        const flags = index === pieces.length - 1 ? NBD_REPLY_FLAG_DONE : 0;
+        if (piece.kind === 'data') {
+          writeDataHeader(piece.reply, request, flags, piece.offset);
+          outbox.push(piece.reply);
+          return;
+        }
+        const reply = outbox.allocate(headerBytes + HOLE_BYTES);
+        writeHeader(reply, request, flags, OFFSET_HOLE, HOLE_BYTES);
+        writeUint64(reply, piece.offset, headerBytes);
+        reply.writeUInt32BE(piece.bytes, headerBytes + OFFSET_BYTES);
+        outbox.push(reply);
+      });
+    },
+    status(outbox, request, contexts) {
+      contexts.forEach((context, index) => {
+        const flags = index === contexts.length - 1 ? NBD_REPLY_FLAG_DONE : 0;
+        const payload = isExtended ? extendedStatus(context) : structuredStatus(context);
+        const type = isExtended ? NBD_REPLY_TYPE.BLOCK_STATUS_EXT : NBD_REPLY_TYPE.BLOCK_STATUS;
+        const reply = outbox.allocate(headerBytes + payload.length);
+        writeHeader(reply, request, flags, type, payload.length);
+        payload.copy(reply, headerBytes);
+        outbox.push(reply);
+      });
+    },
+  };
+}
+
+/** R5 */
+function none(outbox: ReplyOutbox, request: Request, isExtended: boolean): void {
+  const reply = outbox.allocate(isExtended ? EXTENDED_HEADER_BYTES : STRUCTURED_HEADER_BYTES);
+  const writeHeader = isExtended ? writeExtendedHeader : writeStructuredHeader;
+  writeHeader(reply, request, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE.NONE, 0);
+  outbox.push(reply);
+}
+
+/** R13: u32 context id, then for each extent u32 length and u32 status. */
+function structuredStatus({ id, runs }: ContextStatus): Buffer {
+  const out = Buffer.allocUnsafe(4 + 8 * runs.length);
+  out.writeUInt32BE(id, 0);
+  runs.forEach(({ bytes, status }, index) => {
+    out.writeUInt32BE(bytes, 4 + 8 * index);
+    out.writeUInt32BE(status, 8 + 8 * index);
+  });
+  return out;
+}
+
+/** E6: u32 context id, u32 count, then for each extent u64 length and u64 status. */
+function extendedStatus({ id, runs }: ContextStatus): Buffer {
+  const out = Buffer.alloc(8 + 16 * runs.length);
+  out.writeUInt32BE(id, 0);
+  out.writeUInt32BE(runs.length, 4);
+  runs.forEach(({ bytes, status }, index) => {
+    writeUint64(out, bytes, 8 + 16 * index);
+    out.writeUInt32BE(status, 8 + 16 * index + 12);
+  });
+  return out;
+}
+
+function writeStructuredHeader(
+  out: Buffer,
+  request: Request,
+  flags: number,
+  type: number,
+  bytes: number,
+): void {
+  out.writeUInt32BE(NBD_MAGIC.STRUCTURED_REPLY, AT_MAGIC);
+  out.writeUInt16BE(flags, AT_FLAGS);
+  out.writeUInt16BE(type, AT_TYPE);
+  out.writeUInt32BE(request.cookieHigh, AT_COOKIE_HIGH);
+  out.writeUInt32BE(request.cookieLow, AT_COOKIE_LOW);
+  out.writeUInt32BE(bytes, AT_LENGTH);
+}
+
+function writeExtendedHeader(
+  out: Buffer,
+  request: Request,
+  flags: number,
+  type: number,
+  bytes: number,
+): void {
+  out.writeUInt32BE(NBD_MAGIC.EXTENDED_REPLY, AT_MAGIC);
+  out.writeUInt16BE(flags, AT_FLAGS);
+  out.writeUInt16BE(type, AT_TYPE);
+  out.writeUInt32BE(request.cookieHigh, AT_COOKIE_HIGH);
+  out.writeUInt32BE(request.cookieLow, AT_COOKIE_LOW);
+  out.writeUInt32BE(request.offsetHigh, AT_EXTENDED_OFFSET);
+  out.writeUInt32BE(request.offsetLow, AT_EXTENDED_OFFSET + 4);
+  writeUint64(out, bytes, AT_EXTENDED_LENGTH);
+}
+
+function writeUint64(out: Buffer, value: number, at: number): void {
+  out.writeUInt32BE(Math.floor(value / 2 ** 32), at);
+  out.writeUInt32BE(value % 2 ** 32, at + 4);
+}

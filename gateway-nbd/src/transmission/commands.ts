@@ -1,0 +1,161 @@
+/**
+ * Carries out requests that passed the door. Each ends in exactly one call of `Answers`, at once or later.
+ */
+import { invariant, WRITE_FLAGS, type Clock, type Done, type StoreError } from '@store/core';
+import type { Backend } from '../backend.js';
+import type { SelectedContext } from '../handshake/negotiated.js';
+import { NBD_CMD, NBD_CMD_FLAG } from '../protocol/constants.js';
+import {
+  PREFETCH_SLICE_BYTES,
+  SPARSE_READ_BYTES_MIN,
+  ZERO_SLICE_BYTES,
+} from '../protocol/limits.js';
+import { blockStatus } from './block-status.js';
+import type { ContextStatus, ReadPiece, ReplyFormat } from './reply-format.js';
+import type { ReplyOutbox } from './reply-outbox.js';
+import type { Admitted } from './request.js';
+import type { SliceQueue } from './slices.js';
+import { sparseRead } from './sparse-read.js';
+
+/** Takes the results; every request gets one. */
+export interface Answers {
+  success(request: Admitted): void;
+  failure(request: Admitted, error: StoreError): void;
+  /** `reply` is what the outbox allocated, with the data in its place. */
+  data(request: Admitted, reply: Buffer): void;
+  pieces(request: Admitted, pieces: readonly ReadPiece[]): void;
+  status(request: Admitted, contexts: readonly ContextStatus[]): void;
+}
+
+export interface CommandsOptions {
+  readonly backend: Backend;
+  readonly clock: Clock;
+  readonly slices: SliceQueue;
+  readonly format: ReplyFormat;
+  readonly outbox: ReplyOutbox;
+  readonly answers: Answers;
+}
+
+export class Commands {
+  readonly #backend: Backend;
+  readonly #clock: Clock;
+  readonly #slices: SliceQueue;
+  readonly #format: ReplyFormat;
+  readonly #outbox: ReplyOutbox;
+  readonly #answers: Answers;
+
+  constructor(options: CommandsOptions) {
+    this.#backend = options.backend;
+    this.#clock = options.clock;
+    this.#slices = options.slices;
+    this.#format = options.format;
+    this.#outbox = options.outbox;
+    this.#answers = options.answers;
+  }
+
+  /** Anything but a WRITE with data and a BLOCK_STATUS. */
+  run(request: Admitted): void {
+    const { type, offset, length } = request;
+    if (type === NBD_CMD.READ && length > 0) {
+      this.#read(request);
+      return;
+    }
+    const done = this.#done(request);
+    if (type === NBD_CMD.FLUSH) this.#backend.flush(done);
+    else if (length === 0) done(null);
+    else if (type === NBD_CMD.CACHE) this.#prefetch(offset, length, done);
+    else {
+      invariant(type === NBD_CMD.TRIM || type === NBD_CMD.WRITE_ZEROES, 'the door let it in');
+      this.#zero(request, done);
+    }
+  }
+
+  /** @param release - Called when the backend is done with `parts` for good. */
+  write(request: Admitted, parts: readonly Buffer[], release: (() => void) | null): void {
+    this.#backend.write(request.offset, parts, durability(request.flags), (error) => {
+      // After an error the backend may still be busy with the buffer.
+      if (error === null) release?.();
+      this.#finish(request, error);
+    });
+  }
+
+  /** BLOCK_STATUS of `bytes` for `contexts`. */
+  status(request: Admitted, bytes: number, contexts: readonly SelectedContext[]): void {
+    const onlyOne = (request.flags & NBD_CMD_FLAG.REQ_ONE) !== 0;
+    const question = { offset: request.offset, bytes, onlyOne, contexts };
+    blockStatus(this.#backend, this.#clock, question, (error, found) => {
+      if (found !== undefined) this.#answers.status(request, found);
+      else this.#finish(request, error);
+    });
+  }
+
+  #done(request: Admitted): Done {
+    return (error) => this.#finish(request, error);
+  }
+
+  #finish(request: Admitted, error: StoreError | null): void {
+    if (error === null) this.#answers.success(request);
+    else this.#answers.failure(request, error);
+  }
+
+  #read(request: Admitted): void {
+    const { offset, length, flags } = request;
+    const isSparse =
+      this.#format.sparesZeros &&
+      length >= SPARSE_READ_BYTES_MIN &&
+      (flags & NBD_CMD_FLAG.DF) === 0;
+    if (!isSparse) {
+      this.#readWhole(request);
+      return;
+    }
+    const allocate = (bytes: number): Buffer => this.#outbox.allocate(bytes);
+    const read = { offset, bytes: length, allocate, room: this.#format.dataRoom };
+    sparseRead(this.#backend, read, (error, pieces) => {
+      if (pieces === undefined) this.#finish(request, error);
+      else if (pieces === null) this.#readWhole(request);
+      else this.#answers.pieces(request, pieces);
+    });
+  }
+
+  #readWhole(request: Admitted): void {
+    const room = this.#format.dataRoom;
+    const reply = this.#outbox.allocate(room + request.length);
+    this.#backend.read(request.offset, reply.subarray(room), (error) => {
+      if (error === null) this.#answers.data(request, reply);
+      else this.#answers.failure(request, error);
+    });
+  }
+
+  #prefetch(offset: number, bytes: number, done: Done): void {
+    this.#slices.run({
+      offset,
+      bytes,
+      sliceBytes: PREFETCH_SLICE_BYTES,
+      step: (at, count, next) => this.#backend.prefetch(at, count, next),
+      done,
+    });
+  }
+
+  /** TRIM and WRITE_ZEROES. What takes several pieces is made durable once, at the end. */
+  #zero({ offset, length, flags }: Admitted, done: Done): void {
+    const last = offset + length - 1;
+    const whole = Math.floor(offset / ZERO_SLICE_BYTES) === Math.floor(last / ZERO_SLICE_BYTES);
+    const allocate = (flags & NBD_CMD_FLAG.NO_HOLE) !== 0 ? WRITE_FLAGS.allocate : WRITE_FLAGS.none;
+    const durable = durability(flags);
+    this.#slices.run({
+      offset,
+      bytes: length,
+      sliceBytes: ZERO_SLICE_BYTES,
+      step: (at, count, next) =>
+        this.#backend.zero(at, count, allocate | (whole ? durable : 0), next),
+      done: (error) => {
+        if (error !== null || whole || durable === WRITE_FLAGS.none) done(error);
+        else this.#backend.flush(done);
+      },
+    });
+  }
+}
+
+function durability(flags: number): number {
+  return (flags & NBD_CMD_FLAG.FUA) !== 0 ? WRITE_FLAGS.durable : WRITE_FLAGS.none;
+}
