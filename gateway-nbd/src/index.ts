@@ -1,8 +1,9 @@
 export type * from './access.js';
 export type * from './backend.js';
+export { catalogOfOne } from './catalog-of-one.js';
 export { MemoryBackend, memoryCatalog } from './memory-backend.js';
 export { NBD_PORT } from './protocol/constants.js';
 export { SERVER_LIMITS, type ServerLimits } from './protocol/limits.js';
-export { serveNbd, type NbdServer, type NbdServerOptions } from './server.js';
+export { serveNbd, type NbdServer, type NbdServerEnv, type NbdServerOptions } from './server.js';
 export { LATENCY_BOUNDS_MS, OperationStats, Stats, type OperationName } from './stats.js';
 export { nbdUri } from './uri.js';

@@ -1,5 +1,6 @@
 import { BLOCK_STATE, type BlockState, type Done, type DoneWith, type Extent } from '@store/core';
 import type { Backend, ExportCatalog } from './backend.js';
+import { factsOf } from './catalog-of-one.js';
 
 const CHUNK_BYTES = 64 * 1024;
 
@@ -98,14 +99,7 @@ export function memoryCatalog(devices: Readonly<Record<string, Backend>>): Expor
     info: (name) => {
       const backend = find(name);
       if (backend === undefined) return Promise.resolve(null);
-      const { bytes, readOnly, fastZeroBytes } = backend;
-      const description = 'in memory';
-      return Promise.resolve({
-        bytes,
-        readOnly,
-        description,
-        ...(fastZeroBytes === undefined ? {} : { fastZeroBytes }),
-      });
+      return Promise.resolve(factsOf(backend, 'in memory'));
     },
     open: (name) => {
       const backend = find(name);

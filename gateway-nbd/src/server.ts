@@ -3,6 +3,10 @@
  * What one client does wrong ends that client alone.
  */
 import {
+  realClock,
+  realNetwork,
+  realTimers,
+  silentLog,
   StoreError,
   type Connection,
   type Env,
@@ -11,7 +15,8 @@ import {
   type Timer,
 } from '@store/core';
 import type { AccessRule, TlsOptions } from './access.js';
-import type { ExportCatalog } from './backend.js';
+import type { Backend, ExportCatalog } from './backend.js';
+import { catalogOfOne } from './catalog-of-one.js';
 import { ClientConnection, SWEEP_MS } from './client-connection.js';
 import { ExportDoor } from './export-door.js';
 import type { HandshakeRules } from './handshake/handshake.js';
@@ -29,10 +34,10 @@ import { ServerBudget } from './transmission/budget.js';
 import { nbdUri } from './uri.js';
 
 export interface NbdServerOptions {
-  readonly env: Pick<Env, 'clock' | 'timers' | 'log' | 'network'>;
   /** Where to listen; port 0 lets the system choose one. */
   readonly address: ListenAddress;
-  readonly catalog: ExportCatalog;
+  /** Clock, timers, network and log; without it those of this machine, and no log. */
+  readonly env?: NbdServerEnv;
   /** What differs from `SERVER_LIMITS`. */
   readonly limits?: Partial<ServerLimits>;
   /** Without it the server speaks in the clear only. */
@@ -44,6 +49,8 @@ export interface NbdServerOptions {
   /** Overwrites every buffer that is given back: for tests of who uses one too long. */
   readonly poisonBuffers?: boolean;
 }
+
+export type NbdServerEnv = Pick<Env, 'clock' | 'timers' | 'log' | 'network'>;
 
 export interface NbdServer {
   /** Where clients connect to. */
@@ -67,17 +74,21 @@ const POOL_BYTES_MAX = 16 * 1024 * 1024;
 const REFUSALS_LOGGED_MS = 1000;
 
 /**
- * Serves the exports of `catalog` until `close`.
+ * Serves one backend, as the default export, or the exports of a catalog, until `close`.
  * @throws StoreError `E_SYSTEM` if it cannot listen there
  */
-export async function serveNbd(options: NbdServerOptions): Promise<NbdServer> {
-  const server = new Server(options);
+export async function serveNbd(
+  what: Backend | ExportCatalog,
+  options: NbdServerOptions,
+): Promise<NbdServer> {
+  const server = new Server('open' in what ? what : catalogOfOne(what), options);
   await server.start();
   return server;
 }
 
 class Server implements NbdServer {
   readonly #options: NbdServerOptions;
+  readonly #env: NbdServerEnv;
   readonly #limits: ServerLimits;
   readonly #budget: ServerBudget;
   readonly #pool: BufferPool;
@@ -93,19 +104,22 @@ class Server implements NbdServer {
   #refusedCount = 0;
   #refusedLoggedAt = -Infinity;
 
-  constructor(options: NbdServerOptions) {
+  constructor(catalog: ExportCatalog, options: NbdServerOptions) {
     this.#options = options;
+    this.#env = options.env ?? realNbdEnv();
     this.#limits = { ...SERVER_LIMITS, ...options.limits };
     checkLimits(this.#limits);
     this.#budget = new ServerBudget(this.#limits);
     this.#pool = new BufferPool(POOL_BYTES_MAX, { poison: options.poisonBuffers ?? false });
-    this.#door = new ExportDoor(options.catalog, options.access ?? (() => 'write'));
+    this.#door = new ExportDoor(catalog, options.access ?? (() => 'write'));
     this.#rules = rulesOf(options);
   }
 
   async start(): Promise<void> {
-    const { env, address } = this.#options;
-    this.#listener = await env.network.listen(address, (connection) => this.#accept(connection));
+    const { network } = this.#env;
+    this.#listener = await network.listen(this.#options.address, (connection) =>
+      this.#accept(connection),
+    );
     this.#armSweep();
   }
 
@@ -126,7 +140,7 @@ class Server implements NbdServer {
   }
 
   async close(options: { drainMs: number }): Promise<void> {
-    const { log } = this.#options.env;
+    const { log } = this.#env;
     this.#closing = true;
     this.#sweep?.cancel();
     await this.#listener?.close();
@@ -143,7 +157,7 @@ class Server implements NbdServer {
   /** True if all `clients` are gone within `ms`. */
   #gone(clients: readonly ClientConnection[], ms: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const timer = this.#options.env.timers.after(ms, () => resolve(false));
+      const timer = this.#env.timers.after(ms, () => resolve(false));
       void Promise.all(clients.map((client) => client.done)).then(() => {
         timer.cancel();
         resolve(true);
@@ -152,7 +166,7 @@ class Server implements NbdServer {
   }
 
   #accept(connection: Connection): void {
-    const { clock, timers, log } = this.#options.env;
+    const { clock, timers, log } = this.#env;
     if (this.#closing || (this.#clients.size >= this.#limits.connectionsMax && !this.#makeRoom())) {
       this.#refuse(connection);
       return;
@@ -192,7 +206,7 @@ class Server implements NbdServer {
   }
 
   #refuse(connection: Connection): void {
-    const { clock, log } = this.#options.env;
+    const { clock, log } = this.#env;
     connection.destroy();
     this.#refusedCount += 1;
     const now = clock.now();
@@ -204,11 +218,20 @@ class Server implements NbdServer {
   }
 
   #armSweep(): void {
-    this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
+    this.#sweep = this.#env.timers.after(SWEEP_MS, () => {
       for (const client of this.#clients) client.sweep();
       if (!this.#closing) this.#armSweep();
     });
   }
+}
+
+function realNbdEnv(): NbdServerEnv {
+  return {
+    clock: realClock(),
+    timers: realTimers,
+    log: silentLog,
+    network: realNetwork(silentLog),
+  };
 }
 
 /** @throws StoreError `E_INVALID` if the smallest block is none the protocol allows */

@@ -64,7 +64,7 @@ async function serve(context: Context): Promise<void> {
     const catalog = new ImageCatalog(pool, context.env.random);
     if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
     const exports = new ImageExports(catalog, { only: image, readOnly });
-    const server = await serveNbd({ env: context.env, address, catalog: exports });
+    const server = await serveNbd(exports, { env: context.env, address });
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
     announce(context, server, image);
     await stopped(context.stop);

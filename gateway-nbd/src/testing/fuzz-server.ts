@@ -15,16 +15,12 @@ async function main(path: string): Promise<void> {
     name === 'fuzz' ? fresh() : lasting;
   const env = testEnv();
   const keepNoLines = setInterval(() => env.log.lines.splice(0), 100);
-  const server = await serveNbd({
-    env,
-    address: { path },
-    catalog: {
-      list: () => lasting.list(),
-      info: (name) => catalogOf(name).info(name),
-      open: (name) => catalogOf(name).open(name),
-    },
-    poisonBuffers: true,
-  });
+  const catalog = {
+    list: () => lasting.list(),
+    info: (name: string) => catalogOf(name).info(name),
+    open: (name: string) => catalogOf(name).open(name),
+  };
+  const server = await serveNbd(catalog, { env, address: { path }, poisonBuffers: true });
   process.send?.('ready');
   process.once('message', () => {
     clearInterval(keepNoLines);

@@ -67,10 +67,9 @@ export async function startServer(
 ): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), 'nbd-'));
   const env = testEnv();
-  const server = await serveNbd({
+  const server = await serveNbd(catalog, {
     env,
     address: { path: join(folder, 'nbd.sock') },
-    catalog,
     poisonBuffers: true,
     ...options,
   });

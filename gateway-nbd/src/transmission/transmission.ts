@@ -82,6 +82,8 @@ export class Transmission implements RequestSink, Answers {
   readonly #commands: Commands;
 
   #requestCount = 0;
+  /** When the present chunk arrived: what its requests count their time from. */
+  #startedAt = 0;
   #inFlight = 0;
   /** What the outbox held before the answer that is being written. */
   #outboxBefore = 0;
@@ -154,6 +156,7 @@ export class Transmission implements RequestSink, Answers {
   receive(chunk: Buffer): void {
     if (this.#inputOver || this.#finished) return;
     this.#busy = true;
+    this.#startedAt = this.#clock.now();
     this.#reader.receive(chunk);
     this.#busy = false;
     this.#flush();
@@ -371,7 +374,7 @@ export class Transmission implements RequestSink, Answers {
     this.#requestCount += 1;
     this.#inFlight += 1;
     for (const stats of this.#stats) stats.inFlight += 1;
-    return admit(this.#reader, charge, this.#clock.now());
+    return admit(this.#reader, charge, this.#startedAt);
   }
 
   /** E7: u64 effect length, then u32 ids of the contexts that are asked about. */
@@ -473,6 +476,7 @@ export class Transmission implements RequestSink, Answers {
     if (this.#gone) return;
     if (this.#reader.isWaiting) {
       this.#busy = true;
+      this.#startedAt = this.#clock.now();
       this.#reader.resume();
       this.#busy = false;
     }

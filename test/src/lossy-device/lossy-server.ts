@@ -36,7 +36,7 @@ async function answer(request: LossyRequest): Promise<void> {
 async function perform(request: LossyRequest): Promise<LossyAnswer> {
   if (request.do === 'serve') {
     const catalog = memoryCatalog({ disk: backend });
-    server = await serveNbd({ env, address: { path: request.socket }, catalog });
+    server = await serveNbd(catalog, { env, address: { path: request.socket } });
     return { uri: server.uri('') };
   }
   await server?.close({ drainMs: 0 });
