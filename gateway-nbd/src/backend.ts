@@ -63,5 +63,13 @@ export interface ExportCatalog {
   /** Facts of an export, without opening it for writing (NBD_OPT_INFO). Null if there is none of that name. */
   info(name: string): Promise<ExportFacts | null>;
   /** Opens it for one connection; connections to one name share what lies below. Null if there is none of that name. */
-  open(name: string): Promise<{ backend: Backend; close(): Promise<void> } | null>;
+  open(name: string): Promise<OpenExport | null>;
+}
+
+/** An export that one connection uses. */
+export interface OpenExport {
+  readonly backend: Backend;
+  /** The name people know it by, where it was opened by another one (the empty one). */
+  readonly name?: string;
+  close(): Promise<void>;
 }

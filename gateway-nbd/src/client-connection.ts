@@ -26,6 +26,7 @@ import type { Negotiated } from './handshake/negotiated.js';
 import type { StatsBook } from './stats-book.js';
 import type { BufferPool } from './transmission/buffer-pool.js';
 import type { ServerBudget } from './transmission/budget.js';
+import type { ConnectionState } from './server-state.js';
 import { Stats } from './stats.js';
 import { Transmission } from './transmission/transmission.js';
 
@@ -67,6 +68,7 @@ export class ClientConnection {
   #transmission: Transmission | null = null;
   #opened: OpenedExport | null = null;
   #tlsPeer: TlsPeer | null = null;
+  #negotiated: Negotiated | null = null;
   readonly #stats: Stats = new Stats();
   #deadline: Timer;
   #resolveDone: () => void = () => undefined;
@@ -110,6 +112,18 @@ export class ClientConnection {
   /** May be dropped in favour of somebody else: it has not begun, or it sends less than it announced. */
   get isIdleBeforeWork(): boolean {
     return this.#phase === 'transmission' ? this.#stalledMs > 0 : !this.#isLookingUp;
+  }
+
+  /** What it does; null before it uses an export. */
+  get state(): ConnectionState | null {
+    const { id, clock } = this.#options;
+    if (this.#negotiated === null) return null;
+    const { headers } = this.#negotiated;
+    const exportName = this.#opened?.name ?? '';
+    const seconds = (clock.now() - this.#startedAt) / 1000;
+    const { peer } = this.#options.connection;
+    const user = this.#tlsPeer?.name ?? '';
+    return { id, peer, user, exportName, headers, seconds, stats: this.#stats };
   }
 
   /** Ends it at once. */
@@ -264,6 +278,7 @@ export class ClientConnection {
     invariant(opened !== null, 'a transmission has an export');
     this.#deadline.cancel();
     this.#phase = 'transmission';
+    this.#negotiated = negotiated;
     this.#transmission = new Transmission({
       connection: this.#connection,
       backend: opened.backend,

@@ -72,7 +72,12 @@ export class ExportDoor {
     const facts = factsFor({ ...found, bytes, readOnly }, right);
     return {
       result: { kind: 'export', found: facts },
-      opened: { name, backend, readOnly: facts.readOnly, close: () => opened.close() },
+      opened: {
+        name: opened.name ?? name,
+        backend,
+        readOnly: facts.readOnly,
+        close: () => opened.close(),
+      },
     };
   }
 

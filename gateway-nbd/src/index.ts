@@ -6,4 +6,5 @@ export { NBD_PORT } from './protocol/constants.js';
 export { SERVER_LIMITS, type ServerLimits } from './protocol/limits.js';
 export { serveNbd, type NbdServer, type NbdServerEnv, type NbdServerOptions } from './server.js';
 export { LATENCY_BOUNDS_MS, OperationStats, Stats, type OperationName } from './stats.js';
+export type * from './server-state.js';
 export { nbdUri } from './uri.js';

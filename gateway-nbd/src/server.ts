@@ -27,7 +27,7 @@ import {
   SERVER_LIMITS,
   type ServerLimits,
 } from './protocol/limits.js';
-import type { Stats } from './stats.js';
+import type { ServerState } from './server-state.js';
 import { StatsBook } from './stats-book.js';
 import { BufferPool } from './transmission/buffer-pool.js';
 import { ServerBudget } from './transmission/budget.js';
@@ -56,8 +56,8 @@ export interface NbdServer {
   /** Where clients connect to. */
   readonly address: ListenAddress;
   readonly connectionCount: number;
-  /** What each export did since the server started. Live objects: read them at once. */
-  stats(): { name: string; connections: number; stats: Stats }[];
+  /** Who is connected, and what was done. */
+  state(): ServerState;
   /** The NBD URI of an export; the empty name is the default one. */
   uri(name: string): string;
   /**
@@ -102,6 +102,7 @@ class Server implements NbdServer {
   #nextId = 1;
   #closing = false;
   #refusedCount = 0;
+  #refusedLoggedCount = 0;
   #refusedLoggedAt = -Infinity;
 
   constructor(catalog: ExportCatalog, options: NbdServerOptions) {
@@ -131,8 +132,15 @@ class Server implements NbdServer {
     return this.#clients.size;
   }
 
-  stats(): { name: string; connections: number; stats: Stats }[] {
-    return this.#book.exports();
+  state(): ServerState {
+    return {
+      exports: this.#book.exports(),
+      connections: [...this.#clients].flatMap((client) => client.state ?? []),
+      connectionCount: this.#clients.size,
+      acceptedCount: this.#nextId - 1,
+      refusedCount: this.#refusedCount,
+      sharedBytes: this.#budget.bytes,
+    };
   }
 
   uri(name: string): string {
@@ -211,10 +219,11 @@ class Server implements NbdServer {
     this.#refusedCount += 1;
     const now = clock.now();
     if (now - this.#refusedLoggedAt < REFUSALS_LOGGED_MS) return;
-    const fields = { peer: connection.peer, refused: this.#refusedCount };
+    const refused = this.#refusedCount - this.#refusedLoggedCount;
+    const fields = { peer: connection.peer, refused };
     log.warn(fields, `Connection refused: ${this.#limits.connectionsMax} clients are connected`);
     this.#refusedLoggedAt = now;
-    this.#refusedCount = 0;
+    this.#refusedLoggedCount = this.#refusedCount;
   }
 
   #armSweep(): void {

@@ -1,3 +1,4 @@
+import type { ExportState } from './server-state.js';
 import { Stats } from './stats.js';
 
 interface Page {
@@ -28,8 +29,7 @@ export class StatsBook {
     if (page !== undefined) page.connections -= 1;
   }
 
-  /** Live objects: read them at once. */
-  exports(): { name: string; connections: number; stats: Stats }[] {
+  exports(): ExportState[] {
     return [...this.#pages].map(([name, { stats, connections }]) => ({ name, connections, stats }));
   }
 

@@ -11,7 +11,7 @@ import {
   type ImageCatalog,
   type ImageInfo,
 } from '@store/core';
-import type { ExportCatalog, ExportFacts, ExportInfo } from '@store/gateway-nbd';
+import type { ExportCatalog, ExportFacts, ExportInfo, OpenExport } from '@store/gateway-nbd';
 
 interface Shared {
   readonly image: Promise<Image>;
@@ -55,14 +55,14 @@ export class ImageExports implements ExportCatalog {
     });
   }
 
-  async open(name: string): Promise<{ backend: Image; close(): Promise<void> } | null> {
+  async open(name: string): Promise<(OpenExport & { backend: Image }) | null> {
     const image = this.#imageOf(name);
     if (image === null) return null;
     return nullIfMissing(async () => {
       const shared = this.#share(image);
       try {
         const backend = await shared.image;
-        return { backend, close: () => this.#leave(image, shared, backend) };
+        return { backend, name: image, close: () => this.#leave(image, shared, backend) };
       } catch (error) {
         this.#forget(image, shared);
         throw error;

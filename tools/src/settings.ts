@@ -9,6 +9,7 @@ import {
   textSetting,
   type Setting,
 } from '@store/core';
+import { LIMIT_SETTINGS } from './server-limits.js';
 
 /** 10809 is the port of NBD. */
 const NBD_PORT = 10_809;
@@ -23,6 +24,8 @@ export const SETTINGS = {
   socket: textSetting('socket', null),
   readOnly: switchSetting('read-only'),
   insecure: switchSetting('insecure'),
+  minBlock: sizeSetting('min-block', 1),
+  metrics: textSetting('metrics', null),
   create: createSetting(),
   json: switchSetting('json'),
   logFormat: choiceSetting('log-format', LOG_FORMATS, 'auto'),
@@ -32,7 +35,9 @@ export const SETTINGS = {
 /** The name of the image where none is given. */
 export const DEFAULT_IMAGE = 'default';
 
-export const SETTING_NAMES: readonly string[] = Object.values(SETTINGS).map(({ name }) => name);
+export const SETTING_NAMES: readonly string[] = [...Object.values(SETTINGS), ...LIMIT_SETTINGS].map(
+  ({ name }) => name,
+);
 
 /** `--create`, or `--create 10G` in one go. */
 function createSetting(): Setting<boolean | number> {

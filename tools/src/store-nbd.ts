@@ -15,8 +15,11 @@ import { attachAdvice, quote } from './attach-advice.js';
 import { newProgram } from './common-options.js';
 import { ImageExports } from './image-exports.js';
 import { isLoopback } from './loopback.js';
+import { metricsAddress } from './metrics/metrics-address.js';
+import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
 import { withPool } from './open-store.js';
 import { asUsage, handles, runProgram, type Context } from './program.js';
+import { addLimitFlags, limitsOf } from './server-limits.js';
 import { SETTINGS } from './settings.js';
 import { UsageError } from './usage-error.js';
 import { withAdvice } from './with-advice.js';
@@ -37,6 +40,8 @@ const program = newProgram('store-nbd', 'Serves images over NBD, as block device
   .option('--size <size>', 'size of the image to create, for example 100M or 4GiB')
   .option('--print-attach', 'print the commands that attach the image')
   .option('--insecure', 'allow to listen where others can connect, unencrypted')
+  .option('--min-block <size>', 'smallest block for clients that ask, 1 to 4096 (default: 1)')
+  .option('--metrics <address>', 'serve /metrics for Prometheus on PORT or HOST:PORT')
   .addHelpText(
     'after',
     `
@@ -46,6 +51,7 @@ Example:
   store-nbd --pool testpool --image vm1 --create 10G
   nbd-client localhost 10809 /dev/nbd0 && mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt`,
   );
+addLimitFlags(program);
 const printAttach = () => program.opts()['printAttach'] === true;
 
 await runProgram(handles(program, serve));
@@ -64,11 +70,18 @@ async function serve(context: Context): Promise<void> {
     const catalog = new ImageCatalog(pool, context.env.random);
     if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
     const exports = new ImageExports(catalog, { only: image, readOnly });
-    const server = await serveNbd(exports, { env: context.env, address });
+    const server = await serveNbd(exports, {
+      env: context.env,
+      address,
+      limits: limitsOf(context),
+      blockBytesMin: context.get(SETTINGS.minBlock),
+    });
+    const metrics = await startMetrics(context, server);
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
     announce(context, server, image);
     await stopped(context.stop);
     await server.close({ drainMs: DRAIN_MS });
+    await metrics?.close();
   });
   context.log.info({}, 'Stopped');
 }
@@ -110,6 +123,16 @@ function announce(context: Context, server: NbdServer, image: string | null): vo
       'Every image of the pool is an export; the URI takes its name',
     );
   if (printAttach()) context.print(attachAdvice(server.address, uri));
+}
+
+async function startMetrics(context: Context, server: NbdServer): Promise<MetricsEndpoint | null> {
+  const text = context.get(SETTINGS.metrics);
+  if (text === null) return null;
+  const address = metricsAddress(text);
+  const { serveMetrics } = await import('./metrics/metrics-endpoint.js'); // most servers need none of it
+  const endpoint = await serveMetrics(address, () => server.state(), context.log);
+  context.log.info({ url: endpoint.url }, 'Serving metrics');
+  return endpoint;
 }
 
 function addressOf(context: Context): ListenAddress {

@@ -1,4 +1,4 @@
-import { invariant } from '@store/core';
+import { invariant, StoreError } from '@store/core';
 
 /** W2: the longest string the protocol allows. */
 export const STRING_BYTES_MAX = 4096;
@@ -81,15 +81,18 @@ invariant(STRING_BYTES_MAX < OPTION_BYTES_MAX, 'a name of any allowed length fit
 invariant(OPTION_BYTES_MAX < OPTION_BYTES_DROP, 'there is room for options that are only too big');
 invariant(UNSENT_BYTES_MAX <= PAYLOAD_BYTES_MAX, 'unsent replies stay within the budget');
 
-/** @throws InvariantError if the limits contradict each other */
+/** @throws StoreError `E_INVALID` if the limits contradict each other */
 export function checkLimits(limits: ServerLimits): void {
-  invariant(limits.connectionsMax >= 1, 'at least one connection');
-  invariant(
-    limits.connectionBytesMax >= PAYLOAD_BYTES_MAX + REQUEST_BYTES_MIN,
-    'the longest request fits',
-  );
-  invariant(limits.serverBytesMax >= limits.connectionBytesMax, 'one connection fits');
-  invariant(limits.guaranteedBytes >= REQUEST_BYTES_MIN, 'everybody may send one small request');
-  invariant(limits.guaranteedRequests >= 1, 'everybody may send one request');
-  invariant(limits.connectionRequestsMax >= limits.guaranteedRequests, 'guarantee within limit');
+  for (const [name, value] of Object.entries(limits) as [string, number][])
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new StoreError('E_INVALID', `Limit ${name} is a whole number from 1 up, not ${value}`);
+  const atLeast = (name: keyof ServerLimits, least: number, why: string): void => {
+    if (limits[name] < least)
+      throw new StoreError('E_INVALID', `Limit ${name} is at least ${least}: ${why}`);
+  };
+  const longest = PAYLOAD_BYTES_MAX + REQUEST_BYTES_MIN;
+  atLeast('connectionBytesMax', longest, 'the longest request has to fit');
+  atLeast('serverBytesMax', limits.connectionBytesMax, 'one connection has to fit');
+  atLeast('guaranteedBytes', REQUEST_BYTES_MIN, 'everybody may send one small request');
+  atLeast('connectionRequestsMax', limits.guaranteedRequests, 'that is what each is guaranteed');
 }
