@@ -109,7 +109,8 @@ export class Commands {
       return;
     }
     const allocate = (bytes: number): Buffer => this.#outbox.allocate(bytes);
-    const read = { offset, bytes: length, allocate, room: this.#format.dataRoom };
+    const abandon = (reply: Buffer): void => this.#outbox.abandon(reply);
+    const read = { offset, bytes: length, allocate, abandon, room: this.#format.dataRoom };
     sparseRead(this.#backend, read, (error, pieces) => {
       if (pieces === undefined) this.#finish(request, error);
       else if (pieces === null) this.#readWhole(request);
@@ -121,8 +122,12 @@ export class Commands {
     const room = this.#format.dataRoom;
     const reply = this.#outbox.allocate(room + request.length);
     this.#backend.read(request.offset, reply.subarray(room), (error) => {
-      if (error === null) this.#answers.data(request, reply);
-      else this.#answers.failure(request, error);
+      if (error === null) {
+        this.#answers.data(request, reply);
+        return;
+      }
+      this.#outbox.abandon(reply);
+      this.#answers.failure(request, error);
     });
   }
 

@@ -16,6 +16,8 @@ export interface SparseRead {
   readonly bytes: number;
   /** Makes the buffer for one piece of data: `room` for a header in front of `bytes`. */
   readonly allocate: (bytes: number) => Buffer;
+  /** A buffer of `allocate` will not be used. */
+  readonly abandon: (reply: Buffer) => void;
   readonly room: number;
 }
 
@@ -74,8 +76,12 @@ function readPieces(
     failure ??= error;
     missing -= 1;
     if (missing > 0) return;
-    if (failure === null) done(null, pieces);
-    else done(failure);
+    if (failure === null) {
+      done(null, pieces);
+      return;
+    }
+    for (const piece of pieces) if (piece.kind === 'data') read.abandon(piece.reply);
+    done(failure);
   };
   let offset = read.offset;
   for (const { bytes, isHole } of runs) {

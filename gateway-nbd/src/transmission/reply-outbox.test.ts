@@ -1,0 +1,81 @@
+import t from 'tap';
+import { BufferPool } from './buffer-pool.js';
+import { ReplyOutbox } from './reply-outbox.js';
+
+const KIB = 1024;
+
+function outboxWithPool(): { pool: BufferPool; outbox: ReplyOutbox } {
+  const pool = new BufferPool(1024 * KIB, { poison: true });
+  return { pool, outbox: new ReplyOutbox(pool) };
+}
+
+/** Allocates a piece filled with `byte`. */
+function piece(outbox: ReplyOutbox, bytes: number, byte: number): Buffer {
+  return outbox.allocate(bytes).fill(byte);
+}
+
+t.test('neighbours leave as one part, in the order they were queued', (t) => {
+  const { outbox } = outboxWithPool();
+  const [a, b, c] = [piece(outbox, 20, 1), piece(outbox, 30, 2), piece(outbox, 40, 3)];
+  outbox.push(a);
+  outbox.push(b);
+  outbox.push(c);
+  const parts = outbox.takeParts();
+  t.equal(parts.length, 1);
+  t.strictSame(Buffer.concat(parts), Buffer.concat([a, b, c]));
+  const [d, e] = [piece(outbox, 20, 4), piece(outbox, 30, 5)];
+  outbox.push(e);
+  outbox.push(d);
+  t.strictSame(Buffer.concat(outbox.takeParts()), Buffer.concat([e, d]));
+  t.end();
+});
+
+t.test('a slab comes back when its last piece has left, and not before', (t) => {
+  const { pool, outbox } = outboxWithPool();
+  const slow = piece(outbox, 4 * KIB, 1);
+  const fast = piece(outbox, 4 * KIB, 2);
+  outbox.push(fast);
+  outbox.takeParts();
+  outbox.sentAllBut(0);
+  t.equal(pool.keptBytes, 0, 'a piece that was not queued yet holds it');
+  t.equal(slow[0], 1);
+  outbox.push(slow);
+  outbox.takeParts();
+  outbox.sentAllBut(1);
+  t.equal(pool.keptBytes, 0, 'a byte of it is still on its way');
+  t.equal(slow[0], 1);
+  outbox.sentAllBut(0);
+  t.ok(pool.keptBytes > 256 * KIB, 'all has left');
+  t.equal(slow[0], 0xdb, 'and may be overwritten');
+  t.end();
+});
+
+t.test('large replies have memory of their own, which comes back in the order of sending', (t) => {
+  const { pool, outbox } = outboxWithPool();
+  const pieces = [piece(outbox, 64 * KIB, 1), piece(outbox, 128 * KIB, 2)];
+  for (const one of pieces) outbox.push(one);
+  outbox.takeParts();
+  outbox.sentAllBut(128 * KIB);
+  t.equal(pool.keptBytes, 68 * KIB);
+  t.equal(pieces[1]?.[0], 2);
+  outbox.sentAllBut(0);
+  t.equal(pool.keptBytes, (68 + 132) * KIB);
+  t.end();
+});
+
+t.test('memory of an abandoned piece never comes back, and its neighbours still leave', (t) => {
+  const { pool, outbox } = outboxWithPool();
+  const failed = piece(outbox, 4 * KIB, 1);
+  const good = piece(outbox, 4 * KIB, 2);
+  outbox.abandon(failed);
+  outbox.push(good);
+  const next = piece(outbox, 4 * KIB, 3);
+  t.not(next.buffer, failed.buffer, 'nothing more is cut from that slab');
+  outbox.push(next);
+  t.strictSame(Buffer.concat(outbox.takeParts()), Buffer.concat([good, next]));
+  outbox.sentAllBut(0);
+  t.equal(good[0], 2);
+  t.ok(pool.keptBytes > 0, 'the other slab came back');
+  t.not(pool.take(256 * KIB).buffer, failed.buffer);
+  t.end();
+});
