@@ -106,10 +106,10 @@ export class RealConnection implements DirectConnection {
 
   start(events: ConnectionEvents): void {
     this.#events = events;
-    this.#socket.on('end', () => events.end());
+    this.#socket.on('end', () => this.#events?.end());
     this.#socket.on('close', () => {
       this.#queue = [];
-      events.closed(this.#error);
+      this.#events?.closed(this.#error);
     });
     this.#socket.resume();
   }
@@ -205,7 +205,10 @@ export class RealConnection implements DirectConnection {
   }
 
   async startTls(context: TlsContext): Promise<{ connection: Connection; peer: TlsPeer }> {
-    return startTls(this.#socket, context, this.peer);
+    this.#flush();
+    const started = await startTls(this.#socket, context, this.peer);
+    this.#events = null;
+    return started;
   }
 
   get descriptor(): number | null {

@@ -1,12 +1,150 @@
+/**
+ * TLS over an accepted socket, the server's side, on node:tls (OpenSSL): X.509, PSK, or both at once. TLS 1.2 at
+ * least (T1). A client that does not prove what is demanded never gets a connection.
+ */
+import {
+  createSecureContext,
+  TLSSocket,
+  type SecureContext,
+  type TLSSocketOptions,
+} from 'node:tls';
 import type { Socket } from 'node:net';
-import { StoreError } from '../util/errors.js';
+import { messageOf, StoreError } from '../util/errors.js';
 import type { Connection, TlsContext, TlsPeer } from './network.js';
+import { RealTlsConnection } from './real-tls-connection.js';
+
+/** PSK suites are not among OpenSSL's defaults, and clients of GnuTLS speak them in TLS 1.2. */
+const CIPHERS =
+  'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:HIGH:' +
+  'ECDHE-PSK-CHACHA20-POLY1305:ECDHE-PSK-AES128-CBC-SHA256:PSK-AES256-GCM-SHA384:PSK-AES128-GCM-SHA256:' +
+  '!aNULL:!eNULL:!MD5:!RC4';
+
+/** What the server's side of TLS needs, as the files hold it. */
+export interface TlsKeys {
+  /** PEM: its certificate with the chain, and the key. */
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
+  /** PEM: clients prove who they are with a certificate of this authority. */
+  readonly ca?: Buffer;
+  readonly crl?: Buffer;
+  /** Keys of clients by their identity. */
+  readonly psk?: ReadonlyMap<string, Buffer>;
+}
+
+/** Keys and certificates in use; connections begun before `replace` keep what they began with. */
+export class RealTlsContext implements TlsContext {
+  readonly kind = 'tls-context';
+  #keys: TlsKeys;
+  #secure: SecureContext;
+
+  /** @throws StoreError `E_INVALID` if OpenSSL cannot use them */
+  constructor(keys: TlsKeys) {
+    this.#keys = keys;
+    this.#secure = secureContext(keys);
+  }
+
+  get keys(): TlsKeys {
+    return this.#keys;
+  }
+
+  get secure(): SecureContext {
+    return this.#secure;
+  }
+
+  /** For connections from now on. @throws StoreError `E_INVALID`, and the old ones stay, if they cannot be used */
+  replace(keys: TlsKeys): void {
+    this.#secure = secureContext(keys);
+    this.#keys = keys;
+  }
+}
+
+function secureContext(keys: TlsKeys): SecureContext {
+  const { cert, key, ca, crl } = keys;
+  try {
+    return createSecureContext({
+      minVersion: 'TLSv1.2',
+      ciphers: CIPHERS,
+      // The first suite is the one PSK needs in TLS 1.3: a key without a hash of its own counts as one for SHA-256.
+      honorCipherOrder: true,
+      // OpenSSL takes a PSK for a session to resume, and wants its sessions named.
+      sessionIdContext: 'store-nbd',
+      ...(cert === undefined ? {} : { cert }),
+      ...(key === undefined ? {} : { key }),
+      ...(ca === undefined ? {} : { ca }),
+      ...(crl === undefined ? {} : { crl }),
+    });
+  } catch (error) {
+    throw new StoreError('E_INVALID', `TLS cannot use these files: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
 
 /** Puts TLS over a plain socket; see `Connection.startTls`. */
 export function startTls(
-  _socket: Socket,
-  _context: TlsContext,
-  _peer: string,
+  plain: Socket,
+  context: TlsContext,
+  peer: string,
 ): Promise<{ connection: Connection; peer: TlsPeer }> {
-  return Promise.reject(new StoreError('E_SYSTEM', 'TLS is not available'));
+  if (!(context instanceof RealTlsContext))
+    return Promise.reject(new StoreError('E_INVALID', 'This TLS context is for another network'));
+  const { keys, secure } = context;
+  let identity = '';
+  const options: TLSSocketOptions = {
+    isServer: true,
+    secureContext: secure,
+    requestCert: keys.ca !== undefined,
+    // A client with PSK has no certificate; who it is, is checked below.
+    rejectUnauthorized: false,
+  };
+  const withPsk = {
+    ...options,
+    ciphers: CIPHERS,
+    pskCallback: (_socket: TLSSocket, name: string): Buffer | null => {
+      const found = keys.psk?.get(name) ?? null;
+      if (found !== null) identity = name;
+      return found;
+    },
+  };
+  const socket = new TLSSocket(plain, keys.psk === undefined ? options : withPsk);
+  return new Promise((resolve, reject) => {
+    const fail = (why: string, cause?: unknown): void => {
+      socket.destroy();
+      plain.destroy();
+      reject(new StoreError('E_SYSTEM', `The TLS handshake failed: ${why}`, { cause }));
+    };
+    const failed = (error: Error): void => fail(error.message, error);
+    const closed = (): void => fail('the client closed the connection');
+    socket.once('error', failed);
+    socket.once('close', closed);
+    socket.once('secure', () => {
+      socket.removeListener('error', failed);
+      socket.removeListener('close', closed);
+      const found = peerOf(socket, keys, identity);
+      if (typeof found === 'string') fail(found);
+      else resolve({ connection: new RealTlsConnection(socket, peer), peer: found });
+    });
+  });
+}
+
+/** Who the client is, or why it may not go on. */
+function peerOf(socket: TLSSocket, keys: TlsKeys, identity: string): TlsPeer | string {
+  const facts = { protocol: socket.getProtocol() ?? '', cipher: socket.getCipher().name };
+  if (identity !== '') return { proof: 'psk', name: identity, ...facts };
+  if (keys.ca === undefined) {
+    if (keys.cert === undefined || keys.psk !== undefined) return 'the client proved no identity';
+    return { proof: 'none', name: '', ...facts };
+  }
+  // node:tls has verified the chain by now; it leaves the verdict here.
+  const { ssl } = socket as unknown as { ssl: { verifyError(): Error | null } | null };
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) return 'the client sent no certificate';
+  const problem = ssl?.verifyError() ?? null;
+  if (problem !== null) return `the client's certificate is not good: ${problem.message}`;
+  return { proof: 'x509', name: commonName(certificate.subject), ...facts };
+}
+
+/** The `CN` of a subject, which has a line for each of its parts; empty if it has none. */
+function commonName(subject: string): string {
+  return /^CN=(.*)$/m.exec(subject)?.[1] ?? '';
 }

@@ -87,6 +87,11 @@ export class RawClient {
     socket.on('end', () => this.#wake());
   }
 
+  /** A client over a socket that is connected: one inside TLS. */
+  static over(socket: Socket): RawClient {
+    return new RawClient(socket);
+  }
+
   static connect(address: ListenAddress): Promise<RawClient> {
     return new Promise((resolve, reject) => {
       const socket = connect({ ...address, allowHalfOpen: false });
