@@ -14,7 +14,7 @@ export { openRealDisk } from './env/real-disk.js';
 export { exitNow } from './env/real-native.js';
 export { realEnv } from './env/real-env.js';
 export { locatorHash, type LocatorHash } from './util/locator-hash.js';
-export * from './pool/byte-parts.js';
+export * from './util/byte-parts.js';
 export { Image, IMAGE_ABILITIES } from './image/image.js';
 export { ImageCatalog, type ImageInfo, type ListedImage } from './image/image-catalog.js';
 export { checkImageName, checkPoolName } from './image/image-name.js';

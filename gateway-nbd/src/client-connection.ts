@@ -103,6 +103,7 @@ export class ClientConnection {
   #start(connection: Connection): void {
     connection.start({
       data: (chunk) => this.#receive(chunk),
+      awaitsPeer: () => this.#transmission?.awaitsRequest ?? false,
       end: () => this.#clientEnded(),
       drain: () => this.#drained(),
       closed: (error) => this.#closed(error),
@@ -178,10 +179,12 @@ export class ClientConnection {
     });
   }
 
-  #receive(chunk: Buffer): void {
+  /** @returns True if nothing of the chunk is needed any more */
+  #receive(chunk: Buffer): boolean {
     this.#receivedBytes += chunk.length;
+    if (this.#phase === 'transmission') return this.#transmission?.receive(chunk) ?? true;
     if (this.#phase === 'handshake') this.#perform(this.#handshake.receive(chunk));
-    else if (this.#phase === 'transmission') this.#transmission?.receive(chunk);
+    return false;
   }
 
   #clientEnded(): void {

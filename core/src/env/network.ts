@@ -3,8 +3,13 @@ export type ListenAddress = { host: string; port: number } | { path: string };
 
 /** What a connection tells its owner. Nothing is called after `closed`. */
 export interface ConnectionEvents {
-  /** Bytes that arrived; the chunk belongs to the receiver. */
-  data(chunk: Buffer): void;
+  /**
+   * Bytes that arrived; the chunk belongs to the receiver.
+   * @returns True if it needs the chunk no more: its memory is used again.
+   */
+  data(chunk: Buffer): boolean;
+  /** The next thing to happen is that the peer sends, probably soon: it is worth looking out for. */
+  awaitsPeer?(): boolean;
   /** The peer will send nothing more; what is in flight may still be answered. */
   end(): void;
   /** Everything written so far was handed to the operating system, after `write` returned false. */

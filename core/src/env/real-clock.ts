@@ -3,9 +3,8 @@
  * sleeps, so that whoever slept knows for how long. Where that cannot be had it is Node's monotonic clock.
  */
 import { randomBytes } from 'node:crypto';
-import { createRequire } from 'node:module';
-import type { LibraryHandle, default as Koffi } from 'koffi';
 import { invariant } from '../util/invariant.js';
+import { addressOf, loadLibrary } from '../util/native-library.js';
 import type { Clock, Random, Timers } from './env.js';
 
 const CLOCK_BOOTTIME = 7;
@@ -42,19 +41,15 @@ export const realRandom: Random = { bytes: (count) => randomBytes(count) };
 
 function bootTime(): (() => number) | null {
   if (process.platform !== 'linux') return null;
-  let libc: LibraryHandle;
-  try {
-    const require = createRequire(import.meta.url);
-    libc = (require('koffi') as typeof Koffi).load('libc.so.6');
-  } catch {
-    return null; // optional: not built for this machine
-  }
+  const libc = loadLibrary('libc.so.6');
+  if (libc === null) return null;
   // koffi has no types for functions made from a declaration; this is its
-  type ClockCall = (clock: number, time: Buffer) => number;
-  const clockGettime = libc.func('int clock_gettime(int, void *)') as unknown as ClockCall;
+  type ClockCall = (clock: number, time: number) => number;
+  const clockGettime = libc.func('int clock_gettime(int, uint64_t)') as unknown as ClockCall;
   const time = Buffer.alloc(16); // seconds and nanoseconds, 8 bytes each
+  const timeAddress = addressOf(time);
   const now = (): number => {
-    const result = clockGettime(CLOCK_BOOTTIME, time);
+    const result = clockGettime(CLOCK_BOOTTIME, timeAddress);
     invariant(result === 0, 'CLOCK_BOOTTIME can be read');
     return (
       (time.readUInt32LE(4) * 2 ** 32 + time.readUInt32LE(0)) * 1000 + time.readUInt32LE(8) / 1e6

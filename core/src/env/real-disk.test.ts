@@ -141,7 +141,7 @@ await t.test('a data file reads back what was written, in pieces and beyond its 
     Buffer.concat([whole.subarray(-10), Buffer.alloc(20)]),
     'half beyond the end',
   );
-  t.notOk(file.tryWrite(0, [Buffer.alloc(MIB)]), 'a large write is not done at once');
+  t.notOk(file.tryWrite(0, [Buffer.alloc(2 * MIB)]), 'a large write is not done at once');
   t.equal(await answerOf((done) => file.sync(done)), null);
   file.dropCache();
   t.same(await readBack(file, MIB, whole.length), whole, 'from the disk itself');

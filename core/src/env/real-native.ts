@@ -2,13 +2,18 @@
  * Linux system calls that Node does not offer, through `koffi` (optional: without it reads go through the
  * thread pool and freed space is not given back before its slot is reused).
  */
-import { createRequire } from 'node:module';
-import type { LibraryHandle, default as Koffi } from 'koffi';
+import { addressOf, errno, loadLibrary } from '../util/native-library.js';
 
 const RWF_NOWAIT = 8;
 const FALLOC_FL_KEEP_SIZE_PUNCH_HOLE = 1 | 2;
 const POSIX_FADV_DONTNEED = 4;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
 const IOVEC_BYTES = 16;
+// struct msghdr: name and its length (8 bytes each with padding), then these, then control data and flags.
+const AT_IOV = 4; //     16, in units of 4 bytes
+const AT_IOVLEN = 6; //  24
+const MSGHDR_BYTES = 56;
 /** More slices than this in one write go through Node, which has no such limit. */
 const IOVEC_COUNT_MAX = 256;
 
@@ -20,6 +25,10 @@ export interface Native {
   readCached(fd: number, position: number, target: Buffer): number;
   /** pwritev of all parts. @returns bytes written, or -errno. Null if there are too many parts. */
   write(fd: number, position: number, parts: readonly Buffer[]): number | null;
+  /** recv(MSG_DONTWAIT). @returns bytes received, 0 at the end, or -errno (`-EAGAIN`: nothing there). */
+  receive(fd: number, target: Buffer): number;
+  /** sendmsg(MSG_DONTWAIT) of the parts, or of the first of very many. @returns bytes taken, or -errno. */
+  send(fd: number, parts: readonly Buffer[]): number;
   /** posix_fadvise(DONTNEED) of the whole file; advice only. */
   dropCache(fd: number): void;
   /** _exit(2): ends the process at once, without running anybody's cleanup. */
@@ -52,19 +61,12 @@ export function native(): Native | null {
 }
 
 function load(): Native | null {
-  const require = createRequire(import.meta.url);
-  let koffi: typeof Koffi;
-  let libc: LibraryHandle;
-  try {
-    koffi = require('koffi') as typeof Koffi;
-    libc = koffi.load('libc.so.6');
-  } catch {
-    return null; // not built for this machine; the program says so when it starts
-  }
+  const libc = loadLibrary('libc.so.6');
+  if (libc === null) return null; // the program says so when it starts
   // koffi has no types for functions made from a declaration; these are theirs
   type VectorCall = (
     fd: number,
-    vectors: Buffer,
+    vectors: number,
     count: number,
     position: number,
     flags?: number,
@@ -74,10 +76,17 @@ function load(): Native | null {
       ...parameters: [number, number, number, number, (error: Error | null, result: number) => void]
     ): void;
   };
+  type SocketCall = (fd: number, memory: number, bytes: number, flags: number) => number;
+  type MessageCall = (fd: number, message: number, flags: number) => number;
   const preadv2 = libc.func(
-    'int64_t preadv2(int, void *, int, int64_t, int)',
+    'int64_t preadv2(int, uint64_t, int, int64_t, int)',
   ) as unknown as VectorCall;
-  const pwritev = libc.func('int64_t pwritev(int, void *, int, int64_t)') as unknown as VectorCall;
+  const pwritev = libc.func(
+    'int64_t pwritev(int, uint64_t, int, int64_t)',
+  ) as unknown as VectorCall;
+  const recv = libc.func('int64_t recv(int, uint64_t, uint64_t, int)') as unknown as SocketCall;
+  const send = libc.func('int64_t send(int, uint64_t, uint64_t, int)') as unknown as SocketCall;
+  const sendmsg = libc.func('int64_t sendmsg(int, uint64_t, int)') as unknown as MessageCall;
   const fallocate = libc.func(
     'int fallocate(int, int, int64_t, int64_t)',
   ) as unknown as FallocateCall;
@@ -86,24 +95,50 @@ function load(): Native | null {
   ) => number;
   const exit = libc.func('void _exit(int)') as unknown as (code: number) => void;
   // One array of iovecs, filled before each call: these calls are synchronous.
-  const vectors = Buffer.alloc(IOVEC_COUNT_MAX * IOVEC_BYTES);
-  const setVector = (index: number, part: Buffer): void => {
-    vectors.writeBigUInt64LE(koffi.address(part), index * IOVEC_BYTES);
-    vectors.writeUInt32LE(part.length, index * IOVEC_BYTES + 8); // the high half stays zero
+  const vectors = new Uint32Array((IOVEC_COUNT_MAX * IOVEC_BYTES) / 4);
+  const vectorsAddress = addressOf(new Uint8Array(vectors.buffer));
+  const setVector = (index: number, part: Uint8Array): void => {
+    const address = addressOf(part);
+    const at = index * 4;
+    vectors[at] = address; // its low 32 bits
+    vectors[at + 1] = Math.floor(address / 2 ** 32);
+    vectors[at + 2] = part.length; // the high half stays zero
   };
+  const setVectors = (parts: readonly Buffer[]): void => {
+    for (let index = 0; index < parts.length; index += 1) setVector(index, parts[index] as Buffer); // in bounds
+  };
+  const message = messageFor(vectorsAddress);
+  const messageAddress = addressOf(new Uint8Array(message.buffer));
 
   return {
     readCached(fd, position, target) {
       setVector(0, target);
-      const count = preadv2(fd, vectors, 1, position, RWF_NOWAIT);
-      return count < 0 ? -koffi.errno() : count;
+      const count = preadv2(fd, vectorsAddress, 1, position, RWF_NOWAIT);
+      return count < 0 ? -errno() : count;
     },
     write(fd, position, parts) {
       if (parts.length > IOVEC_COUNT_MAX) return null;
-      for (let index = 0; index < parts.length; index += 1)
-        setVector(index, parts[index] as Buffer); // in bounds
-      const count = pwritev(fd, vectors, parts.length, position);
-      return count < 0 ? -koffi.errno() : count;
+      setVectors(parts);
+      const count = pwritev(fd, vectorsAddress, parts.length, position);
+      return count < 0 ? -errno() : count;
+    },
+    receive(fd, target) {
+      const count = recv(fd, addressOf(target), target.length, MSG_DONTWAIT);
+      return count < 0 ? -errno() : count;
+    },
+    send(fd, parts) {
+      const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+      let count: number;
+      if (parts.length === 1) {
+        const part = parts[0] as Buffer; // there is one
+        count = send(fd, addressOf(part), part.length, flags);
+      } else {
+        const many = parts.length > IOVEC_COUNT_MAX ? parts.slice(0, IOVEC_COUNT_MAX) : parts;
+        setVectors(many);
+        message[AT_IOVLEN] = many.length;
+        count = sendmsg(fd, messageAddress, flags);
+      }
+      return count < 0 ? -errno() : count;
     },
     dropCache(fd) {
       posixFadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -118,6 +153,14 @@ function load(): Native | null {
       });
     },
   };
+}
+
+/** A `struct msghdr` (64-bit Linux) of the iovecs at an address, in units of 4 bytes; their count is set later. */
+function messageFor(vectorsAddress: number): Uint32Array {
+  const message = new Uint32Array(MSGHDR_BYTES / 4);
+  message[AT_IOV] = vectorsAddress; // its low 32 bits
+  message[AT_IOV + 1] = Math.floor(vectorsAddress / 2 ** 32);
+  return message;
 }
 
 /**

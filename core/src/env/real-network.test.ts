@@ -34,9 +34,10 @@ class Witness implements ConnectionEvents {
   closes: (Error | null)[] = [];
   onData: (chunk: Buffer) => void = () => undefined;
 
-  data(chunk: Buffer): void {
+  data(chunk: Buffer): boolean {
     this.chunks.push(chunk);
     this.onData(chunk);
+    return false;
   }
   end(): void {
     this.ends += 1;

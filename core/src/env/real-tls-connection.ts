@@ -5,9 +5,7 @@
 import type { TLSSocket } from 'node:tls';
 import { invariant } from '../util/invariant.js';
 import type { Connection, ConnectionEvents, TlsPeer } from './network.js';
-
-/** Unsent bytes from which `write` asks the writer to wait for `drain`. */
-const UNSENT_BYTES_HIGH = 256 * 1024;
+import { SendQueue } from './real-send-queue.js';
 
 export class RealTlsConnection implements Connection {
   readonly peer: string;
@@ -16,26 +14,25 @@ export class RealTlsConnection implements Connection {
   readonly #socket: TLSSocket;
   #error: Error | null = null;
   #events: ConnectionEvents | null = null;
-  #queue: Buffer[] = [];
-  #unsentBytes = 0;
-  #flushScheduled = false;
-  #drainWanted = false;
+  readonly #sending: SendQueue;
   #ending = false;
   #isClosed = false;
 
   constructor(socket: TLSSocket, peer: string) {
     this.peer = peer;
     this.#socket = socket;
+    const drained = (): void => this.#events?.drain();
+    this.#sending = new SendQueue({ socket, descriptor: () => null, drained });
     socket.on('error', (error: Error) => (this.#error = error));
     socket.on('close', () => {
       this.#isClosed = true;
-      this.#queue = [];
+      this.#sending.clear();
       this.#events?.closed(this.#error);
     });
   }
 
   get unsentBytes(): number {
-    return this.#unsentBytes;
+    return this.#sending.unsentBytes;
   }
 
   start(events: ConnectionEvents): void {
@@ -50,38 +47,7 @@ export class RealTlsConnection implements Connection {
 
   write(parts: readonly Buffer[]): boolean {
     if (this.#ending || this.#socket.destroyed) return true;
-    for (const part of parts) {
-      this.#queue.push(part);
-      this.#unsentBytes += part.length;
-    }
-    if (!this.#flushScheduled) {
-      this.#flushScheduled = true;
-      setImmediate(() => {
-        this.#flushScheduled = false;
-        this.#flush();
-      });
-    }
-    this.#drainWanted ||= this.#unsentBytes > UNSENT_BYTES_HIGH;
-    return !this.#drainWanted;
-  }
-
-  #flush(): void {
-    const parts = this.#queue;
-    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
-    const last = parts.pop();
-    if (last === undefined || this.#socket.destroyed) return;
-    this.#queue = [];
-    this.#socket.cork();
-    for (const part of parts) this.#socket.write(part);
-    this.#socket.write(last, () => this.#sent(bytes));
-    this.#socket.uncork();
-  }
-
-  #sent(bytes: number): void {
-    this.#unsentBytes -= bytes;
-    if (this.#unsentBytes > 0 || !this.#drainWanted || this.#socket.destroyed) return;
-    this.#drainWanted = false;
-    this.#events?.drain();
+    return this.#sending.write(parts, false);
   }
 
   pause(): void {
@@ -95,7 +61,7 @@ export class RealTlsConnection implements Connection {
   /** TLS says goodbye before TCP does (T11). */
   end(): void {
     if (this.#ending) return;
-    this.#flush();
+    this.#sending.flush();
     this.#ending = true;
     this.#socket.end();
   }

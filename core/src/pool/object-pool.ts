@@ -27,6 +27,8 @@ export class ObjectRef {
   readonly hash: LocatorHash;
   /** Hash and key as a string of one character a byte: what tells two objects of a pool apart. */
   readonly place: string;
+  /** For the pool that looked it up last: what it found, to spare it the search. Nobody else's business. */
+  found: object | null = null;
 
   /** @throws StoreError `E_INVALID` if the key or locator is empty or longer than 512 bytes */
   constructor(kind: ObjectKind, key: Buffer | string, locator: Buffer | string = key) {

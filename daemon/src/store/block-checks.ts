@@ -1,5 +1,5 @@
 /** Checksums of an object's blocks, in chunks of 256 as they are stored; only the chunks that are used take memory. */
-import { BLOCK_BYTES, crc32c, invariant, type ByteParts } from '@store/core';
+import { BLOCK_BYTES, crc32c, crc32cOf, invariant, type ByteParts } from '@store/core';
 import { BLOCKS_PER_CHUNK, CHUNKS_PER_OBJECT } from './format.js';
 
 export class BlockChecks {
@@ -16,7 +16,7 @@ export class BlockChecks {
 
   /** Undefined if the chunk is not in memory. */
   get(block: number): number | undefined {
-    return this.#chunks[Math.floor(block / BLOCKS_PER_CHUNK)]?.[block % BLOCKS_PER_CHUNK];
+    return this.#chunks[(block / BLOCKS_PER_CHUNK) | 0]?.[block % BLOCKS_PER_CHUNK];
   }
 
   set(block: number, check: number): void {
@@ -44,8 +44,8 @@ export function checksOf(
   for (const part of blocks) {
     for (let at = 0; at < part.length;) {
       const take = Math.min(part.length - at, BLOCK_BYTES - filled);
-      const piece = take === part.length ? part : part.subarray(at, at + take);
-      sum = crc32c(piece, sum);
+      if (take === BLOCK_BYTES) sum = crc32cOf(part, at, at + take);
+      else sum = crc32c(take === part.length ? part : part.subarray(at, at + take), sum);
       at += take;
       filled += take;
       if (filled === BLOCK_BYTES) {

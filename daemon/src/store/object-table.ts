@@ -43,6 +43,11 @@ export class ObjectTable {
    * @throws DiskError if the metadata cannot be read
    */
   find(poolId: number, ref: ObjectRef): StoredObject {
+    const { found } = ref;
+    if (found instanceof StoredObject && found.table === this && found.poolId === poolId) {
+      found.used = true;
+      return found;
+    }
     const pool = this.#pool(poolId);
     let object = pool.get(ref.place);
     if (object === undefined) {
@@ -51,6 +56,9 @@ export class ObjectTable {
       this.#add(pool, ref.place, object);
     }
     object.used = true;
+    if (object.foundBy !== null) object.foundBy.found = null;
+    object.foundBy = ref;
+    ref.found = object;
     return object;
   }
 
@@ -78,6 +86,7 @@ export class ObjectTable {
   #add(pool: Map<string, StoredObject>, place: string, object: StoredObject): void {
     if (this.#count >= this.#sweepAt) this.#sweep();
     pool.set(place, object);
+    object.table = this;
     this.#count += 1;
   }
 
@@ -160,6 +169,8 @@ export class ObjectTable {
         if (object.used) object.used = false;
         else if (this.#isEvictable(object)) {
           pool.delete(place);
+          object.table = null;
+          if (object.foundBy !== null) object.foundBy.found = null;
           this.#count -= 1;
         }
       }

@@ -3,7 +3,7 @@
  * marked as open, durably, so that after a crash its stored checksums are not believed. One transaction opens many.
  *
  * What it costs: one commit (0.3-0.5 ms) for whatever was asked meanwhile. Small writes do not wait for it (see
- * `writer.ts`), and an object asked again and again is opened in ever larger pieces.
+ * `writer.ts`), an object asked again and again is opened in ever larger pieces, and a large write opens all of it.
  */
 import type { DiskError } from '@store/core';
 import type { Engine } from './engine.js';
@@ -13,6 +13,8 @@ import { PART, type StoredObject } from './stored-object.js';
 
 /** Parts opened at the first, second, … request for an object: aligned runs of so many. */
 const WIDTHS = [1, 4, 16, PARTS_PER_OBJECT] as const;
+/** Whoever writes so many parts at a time goes on with the rest of the object: it is opened whole. */
+const BULK_PARTS_MIN = 4;
 
 interface Waiter {
   readonly first: number;
@@ -63,7 +65,9 @@ export class Opener {
 
   /** Parts that nobody is opening yet, and closed neighbours when the object is asked often. */
   #take(object: StoredObject, first: number, last: number): number[] {
-    const width = WIDTHS[Math.min(object.openRequests, WIDTHS.length - 1)] ?? 1;
+    const isBulk = last - first + 1 >= BULK_PARTS_MIN;
+    const step = isBulk ? WIDTHS.length - 1 : Math.min(object.openRequests, WIDTHS.length - 1);
+    const width = WIDTHS[step] ?? 1;
     object.openRequests += 1;
     const from = first - (first % width);
     const to = last - (last % width) + width;

@@ -6,6 +6,7 @@ import {
   BLOCK_STATE,
   StoreError,
   crc32c,
+  crc32cOf,
   type DiskError,
   type Done,
 } from '@store/core';
@@ -204,13 +205,9 @@ export class Reader {
 
   /** @returns why not, if a block does not match its checksum */
   verify(object: StoredObject, first: number, bytes: Buffer): StoreError | null {
-    const count = bytes.length / BLOCK_BYTES;
-    for (let index = 0; index < count; index += 1) {
-      const block = first + index;
+    for (let at = 0, block = first; at < bytes.length; at += BLOCK_BYTES, block += 1) {
       this.#table.loadChecks(object, chunkOf(block));
-      const sum = crc32c(
-        count === 1 ? bytes : bytes.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES),
-      );
+      const sum = crc32cOf(bytes, at, at + BLOCK_BYTES);
       if ((sum ^ object.blockTweak(block)) >>> 0 !== object.checks.get(block))
         return this.#mismatch(object, block);
     }

@@ -8,6 +8,7 @@ import {
   OBJECT_KIND,
   crc32c,
   type ObjectKind,
+  type ObjectRef,
   type ObjectStat,
   type StoreError,
 } from '@store/core';
@@ -92,6 +93,10 @@ export class StoredObject {
   broken: StoreError | null = null;
   /** For the sweep that evicts: looked at since the last one. */
   used = true;
+  /** The table it is in; null once it was evicted. */
+  table: object | null = null;
+  /** The reference that remembers it. */
+  foundBy: ObjectRef | null = null;
 
   constructor(poolId: number, name: string, key: Buffer, headKey: Buffer, kind: ObjectKind) {
     this.poolId = poolId;

@@ -12,6 +12,7 @@ import {
   NBD_REPLY_TYPE,
 } from '../protocol/constants.js';
 import { wireString } from '../protocol/wire-string.js';
+import type { Reply } from './reply.js';
 import type { ContextStatus, ReplyFormat } from './reply-format.js';
 import type { ReplyOutbox } from './reply-outbox.js';
 import type { Request } from './request.js';
@@ -58,9 +59,9 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
   const { OFFSET_DATA, OFFSET_HOLE, ERROR, ERROR_OFFSET } = NBD_REPLY_TYPE;
   const dataRoom = headerBytes + OFFSET_BYTES;
 
-  const writeDataHeader = (reply: Buffer, request: Request, flags: number, at: number): void => {
-    writeHeader(reply, request, flags, OFFSET_DATA, reply.length - headerBytes);
-    writeUint64(reply, at, headerBytes);
+  const writeDataHeader = (reply: Reply, request: Request, flags: number, from: number): void => {
+    writeHeader(reply, request, flags, OFFSET_DATA, reply.bytes - headerBytes);
+    writeUint64(reply.memory, from, reply.at + headerBytes);
   };
 
   return {
@@ -74,10 +75,11 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
       const reply = outbox.allocate(headerBytes + bytes);
       const type = hasPlace ? ERROR_OFFSET : ERROR;
       writeHeader(reply, request, NBD_REPLY_FLAG_DONE, type, bytes);
-      reply.writeUInt32BE(error, headerBytes);
-      reply.writeUInt16BE(text.length, headerBytes + 4);
-      text.copy(reply, headerBytes + ERROR_BYTES);
-      if (hasPlace) writeUint64(reply, request.offset, headerBytes + ERROR_BYTES + text.length);
+      const body = reply.view(headerBytes);
+      body.writeUInt32BE(error, 0);
+      body.writeUInt16BE(text.length, 4);
+      text.copy(body, ERROR_BYTES);
+      if (hasPlace) writeUint64(body, request.offset, ERROR_BYTES + text.length);
       outbox.push(reply);
     },
     data(outbox, request, reply) {
@@ -94,8 +96,9 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
         }
         const reply = outbox.allocate(headerBytes + HOLE_BYTES);
         writeHeader(reply, request, flags, OFFSET_HOLE, HOLE_BYTES);
-        writeUint64(reply, piece.offset, headerBytes);
-        reply.writeUInt32BE(piece.bytes, headerBytes + OFFSET_BYTES);
+        const body = reply.view(headerBytes);
+        writeUint64(body, piece.offset, 0);
+        body.writeUInt32BE(piece.bytes, OFFSET_BYTES);
         outbox.push(reply);
       });
     },
@@ -106,7 +109,7 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
         const type = isExtended ? NBD_REPLY_TYPE.BLOCK_STATUS_EXT : NBD_REPLY_TYPE.BLOCK_STATUS;
         const reply = outbox.allocate(headerBytes + payload.length);
         writeHeader(reply, request, flags, type, payload.length);
-        payload.copy(reply, headerBytes);
+        payload.copy(reply.view(headerBytes));
         outbox.push(reply);
       });
     },
@@ -145,35 +148,35 @@ function extendedStatus({ id, runs }: ContextStatus): Buffer {
 }
 
 function writeStructuredHeader(
-  out: Buffer,
+  { memory, at }: Reply,
   request: Request,
   flags: number,
   type: number,
   bytes: number,
 ): void {
-  out.writeUInt32BE(NBD_MAGIC.STRUCTURED_REPLY, AT_MAGIC);
-  out.writeUInt16BE(flags, AT_FLAGS);
-  out.writeUInt16BE(type, AT_TYPE);
-  out.writeUInt32BE(request.cookieHigh, AT_COOKIE_HIGH);
-  out.writeUInt32BE(request.cookieLow, AT_COOKIE_LOW);
-  out.writeUInt32BE(bytes, AT_LENGTH);
+  memory.writeUInt32BE(NBD_MAGIC.STRUCTURED_REPLY, at + AT_MAGIC);
+  memory.writeUInt16BE(flags, at + AT_FLAGS);
+  memory.writeUInt16BE(type, at + AT_TYPE);
+  memory.writeUInt32BE(request.cookieHigh, at + AT_COOKIE_HIGH);
+  memory.writeUInt32BE(request.cookieLow, at + AT_COOKIE_LOW);
+  memory.writeUInt32BE(bytes, at + AT_LENGTH);
 }
 
 function writeExtendedHeader(
-  out: Buffer,
+  { memory, at }: Reply,
   request: Request,
   flags: number,
   type: number,
   bytes: number,
 ): void {
-  out.writeUInt32BE(NBD_MAGIC.EXTENDED_REPLY, AT_MAGIC);
-  out.writeUInt16BE(flags, AT_FLAGS);
-  out.writeUInt16BE(type, AT_TYPE);
-  out.writeUInt32BE(request.cookieHigh, AT_COOKIE_HIGH);
-  out.writeUInt32BE(request.cookieLow, AT_COOKIE_LOW);
-  out.writeUInt32BE(request.offsetHigh, AT_EXTENDED_OFFSET);
-  out.writeUInt32BE(request.offsetLow, AT_EXTENDED_OFFSET + 4);
-  writeUint64(out, bytes, AT_EXTENDED_LENGTH);
+  memory.writeUInt32BE(NBD_MAGIC.EXTENDED_REPLY, at + AT_MAGIC);
+  memory.writeUInt16BE(flags, at + AT_FLAGS);
+  memory.writeUInt16BE(type, at + AT_TYPE);
+  memory.writeUInt32BE(request.cookieHigh, at + AT_COOKIE_HIGH);
+  memory.writeUInt32BE(request.cookieLow, at + AT_COOKIE_LOW);
+  memory.writeUInt32BE(request.offsetHigh, at + AT_EXTENDED_OFFSET);
+  memory.writeUInt32BE(request.offsetLow, at + AT_EXTENDED_OFFSET + 4);
+  writeUint64(memory, bytes, at + AT_EXTENDED_LENGTH);
 }
 
 function writeUint64(out: Buffer, value: number, at: number): void {

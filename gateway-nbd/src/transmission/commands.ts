@@ -12,6 +12,7 @@ import {
 } from '../protocol/limits.js';
 import { blockStatus } from './block-status.js';
 import type { ContextStatus, ReadPiece, ReplyFormat } from './reply-format.js';
+import type { Reply } from './reply.js';
 import type { ReplyOutbox } from './reply-outbox.js';
 import type { Admitted } from './request.js';
 import type { SliceQueue } from './slices.js';
@@ -22,7 +23,7 @@ export interface Answers {
   success(request: Admitted): void;
   failure(request: Admitted, error: StoreError): void;
   /** `reply` is what the outbox allocated, with the data in its place. */
-  data(request: Admitted, reply: Buffer): void;
+  data(request: Admitted, reply: Reply): void;
   pieces(request: Admitted, pieces: readonly ReadPiece[]): void;
   status(request: Admitted, contexts: readonly ContextStatus[]): void;
 }
@@ -70,11 +71,10 @@ export class Commands {
     }
   }
 
-  /** @param release - Called when the backend is done with `parts` for good. */
-  write(request: Admitted, parts: readonly Buffer[], release: (() => void) | null): void {
+  /** @param release - Called before the answer: after an error the backend may still be busy with `parts`. */
+  write(request: Admitted, parts: readonly Buffer[], release: Done): void {
     this.#backend.write(request.offset, parts, durability(request.flags), (error) => {
-      // After an error the backend may still be busy with the buffer.
-      if (error === null) release?.();
+      release(error);
       this.#finish(request, error);
     });
   }
@@ -108,8 +108,8 @@ export class Commands {
       this.#readWhole(request);
       return;
     }
-    const allocate = (bytes: number): Buffer => this.#outbox.allocate(bytes);
-    const abandon = (reply: Buffer): void => this.#outbox.abandon(reply);
+    const allocate = (bytes: number): Reply => this.#outbox.allocate(bytes);
+    const abandon = (reply: Reply): void => this.#outbox.abandon(reply);
     const read = { offset, bytes: length, allocate, abandon, room: this.#format.dataRoom };
     sparseRead(this.#backend, read, (error, pieces) => {
       if (pieces === undefined) this.#finish(request, error);
@@ -121,7 +121,7 @@ export class Commands {
   #readWhole(request: Admitted): void {
     const room = this.#format.dataRoom;
     const reply = this.#outbox.allocate(room + request.length);
-    this.#backend.read(request.offset, reply.subarray(room), (error) => {
+    this.#backend.read(request.offset, reply.view(room), (error) => {
       if (error === null) {
         this.#answers.data(request, reply);
         return;

@@ -1,13 +1,14 @@
 import type { StatusRun } from '../backend.js';
 import type { HeaderKind } from '../handshake/negotiated.js';
 import { chunkReplies } from './chunk-replies.js';
+import type { Reply } from './reply.js';
 import type { ReplyOutbox } from './reply-outbox.js';
 import type { Request } from './request.js';
 import { simpleReplies } from './simple-replies.js';
 
 /** A piece of the answer to a READ that spares zeros: data that was read into `reply`, or zeros. */
 export type ReadPiece =
-  | { readonly kind: 'data'; readonly offset: number; readonly reply: Buffer }
+  | { readonly kind: 'data'; readonly offset: number; readonly reply: Reply }
   | { readonly kind: 'hole'; readonly offset: number; readonly bytes: number };
 
 /** The extents of one metadata context. */
@@ -30,7 +31,7 @@ export interface ReplyFormat {
   /** Failed. @param message - A sentence for people, where the format can carry one. */
   failure(outbox: ReplyOutbox, request: Request, error: number, message: string): void;
   /** The data of a whole READ, which lies in `reply` behind `dataRoom`. */
-  data(outbox: ReplyOutbox, request: Request, reply: Buffer): void;
+  data(outbox: ReplyOutbox, request: Request, reply: Reply): void;
   /** The same in pieces that cover it in order. Only where `sparesZeros`. */
   pieces(outbox: ReplyOutbox, request: Request, pieces: readonly ReadPiece[]): void;
   /** The answer to BLOCK_STATUS. Only where contexts can be selected. */

@@ -10,19 +10,11 @@
  * for the garbage collector.
  */
 import { POOLED_BYTES_MIN, type BufferPool } from './buffer-pool.js';
+import { Reply, type Slab } from './reply.js';
 
 const SLAB_BYTES = 256 * 1024;
 /** Longer replies get a buffer of their own; 16 KiB of data and any header fit. */
 const SLAB_REPLY_BYTES_MAX = 16 * 1024 + 64;
-
-/** Memory that replies are cut from. */
-interface Slab {
-  readonly memory: Buffer;
-  /** How much of it has been cut. */
-  cutBytes: number;
-  /** Pieces that were cut and have not left. */
-  live: number;
-}
 
 /** Replies that were queued one after the other and lie in one slab. */
 interface Queued {
@@ -36,14 +28,13 @@ export class ReplyOutbox {
   readonly #pool: BufferPool;
   /** What small replies are cut from; null while nothing is cut. */
   #slab: Slab | null = null;
-  /** Slabs with live pieces, by the memory they cut up. */
-  readonly #slabs = new Map<ArrayBufferLike, Slab>();
   /** In the order of the bytes. */
   #queued: Queued[] = [];
   #parts: Buffer[] = [];
-  /** The last part, as long as it may still grow. */
+  /** The last part, as long as it may still grow: bytes `[start, end)` of some memory. */
   #run: Buffer | null = null;
-  #runBytes = 0;
+  #runStart = 0;
+  #runEnd = 0;
   #bytes = 0;
   /** Bytes ever given to the socket. */
   #takenBytes = 0;
@@ -58,31 +49,29 @@ export class ReplyOutbox {
   }
 
   /** Room for one answer, or a piece of one, of exactly `bytes`. */
-  allocate(bytes: number): Buffer {
-    if (bytes <= SLAB_REPLY_BYTES_MAX) return this.#cut(this.#slabFor(bytes), bytes);
-    if (bytes < POOLED_BYTES_MIN) return Buffer.allocUnsafeSlow(bytes);
-    return this.#cut(this.#newSlab(bytes), bytes);
+  allocate(bytes: number): Reply {
+    if (bytes <= SLAB_REPLY_BYTES_MAX) return cut(this.#slabFor(bytes), bytes);
+    if (bytes < POOLED_BYTES_MIN) return new Reply(Buffer.allocUnsafeSlow(bytes), 0, bytes, null);
+    return cut(this.#newSlab(bytes), bytes);
   }
 
   /** Queues what `allocate` gave and the caller has filled. */
-  push(reply: Buffer): void {
-    this.#bytes += reply.length;
-    const slab = this.#slabs.get(reply.buffer);
-    if (slab !== undefined) this.#enqueue(slab);
-    const run = this.#run;
-    if (run?.buffer === reply.buffer && run.byteOffset + this.#runBytes === reply.byteOffset) {
-      this.#runBytes += reply.length;
-    } else {
+  push(reply: Reply): void {
+    this.#bytes += reply.bytes;
+    if (reply.slab !== null) this.#enqueue(reply.slab);
+    if (this.#run !== reply.memory || this.#runEnd !== reply.at) {
       this.#endRun();
-      this.#run = reply;
-      this.#runBytes = reply.length;
+      this.#run = reply.memory;
+      this.#runStart = reply.at;
     }
+    this.#runEnd = reply.at + reply.bytes;
   }
 
   /** A piece will not be queued, and somebody may still be writing to it: its memory is nobody's any more. */
-  abandon(reply: Buffer): void {
-    if (this.#slab?.memory.buffer === reply.buffer) this.#slab = null;
-    this.#slabs.delete(reply.buffer);
+  abandon(reply: Reply): void {
+    if (reply.slab === null) return;
+    reply.slab.isSpoiled = true;
+    if (this.#slab === reply.slab) this.#slab = null;
   }
 
   /** Everything queued, to be sent in this order. */
@@ -103,7 +92,7 @@ export class ReplyOutbox {
       if (end > sentBytes) break;
       gone += 1;
       slab.live -= count;
-      if (slab.live === 0) this.#release(slab);
+      if (slab.live === 0) this.#allHasLeft(slab);
     }
     if (gone === this.#queued.length) this.#queued = [];
     else if (gone > 0) this.#queued.splice(0, gone);
@@ -117,16 +106,7 @@ export class ReplyOutbox {
   }
 
   #newSlab(bytes: number): Slab {
-    const slab = { memory: this.#pool.take(bytes), cutBytes: 0, live: 0 };
-    this.#slabs.set(slab.memory.buffer, slab);
-    return slab;
-  }
-
-  #cut(slab: Slab, bytes: number): Buffer {
-    const at = slab.cutBytes;
-    slab.cutBytes += bytes;
-    slab.live += 1;
-    return slab.memory.subarray(at, slab.cutBytes);
+    return { memory: this.#pool.take(bytes), cutBytes: 0, live: 0, isSpoiled: false };
   }
 
   #enqueue(slab: Slab): void {
@@ -140,18 +120,22 @@ export class ReplyOutbox {
     }
   }
 
-  #release(slab: Slab): void {
-    this.#slabs.delete(slab.memory.buffer);
+  #allHasLeft(slab: Slab): void {
     if (this.#slab === slab) this.#slab = null;
-    this.#pool.release(slab.memory);
+    if (!slab.isSpoiled) this.#pool.release(slab.memory);
   }
 
   #endRun(): void {
     const run = this.#run;
     if (run === null) return;
-    this.#parts.push(
-      run.length === this.#runBytes ? run : Buffer.from(run.buffer, run.byteOffset, this.#runBytes),
-    );
+    this.#parts.push(run.subarray(this.#runStart, this.#runEnd));
     this.#run = null;
   }
+}
+
+function cut(slab: Slab, bytes: number): Reply {
+  const at = slab.cutBytes;
+  slab.cutBytes += bytes;
+  slab.live += 1;
+  return new Reply(slab.memory, at, bytes, slab);
 }

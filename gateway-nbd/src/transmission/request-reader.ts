@@ -20,6 +20,7 @@ const AT_OFFSET = 16; //      8
 const AT_LENGTH = 24; //      4, extended 8; a payload follows a WRITE, extended: whatever has PAYLOAD_LEN
 const COMPACT_HEADER_BYTES = 28;
 const EXTENDED_HEADER_BYTES = 32;
+export const HEADER_BYTES_MAX: number = EXTENDED_HEADER_BYTES;
 
 /** A payload with this much missing gets a buffer of its own, if the connection can fill it directly. */
 const DIRECT_BYTES_MIN = 64 * 1024;
@@ -59,7 +60,8 @@ export class RequestReader {
   readonly #sink: RequestSink;
   readonly #isExtended: boolean;
   readonly #magic: number;
-  readonly #headerBytes: number;
+  /** Size of a request without its payload. */
+  readonly headerBytes: number;
   #state: State = 'header';
   readonly #partial: Buffer;
   #partialBytes = 0;
@@ -73,8 +75,8 @@ export class RequestReader {
     this.#sink = sink;
     this.#isExtended = headers === 'extended';
     this.#magic = this.#isExtended ? NBD_MAGIC.EXTENDED_REQUEST : NBD_MAGIC.REQUEST;
-    this.#headerBytes = this.#isExtended ? EXTENDED_HEADER_BYTES : COMPACT_HEADER_BYTES;
-    this.#partial = Buffer.allocUnsafeSlow(this.#headerBytes);
+    this.headerBytes = this.#isExtended ? EXTENDED_HEADER_BYTES : COMPACT_HEADER_BYTES;
+    this.#partial = Buffer.allocUnsafeSlow(this.headerBytes);
   }
 
   /** The present request announces a payload. */
@@ -98,6 +100,11 @@ export class RequestReader {
   /** Payload bytes of the present request that are still to come. */
   get missingBytes(): number {
     return this.#missingBytes;
+  }
+
+  /** Parts of chunks are kept for later. */
+  get holdsChunks(): boolean {
+    return this.#parts.length > 0 || this.#stash.length > 0;
   }
 
   receive(chunk: Buffer): void {
@@ -166,13 +173,13 @@ export class RequestReader {
   }
 
   #takeHeader(chunk: Buffer, at: number): number {
-    if (this.#partialBytes === 0 && chunk.length - at >= this.#headerBytes) {
+    if (this.#partialBytes === 0 && chunk.length - at >= this.headerBytes) {
       this.#decode(chunk, at);
-      return at + this.#headerBytes;
+      return at + this.headerBytes;
     }
     const taken = chunk.copy(this.#partial, this.#partialBytes, at);
     this.#partialBytes += taken;
-    if (this.#partialBytes === this.#headerBytes) {
+    if (this.#partialBytes === this.headerBytes) {
       this.#partialBytes = 0;
       this.#decode(this.#partial, 0);
     }
@@ -258,7 +265,7 @@ export class RequestReader {
   }
 
   #encodeHeader(): Buffer {
-    const out = Buffer.alloc(this.#headerBytes);
+    const out = Buffer.alloc(this.headerBytes);
     out.writeUInt32BE(this.#magic, AT_MAGIC);
     out.writeUInt16BE(this.flags, AT_FLAGS);
     out.writeUInt16BE(this.type, AT_TYPE);
@@ -267,7 +274,7 @@ export class RequestReader {
     out.writeUInt32BE(this.offsetHigh, AT_OFFSET);
     out.writeUInt32BE(this.offsetLow, AT_OFFSET + 4);
     if (this.#isExtended) out.writeUInt32BE(this.#lengthHigh, AT_LENGTH);
-    out.writeUInt32BE(this.#lengthLow, this.#headerBytes - 4);
+    out.writeUInt32BE(this.#lengthLow, this.headerBytes - 4);
     return out;
   }
 }

@@ -1,5 +1,6 @@
 import { invariant } from '@store/core';
 import { NBD_ERROR, NBD_MAGIC } from '../protocol/constants.js';
+import type { Reply } from './reply.js';
 import type { ReplyFormat } from './reply-format.js';
 import type { ReplyOutbox } from './reply-outbox.js';
 import type { Request } from './request.js';
@@ -36,9 +37,9 @@ export function simpleReply(outbox: ReplyOutbox, request: Request, error: number
   outbox.push(reply);
 }
 
-function writeHeader(out: Buffer, request: Request, error: number): void {
-  out.writeUInt32BE(NBD_MAGIC.SIMPLE_REPLY, AT_MAGIC);
-  out.writeUInt32BE(error, AT_ERROR);
-  out.writeUInt32BE(request.cookieHigh, AT_COOKIE_HIGH);
-  out.writeUInt32BE(request.cookieLow, AT_COOKIE_LOW);
+function writeHeader({ memory, at }: Reply, request: Request, error: number): void {
+  memory.writeUInt32BE(NBD_MAGIC.SIMPLE_REPLY, at + AT_MAGIC);
+  memory.writeUInt32BE(error, at + AT_ERROR);
+  memory.writeUInt32BE(request.cookieHigh, at + AT_COOKIE_HIGH);
+  memory.writeUInt32BE(request.cookieLow, at + AT_COOKIE_LOW);
 }

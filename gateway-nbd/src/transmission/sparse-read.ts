@@ -6,6 +6,7 @@ import type { StoreError } from '@store/core';
 import { BLOCK_STATE, type DoneWith, type Extent } from '@store/core';
 import type { Backend } from '../backend.js';
 import { SPARSE_READ_PIECES_MAX } from '../protocol/limits.js';
+import type { Reply } from './reply.js';
 import type { ReadPiece } from './reply-format.js';
 
 /** A hole shorter than this is sent as data: saying it would cost about as much. */
@@ -14,10 +15,10 @@ const HOLE_BYTES_MIN = 4096;
 export interface SparseRead {
   readonly offset: number;
   readonly bytes: number;
-  /** Makes the buffer for one piece of data: `room` for a header in front of `bytes`. */
-  readonly allocate: (bytes: number) => Buffer;
-  /** A buffer of `allocate` will not be used. */
-  readonly abandon: (reply: Buffer) => void;
+  /** Makes room for one piece of data: `room` for a header in front of `bytes`. */
+  readonly allocate: (bytes: number) => Reply;
+  /** What `allocate` gave will not be used. */
+  readonly abandon: (reply: Reply) => void;
   readonly room: number;
 }
 
@@ -91,7 +92,7 @@ function readPieces(
       const reply = read.allocate(read.room + bytes);
       pieces.push({ kind: 'data', offset, reply });
       missing += 1;
-      backend.read(offset, reply.subarray(read.room), finish);
+      backend.read(offset, reply.view(read.room), finish);
     }
     offset += bytes;
   }

@@ -25,8 +25,14 @@ import {
   type ReadPiece,
   type ReplyFormat,
 } from './reply-format.js';
+import type { Reply } from './reply.js';
 import { ReplyOutbox } from './reply-outbox.js';
-import { RequestReader, type AfterHeader, type RequestSink } from './request-reader.js';
+import {
+  HEADER_BYTES_MAX,
+  RequestReader,
+  type AfterHeader,
+  type RequestSink,
+} from './request-reader.js';
 import { admit, type Admitted, type Request } from './request.js';
 import { SliceQueue } from './slices.js';
 import { validate, type Door, type Refusal } from './validate.js';
@@ -62,6 +68,8 @@ export interface TransmissionOptions {
 }
 
 const LOG_INTERVAL_MS = 1000;
+/** So many requests at a time are a shallow queue: latency is what its client waits for. */
+const SHALLOW_REQUESTS_MAX = 2;
 
 /** What any answer without data counts for until it is sent. */
 const ANSWER_BYTES = 64;
@@ -82,6 +90,14 @@ export class Transmission implements RequestSink, Answers {
   readonly #commands: Commands;
 
   #requestCount = 0;
+  /** Requests in the last chunk. */
+  #chunkRequests = 0;
+  /** WRITEs whose payload lies in the connection's own memory. */
+  #lentCount = 0;
+  /** A request failed since the last chunk arrived: the backend may still be busy with its payload. */
+  #hasFailed = false;
+  /** Answered while the present chunk was handled, and not counted yet. */
+  readonly #answeredNow: Admitted[] = [];
   /** When the present chunk arrived: what its requests count their time from. */
   #startedAt = 0;
   #inFlight = 0;
@@ -93,6 +109,8 @@ export class Transmission implements RequestSink, Answers {
   #payloadCharge = 0;
   /** The pooled buffer that the present payload is received into. */
   #direct: Buffer | null = null;
+  /** Where a header lands that is received alone. */
+  readonly #headerRoom: Buffer = Buffer.allocUnsafeSlow(HEADER_BYTES_MAX);
   /** What to answer once the payload of the present request is skipped. */
   #refusal: Refusal | null = null;
   #busy = false;
@@ -153,13 +171,23 @@ export class Transmission implements RequestSink, Answers {
     return this.#budget.holdsShared;
   }
 
-  receive(chunk: Buffer): void {
-    if (this.#inputOver || this.#finished) return;
+  /** All that was asked for is answered, and it was little: the client waits for answers before it asks again. */
+  get awaitsRequest(): boolean {
+    return this.#inFlight === 0 && this.#chunkRequests <= SHALLOW_REQUESTS_MAX;
+  }
+
+  /** @returns True if nothing of the chunk is needed any more */
+  receive(chunk: Buffer): boolean {
+    if (this.#inputOver || this.#finished) return true;
+    const before = this.#requestCount;
+    this.#hasFailed = false;
     this.#busy = true;
     this.#startedAt = this.#clock.now();
     this.#reader.receive(chunk);
     this.#busy = false;
+    this.#chunkRequests = this.#requestCount - before;
     this.#flush();
+    return !this.#needsChunk();
   }
 
   /** The client sends nothing more, but may still read. */
@@ -283,8 +311,13 @@ export class Transmission implements RequestSink, Answers {
       this.#runStatusWithPayload(request, Buffer.concat(parts));
       return;
     }
-    const release = direct === null ? null : () => this.#pool.release(direct);
-    this.#commands.write(request, parts, release);
+    if (direct === null) this.#lentCount += 1;
+    else this.#expectHeader();
+    this.#commands.write(request, parts, (error) => {
+      if (error !== null) this.#hasFailed = true;
+      if (direct === null) this.#lentCount -= 1;
+      else if (error === null) this.#pool.release(direct);
+    });
   }
 
   /** @internal RequestSink */
@@ -292,6 +325,14 @@ export class Transmission implements RequestSink, Answers {
     if (this.#connection.receiveInto === undefined) return;
     this.#direct = this.#pool.take(bytes);
     this.#connection.receiveInto(this.#direct.subarray(0, bytes));
+  }
+
+  /**
+   * After a large payload another one is likely: its header is received alone, so that all of the payload can be
+   * placed, and none of it lies in a chunk that was made for many small requests.
+   */
+  #expectHeader(): void {
+    this.#connection.receiveInto?.(this.#headerRoom.subarray(0, this.#reader.headerBytes));
   }
 
   /** @internal RequestSink */
@@ -309,8 +350,7 @@ export class Transmission implements RequestSink, Answers {
 
   /** @internal Answers */
   success(request: Admitted): void {
-    const bytes = request.type === NBD_CMD.WRITE ? request.length : 0;
-    if (this.#finish(request, bytes, false)) {
+    if (this.#finish(request, payloadBytes(request), false)) {
       this.#format.success(this.#outbox, request);
       this.#answered(request);
     }
@@ -327,7 +367,7 @@ export class Transmission implements RequestSink, Answers {
   }
 
   /** @internal Answers */
-  data(request: Admitted, reply: Buffer): void {
+  data(request: Admitted, reply: Reply): void {
     if (this.#finish(request, request.length, false)) {
       this.#format.data(this.#outbox, request, reply);
       this.#answered(request);
@@ -348,6 +388,11 @@ export class Transmission implements RequestSink, Answers {
       this.#format.status(this.#outbox, request, contexts);
       this.#answered(request);
     }
+  }
+
+  /** Somebody may still look at what the last chunk brought. */
+  #needsChunk(): boolean {
+    return this.#lentCount > 0 || this.#hasFailed || this.#reader.holdsChunks;
   }
 
   /** Answers a request that never ran. */
@@ -405,16 +450,29 @@ export class Transmission implements RequestSink, Answers {
   #finish(request: Admitted, bytes: number, failed: boolean): boolean {
     this.#inFlight -= 1;
     invariant(this.#inFlight >= 0, 'a request is answered once');
-    const ms = this.#clock.now() - request.startedAt;
-    for (const stats of this.#stats) {
-      stats.inFlight -= 1;
-      stats.add(request.type, ms, bytes, failed);
-    }
+    if (this.#busy && !failed) this.#answeredNow.push(request);
+    else this.#count(request, this.#clock.now(), bytes, failed);
     this.#outboxBefore = this.#outbox.bytes;
     if (!this.#gone) return true;
     this.#budget.finish(request.charge, 0);
     this.#settleIfDone();
     return false;
+  }
+
+  #count(request: Admitted, now: number, bytes: number, failed: boolean): void {
+    for (const stats of this.#stats) {
+      stats.inFlight -= 1;
+      stats.add(request.type, now - request.startedAt, bytes, failed);
+    }
+  }
+
+  /** What was answered within one chunk leaves together, and reading the clock is not free: they share one time. */
+  #countAnsweredNow(): void {
+    const answered = this.#answeredNow;
+    if (answered.length === 0) return;
+    const now = this.#clock.now();
+    for (const request of answered) this.#count(request, now, payloadBytes(request), false);
+    answered.length = 0;
   }
 
   /** Its answer is in the outbox. */
@@ -484,6 +542,7 @@ export class Transmission implements RequestSink, Answers {
   }
 
   #flush(): void {
+    this.#countAnsweredNow();
     if (this.#gone) return;
     const bytes = this.#outbox.bytes;
     if (bytes > 0) {
@@ -511,4 +570,9 @@ export class Transmission implements RequestSink, Answers {
     this.#stopReading();
     this.#owner.finished();
   }
+}
+
+/** What a request that succeeded moved. */
+function payloadBytes({ type, length }: Request): number {
+  return type === NBD_CMD.READ || type === NBD_CMD.WRITE ? length : 0;
 }
