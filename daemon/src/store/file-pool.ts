@@ -60,9 +60,12 @@ export class FilePool implements ObjectPool {
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
-    const object = this.#find(ref, offset, target.length);
+    const object = this.#findExisting(ref, offset, target.length);
     if (object instanceof StoreError) done(object);
-    else if (!isImageData(ref.kind)) this.#parts.whole.read(object, offset, target, done);
+    else if (object === null) {
+      target.fill(0);
+      done(null);
+    } else if (!isImageData(ref.kind)) this.#parts.whole.read(object, offset, target, done);
     else if (target.length === 0) done(null);
     else this.#parts.reader.read(object, offset, target, done);
   }
@@ -88,7 +91,11 @@ export class FilePool implements ObjectPool {
   }
 
   extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {
-    const object = this.#find(ref, offset, bytes);
+    const object = this.#findExisting(ref, offset, bytes);
+    if (object === null) {
+      done(null, bytes === 0 ? [] : [{ bytes, state: BLOCK_STATE.absent }]);
+      return;
+    }
     if (object instanceof StoreError) {
       done(object);
       return;
@@ -117,9 +124,10 @@ export class FilePool implements ObjectPool {
 
   prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void {
     const wanted = Math.min(bytes, PREFETCH_BYTES_MAX);
-    const object = this.#find(ref, offset, bytes);
+    const object = this.#findExisting(ref, offset, bytes);
     if (object instanceof StoreError) done(object);
-    else if (wanted === 0 || !isImageData(ref.kind) || object.usedBlocks === 0) done(null);
+    else if (object === null || !isImageData(ref.kind)) done(null);
+    else if (wanted === 0 || object.usedBlocks === 0) done(null);
     else {
       // What comes of it shows when it is read for real.
       this.#parts.reader.read(object, offset, Buffer.allocUnsafe(wanted), () => {
@@ -194,35 +202,57 @@ export class FilePool implements ObjectPool {
     return promisedWith((done) => whole.delete(table.find(this.#id, ref), done));
   }
 
-  /** The object, or why nothing can be done with it. */
+  /** The object, which may not exist (yet), or why nothing can be done with it. */
   #find(ref: ObjectRef, offset: number, bytes: number): StoredObject | StoreError {
-    const { engine, table } = this.#parts;
-    const { refusal } = engine;
+    const refusal = this.#refusal(offset, bytes);
+    if (refusal !== null) return refusal;
+    const object = this.#parts.table.find(this.#id, ref);
+    return misfit(object, ref) ?? object;
+  }
+
+  /** As `#find`, for operations that change nothing; null: a piece of an image that is not there. */
+  #findExisting(ref: ObjectRef, offset: number, bytes: number): StoredObject | StoreError | null {
+    if (!isImageData(ref.kind)) return this.#find(ref, offset, bytes);
+    const refusal = this.#refusal(offset, bytes);
+    if (refusal !== null) return refusal;
+    const object = this.#parts.table.findExisting(this.#id, ref);
+    return object === null ? null : (misfit(object, ref) ?? object);
+  }
+
+  /** Why nothing can be done in this range. */
+  #refusal(offset: number, bytes: number): StoreError | null {
+    const { refusal } = this.#parts.engine;
     if (refusal !== null) return refusal;
     const end = offset + bytes;
-    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(end) || offset < 0 || bytes < 0)
-      return outside(offset, bytes);
-    if (end > OBJECT_BYTES) return outside(offset, bytes);
-    const object = table.find(this.#id, ref);
-    if (object.broken !== null) return object.broken;
-    if (object.version > 0 && isImageData(object.kind) !== isImageData(ref.kind))
-      return new StoreError('E_INVALID', `Object '${printable(ref.id)}' is of another kind`);
-    return object;
+    const isRange = Number.isSafeInteger(offset) && Number.isSafeInteger(end);
+    if (!isRange || offset < 0 || bytes < 0 || end > OBJECT_BYTES) return outside(offset, bytes);
+    return null;
   }
 }
 
+/** Why nothing can be done with an object under this name. */
+function misfit(object: StoredObject, ref: ObjectRef): StoreError | null {
+  if (object.broken !== null) return object.broken;
+  if (object.version > 0 && isImageData(object.kind) !== isImageData(ref.kind))
+    return new StoreError('E_INVALID', `Object '${printable(ref.id)}' is of another kind`);
+  return null;
+}
+
 function extentsOf(object: StoredObject, offset: number, bytes: number): Extent[] {
-  const runs: { bytes: number; state: BlockState }[] = [];
+  if (bytes === 0) return [];
+  if (object.usedBlocks === 0 && !object.inline) return [{ bytes, state: BLOCK_STATE.absent }];
+  const runs: Extent[] = [];
   const end = offset + bytes;
-  const inlineEnd = object.inline ? object.length : 0;
+  const inlineBlocks = object.inline ? Math.ceil(object.length / BLOCK_BYTES) : 0;
+  const stateOf = (block: number): BlockState =>
+    block < inlineBlocks ? BLOCK_STATE.data : (object.states[block] as BlockState); // we wrote it
+  let block = Math.floor(offset / BLOCK_BYTES);
   for (let at = offset; at < end;) {
-    const block = Math.floor(at / BLOCK_BYTES);
-    const next = Math.min(end, (block + 1) * BLOCK_BYTES);
-    const isInline = block * BLOCK_BYTES < inlineEnd;
-    const state = isInline ? BLOCK_STATE.data : (object.states[block] as BlockState); // we wrote it
-    const last = runs.at(-1);
-    if (last?.state === state) last.bytes += next - at;
-    else runs.push({ bytes: next - at, state });
+    const state = stateOf(block);
+    do block += 1;
+    while (block * BLOCK_BYTES < end && stateOf(block) === state);
+    const next = Math.min(end, block * BLOCK_BYTES);
+    runs.push({ bytes: next - at, state });
     at = next;
   }
   return runs;

@@ -43,18 +43,34 @@ export class ObjectTable {
    * @throws DiskError if the metadata cannot be read
    */
   find(poolId: number, ref: ObjectRef): StoredObject {
+    return this.findExisting(poolId, ref) ?? this.#addNew(poolId, ref, null);
+  }
+
+  /**
+   * As `find`; null if there is no such object, nor an operation that may be about to make it. Nothing is kept of a
+   * name that was only looked at, so reading all of an empty terabyte costs no memory.
+   */
+  findExisting(poolId: number, ref: ObjectRef): StoredObject | null {
     const { found } = ref;
     if (found instanceof StoredObject && found.table === this && found.poolId === poolId) {
       found.used = true;
       return found;
     }
-    const pool = this.#pool(poolId);
-    let object = pool.get(ref.place);
-    if (object === undefined) {
-      const key = headKey(poolId, ref.hash, ref.key);
-      object = this.#load(new StoredObject(poolId, ref.id, ref.key, key, ref.kind));
-      this.#add(pool, ref.place, object);
-    }
+    const known = this.#pool(poolId).get(ref.place);
+    if (known !== undefined) return this.#remember(known, ref);
+    const value = this.#engine.meta.get(headKey(poolId, ref.hash, ref.key));
+    return value === null ? null : this.#addNew(poolId, ref, value);
+  }
+
+  #addNew(poolId: number, ref: ObjectRef, value: Buffer | null): StoredObject {
+    const key = headKey(poolId, ref.hash, ref.key);
+    const object = new StoredObject(poolId, ref.id, ref.key, key, ref.kind);
+    if (value !== null) this.#load(object, value);
+    this.#add(this.#pool(poolId), ref.place, object);
+    return this.#remember(object, ref);
+  }
+
+  #remember(object: StoredObject, ref: ObjectRef): StoredObject {
     object.used = true;
     if (object.foundBy !== null) object.foundBy.found = null;
     object.foundBy = ref;
@@ -70,7 +86,9 @@ export class ObjectTable {
     let object = pool.get(place);
     if (object === undefined) {
       const [name, head] = [key.toString('latin1'), Buffer.from(headKeyBytes)];
-      object = this.#load(new StoredObject(poolId, name, Buffer.from(key), head, kind));
+      object = new StoredObject(poolId, name, Buffer.from(key), head, kind);
+      const value = this.#engine.meta.get(head);
+      if (value !== null) this.#load(object, value);
       this.#add(pool, place, object);
     }
     object.used = true;
@@ -145,9 +163,8 @@ export class ObjectTable {
     return pool;
   }
 
-  #load(object: StoredObject): StoredObject {
-    const value = this.#engine.meta.get(object.headKey);
-    if (value === null) return object;
+  /** @param value - The sealed head, as the metadata store has it. */
+  #load(object: StoredObject, value: Buffer): void {
     const head = unseal(object.headKey, value);
     if (head === null) {
       object.version = 1;
@@ -156,10 +173,9 @@ export class ObjectTable {
         `The record of object '${printable(object.name)}' does not match its checksum; what it holds is unknown`,
       );
       this.#engine.log.error({ object: object.name }, object.broken.message);
-      return object;
+      return;
     }
     object.load(copyHead(value)); // with room for the seal, as it is staged again
-    return object;
   }
 
   /** Evicts what was not looked at since the last sweep and has nothing in memory only. */

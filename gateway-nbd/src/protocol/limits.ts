@@ -29,8 +29,10 @@ export const STATUS_SLICE_BYTES: number = 4 * 1024 ** 3;
 export const STATUS_RUNS_MAX = 2048;
 export const STATUS_TURN_MS_MAX = 10;
 
-/** READs from this length on ask the backend for zeros that can be said instead of sent. */
-export const SPARSE_READ_BYTES_MIN: number = 64 * 1024;
+/** READs from this length on ask the backend for zeros that can be said instead of sent, … */
+export const CHUNKED_READ_BYTES_MIN: number = 64 * 1024;
+/** … and are answered in pieces of at most this. */
+export const READ_PIECE_BYTES_MAX: number = 128 * 1024;
 /** A READ of more pieces than this is sent as it is. */
 export const SPARSE_READ_PIECES_MAX = 16;
 

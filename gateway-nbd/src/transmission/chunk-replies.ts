@@ -2,7 +2,8 @@
  * Structured and extended replies: answers of one or more chunks. They differ in the header of a chunk and in the
  * extents of BLOCK_STATUS, which are 32 or 64 bits wide.
  *
- * An answer is queued when all of it is known to be right, so no chunk of data is ever followed by an error (R9).
+ * A chunk is queued when all of it is known to be right. If a later piece of the same READ fails, a chunk of its own
+ * says so at the end, and no chunk of data before it said that it was the last (R9, R11).
  */
 import {
   NBD_CMD,
@@ -66,7 +67,7 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
 
   return {
     dataRoom,
-    sparesZeros: true,
+    hasChunks: true,
     failure(outbox, request, error, message) {
       // R11: what failed in the backend failed somewhere in this range.
       const hasPlace = error === NBD_ERROR.EIO && request.length > 0;
@@ -86,21 +87,19 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
       writeDataHeader(reply, request, NBD_REPLY_FLAG_DONE, request.offset);
       outbox.push(reply);
     },
-    pieces(outbox, request, pieces) {
-      pieces.forEach((piece, index) => {
-        const flags = index === pieces.length - 1 ? NBD_REPLY_FLAG_DONE : 0;
-        if (piece.kind === 'data') {
-          writeDataHeader(piece.reply, request, flags, piece.offset);
-          outbox.push(piece.reply);
-          return;
-        }
-        const reply = outbox.allocate(headerBytes + HOLE_BYTES);
-        writeHeader(reply, request, flags, OFFSET_HOLE, HOLE_BYTES);
-        const body = reply.view(headerBytes);
-        writeUint64(body, piece.offset, 0);
-        body.writeUInt32BE(piece.bytes, OFFSET_BYTES);
-        outbox.push(reply);
-      });
+    piece(outbox, request, piece, isLast) {
+      const flags = isLast ? NBD_REPLY_FLAG_DONE : 0;
+      if (piece.kind === 'data') {
+        writeDataHeader(piece.reply, request, flags, piece.offset);
+        outbox.push(piece.reply);
+        return;
+      }
+      const reply = outbox.allocate(headerBytes + HOLE_BYTES);
+      writeHeader(reply, request, flags, OFFSET_HOLE, HOLE_BYTES);
+      const body = reply.view(headerBytes);
+      writeUint64(body, piece.offset, 0);
+      body.writeUInt32BE(piece.bytes, OFFSET_BYTES);
+      outbox.push(reply);
     },
     status(outbox, request, contexts) {
       contexts.forEach((context, index) => {

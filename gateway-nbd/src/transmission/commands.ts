@@ -7,16 +7,16 @@ import type { SelectedContext } from '../handshake/negotiated.js';
 import { NBD_CMD, NBD_CMD_FLAG } from '../protocol/constants.js';
 import {
   PREFETCH_SLICE_BYTES,
-  SPARSE_READ_BYTES_MIN,
+  CHUNKED_READ_BYTES_MIN,
   ZERO_SLICE_BYTES,
 } from '../protocol/limits.js';
 import { blockStatus } from './block-status.js';
+import { chunkedRead } from './chunked-read.js';
 import type { ContextStatus, ReadPiece, ReplyFormat } from './reply-format.js';
 import type { Reply } from './reply.js';
 import type { ReplyOutbox } from './reply-outbox.js';
 import type { Admitted } from './request.js';
 import type { SliceQueue } from './slices.js';
-import { sparseRead } from './sparse-read.js';
 
 /** Takes the results; every request gets one. */
 export interface Answers {
@@ -24,7 +24,8 @@ export interface Answers {
   failure(request: Admitted, error: StoreError): void;
   /** `reply` is what the outbox allocated, with the data in its place. */
   data(request: Admitted, reply: Reply): void;
-  pieces(request: Admitted, pieces: readonly ReadPiece[]): void;
+  /** One of several pieces of the answer to a READ; after the last it is answered. */
+  piece(request: Admitted, piece: ReadPiece, isLast: boolean): void;
   status(request: Admitted, contexts: readonly ContextStatus[]): void;
 }
 
@@ -35,6 +36,8 @@ export interface CommandsOptions {
   readonly format: ReplyFormat;
   readonly outbox: ReplyOutbox;
   readonly answers: Answers;
+  /** The connection is gone: nobody waits for answers. */
+  readonly isGone: () => boolean;
 }
 
 export class Commands {
@@ -44,6 +47,7 @@ export class Commands {
   readonly #format: ReplyFormat;
   readonly #outbox: ReplyOutbox;
   readonly #answers: Answers;
+  readonly #isGone: () => boolean;
 
   constructor(options: CommandsOptions) {
     this.#backend = options.backend;
@@ -52,6 +56,7 @@ export class Commands {
     this.#format = options.format;
     this.#outbox = options.outbox;
     this.#answers = options.answers;
+    this.#isGone = options.isGone;
   }
 
   /** Anything but a WRITE with data and a BLOCK_STATUS. */
@@ -100,21 +105,22 @@ export class Commands {
 
   #read(request: Admitted): void {
     const { offset, length, flags } = request;
-    const isSparse =
-      this.#format.sparesZeros &&
-      length >= SPARSE_READ_BYTES_MIN &&
-      (flags & NBD_CMD_FLAG.DF) === 0;
-    if (!isSparse) {
+    const inChunks =
+      this.#format.hasChunks && length >= CHUNKED_READ_BYTES_MIN && (flags & NBD_CMD_FLAG.DF) === 0;
+    if (!inChunks) {
       this.#readWhole(request);
       return;
     }
-    const allocate = (bytes: number): Reply => this.#outbox.allocate(bytes);
-    const abandon = (reply: Reply): void => this.#outbox.abandon(reply);
-    const read = { offset, bytes: length, allocate, abandon, room: this.#format.dataRoom };
-    sparseRead(this.#backend, read, (error, pieces) => {
-      if (pieces === undefined) this.#finish(request, error);
-      else if (pieces === null) this.#readWhole(request);
-      else this.#answers.pieces(request, pieces);
+    chunkedRead(this.#backend, {
+      offset,
+      bytes: length,
+      room: this.#format.dataRoom,
+      allocate: (bytes) => this.#outbox.allocate(bytes),
+      abandon: (reply) => this.#outbox.abandon(reply),
+      isGone: this.#isGone,
+      piece: (piece, isLast) => this.#answers.piece(request, piece, isLast),
+      failed: (error) => this.#finish(request, error),
+      whole: () => this.#readWhole(request),
     });
   }
 

@@ -6,7 +6,7 @@ import type { ReplyOutbox } from './reply-outbox.js';
 import type { Request } from './request.js';
 import { simpleReplies } from './simple-replies.js';
 
-/** A piece of the answer to a READ that spares zeros: data that was read into `reply`, or zeros. */
+/** A piece of the answer to a READ: data that was read into `reply`, or zeros. */
 export type ReadPiece =
   | { readonly kind: 'data'; readonly offset: number; readonly reply: Reply }
   | { readonly kind: 'hole'; readonly offset: number; readonly bytes: number };
@@ -24,16 +24,16 @@ export interface ContextStatus {
 export interface ReplyFormat {
   /** Room to leave in front of the data of a READ. */
   readonly dataRoom: number;
-  /** Zeros of a READ can be said instead of sent. */
-  readonly sparesZeros: boolean;
+  /** The answer to a READ may come in chunks, and zeros be said instead of sent. */
+  readonly hasChunks: boolean;
   /** Done, with nothing to tell. */
   success(outbox: ReplyOutbox, request: Request): void;
   /** Failed. @param message - A sentence for people, where the format can carry one. */
   failure(outbox: ReplyOutbox, request: Request, error: number, message: string): void;
   /** The data of a whole READ, which lies in `reply` behind `dataRoom`. */
   data(outbox: ReplyOutbox, request: Request, reply: Reply): void;
-  /** The same in pieces that cover it in order. Only where `sparesZeros`. */
-  pieces(outbox: ReplyOutbox, request: Request, pieces: readonly ReadPiece[]): void;
+  /** One of the pieces that cover a READ. Only where `hasChunks`; nothing follows the last. */
+  piece(outbox: ReplyOutbox, request: Request, piece: ReadPiece, isLast: boolean): void;
   /** The answer to BLOCK_STATUS. Only where contexts can be selected. */
   status(outbox: ReplyOutbox, request: Request, contexts: readonly ContextStatus[]): void;
 }

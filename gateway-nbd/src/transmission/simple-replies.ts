@@ -15,14 +15,14 @@ export const SIMPLE_REPLY_BYTES = 16;
 /** R1: a header, and the data of a READ that succeeded. */
 export const simpleReplies: ReplyFormat = {
   dataRoom: SIMPLE_REPLY_BYTES,
-  sparesZeros: false,
+  hasChunks: false,
   success: (outbox, request) => simpleReply(outbox, request, NBD_ERROR.NONE),
   failure: (outbox, request, error) => simpleReply(outbox, request, error),
   data(outbox, request, reply) {
     writeHeader(reply, request, NBD_ERROR.NONE);
     outbox.push(reply);
   },
-  pieces() {
+  piece() {
     invariant(false, 'a simple reply has all its data');
   },
   status() {

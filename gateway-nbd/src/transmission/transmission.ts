@@ -142,9 +142,18 @@ export class Transmission implements RequestSink, Answers {
     this.#reader = new RequestReader(this, negotiated.headers);
     this.#outbox = new ReplyOutbox(pool);
     this.#budget = new ConnectionBudget(options.budget, () => this.#retry());
-    const slices = new SliceQueue(clock, () => this.#gone);
+    const isGone = (): boolean => this.#gone;
+    const slices = new SliceQueue(clock, isGone);
     const { outbox, format } = { outbox: this.#outbox, format: this.#format };
-    this.#commands = new Commands({ backend, clock, slices, format, outbox, answers: this });
+    this.#commands = new Commands({
+      backend,
+      clock,
+      slices,
+      format,
+      outbox,
+      answers: this,
+      isGone,
+    });
   }
 
   get inFlight(): number {
@@ -374,11 +383,18 @@ export class Transmission implements RequestSink, Answers {
     }
   }
 
-  /** @internal Answers */
-  pieces(request: Admitted, pieces: readonly ReadPiece[]): void {
-    if (this.#finish(request, request.length, false)) {
-      this.#format.pieces(this.#outbox, request, pieces);
-      this.#answered(request);
+  /** @internal Answers: a piece leaves at once, for the client to take while the next is read. */
+  piece(request: Admitted, piece: ReadPiece, isLast: boolean): void {
+    if (isLast) {
+      if (this.#finish(request, request.length, false)) {
+        this.#format.piece(this.#outbox, request, piece, true);
+        this.#answered(request);
+      }
+    } else if (!this.#gone) {
+      const before = this.#outbox.bytes;
+      this.#format.piece(this.#outbox, request, piece, false);
+      this.#budget.addUnsent(this.#outbox.bytes - before);
+      this.#send();
     }
   }
 
@@ -544,21 +560,25 @@ export class Transmission implements RequestSink, Answers {
   #flush(): void {
     this.#countAnsweredNow();
     if (this.#gone) return;
-    const bytes = this.#outbox.bytes;
-    if (bytes > 0) {
-      this.#unsentBytes += bytes;
-      const room = this.#connection.write(this.#outbox.takeParts());
-      this.#outbox.sentAllBut(this.#connection.unsentBytes);
-      const left = room ? 0 : Math.min(this.#unsentBytes, this.#connection.unsentBytes);
-      this.#budget.sent(this.#unsentBytes - left);
-      this.#unsentBytes = left;
-    }
+    this.#send();
     if (this.#reader.isWaiting !== this.#paused) {
       this.#paused = this.#reader.isWaiting;
       if (this.#paused || this.#suspended) this.#connection.pause();
       else this.#connection.resume();
     }
     this.#finishIfDone();
+  }
+
+  /** Hands the connection what is in the outbox. */
+  #send(): void {
+    const bytes = this.#outbox.bytes;
+    if (bytes === 0) return;
+    this.#unsentBytes += bytes;
+    const room = this.#connection.write(this.#outbox.takeParts());
+    this.#outbox.sentAllBut(this.#connection.unsentBytes);
+    const left = room ? 0 : Math.min(this.#unsentBytes, this.#connection.unsentBytes);
+    this.#budget.sent(this.#unsentBytes - left);
+    this.#unsentBytes = left;
   }
 
   #finishIfDone(): void {
