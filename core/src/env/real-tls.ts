@@ -120,9 +120,11 @@ export function startTls(
     const closed = (): void => fail('the client closed the connection');
     socket.once('error', failed);
     socket.once('close', closed);
+    socket.once('end', closed); // with half-open sockets that is all we hear
     socket.once('secure', () => {
       socket.removeListener('error', failed);
       socket.removeListener('close', closed);
+      socket.removeListener('end', closed);
       const found = peerOf(socket, keys, identity);
       if (typeof found === 'string') fail(found);
       else resolve({ connection: new RealTlsConnection(socket, peer), peer: found });
