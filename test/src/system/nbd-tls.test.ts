@@ -8,6 +8,7 @@ import { run, runAnyway } from '../host/command.js';
 import { needs } from '../host/requirements.js';
 import { waitUntil } from '../host/wait-until.js';
 import { libnbdAnswers } from '../libnbd/libnbd.js';
+import { StoreServer } from '../server/store-server.js';
 import { TestAuthority } from '../tls-files/test-authority.js';
 import { libnbdUri, qemuArguments, type TlsClient } from '../tls-files/tls-clients.js';
 import { tlsSetup, writePsk } from '../tls-files/tls-setup.js';
@@ -169,6 +170,21 @@ t.test(
     await secret.stop();
   },
 );
+
+t.test('where others can connect, the default is TLS and nothing else [T12]', LIBNBD, async (t) => {
+  const setup = await tlsSetup(t);
+  const server = await StoreServer.start(t, {
+    dir: setup.path('data'),
+    image: 'vm1',
+    createBytes: 1024 ** 2,
+    env: { STORE_TLS_DIR: setup.dir, STORE_BIND: '0.0.0.0' },
+  });
+  t.match(server.uri, /^nbds:\/\/0\.0\.0\.0:/);
+  const uri = server.uri.replace('0.0.0.0', '127.0.0.1');
+  t.equal(await sizeSeen(uri, { identity: 'alice', keys: setup.dir }), `${1024 ** 2}`);
+  t.not((await runAnyway('nbdinfo', [uri.replace('nbds', 'nbd')])).code, 0, 'in the clear');
+  await server.stop();
+});
 
 t.test('a key that everybody can read is warned of', LIBNBD, async (t) => {
   const setup = await tlsSetup(t);
