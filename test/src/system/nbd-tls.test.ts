@@ -186,6 +186,16 @@ t.test('where others can connect, the default is TLS and nothing else [T12]', LI
   await server.stop();
 });
 
+t.test('TLS goes over a Unix socket as well', LIBNBD, async (t) => {
+  const setup = await tlsSetup(t);
+  const socket = setup.path('nbd.sock');
+  const server = await setup.serve(t, '--socket', socket);
+  t.equal(server.uri, `nbds+unix:///?socket=${socket}`);
+  const uri = `nbds+unix://alice@/vm1?socket=${socket}&tls-psk-file=${join(setup.dir, 'keys.psk')}`;
+  t.match(await run('nbdinfo', [uri]), /newstyle-fixed with TLS/);
+  await server.stop();
+});
+
 t.test('a key that everybody can read is warned of', LIBNBD, async (t) => {
   const setup = await tlsSetup(t);
   await run('chmod', ['644', join(setup.dir, 'server-key.pem'), join(setup.dir, 'keys.psk')]);

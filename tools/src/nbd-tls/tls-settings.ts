@@ -47,7 +47,10 @@ export interface TlsGiven {
 
 export function addTlsFlags(program: Command): Command {
   return program
-    .option('--tls <mode>', `off, on (clients may) or required (default: see README.md, "TLS")`)
+    .option(
+      '--tls <mode>',
+      'off, on (clients may) or required (default: off here, required elsewhere)',
+    )
     .option('--tls-only <names>', 'with --tls on: these exports need TLS (vm1,db-*)')
     .option('--tls-dir <folder>', 'where server-cert.pem, server-key.pem, … or keys.psk are')
     .option('--tls-cert <file>', "the server's certificate with its chain, in PEM")
