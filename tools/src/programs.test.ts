@@ -141,7 +141,7 @@ await t.test('bad usage is exit code 2 and one line', async (t) => {
   failed(t, await nbd('--port', '70000'), 2, /Bad --port/);
   failed(t, await nbd('--image', 'vm1', '--create'), 2, /--create needs a size/);
   failed(t, await nbd('--create', '10M'), 2, /--create needs the name/);
-  failed(t, await nbd('--bind', '0.0.0.0'), 2, /unencrypted.*--insecure/);
+  failed(t, await nbd('--bind', '0.0.0.0'), 2, /speaks TLS: give it keys.*--insecure/);
   failed(t, await run('store', ['write', 'key', ...dir]), 2, /--data-literal or --data-file/);
   t.notOk(existsSync(join(folder, 'data')), 'nothing was made');
 });

@@ -9,6 +9,7 @@ import {
   textSetting,
   type Setting,
 } from '@store/core';
+import { TLS_SETTINGS } from './nbd-tls/tls-settings.js';
 import { LIMIT_SETTINGS } from './server-limits.js';
 
 /** 10809 is the port of NBD. */
@@ -35,9 +36,11 @@ export const SETTINGS = {
 /** The name of the image where none is given. */
 export const DEFAULT_IMAGE = 'default';
 
-export const SETTING_NAMES: readonly string[] = [...Object.values(SETTINGS), ...LIMIT_SETTINGS].map(
-  ({ name }) => name,
-);
+export const SETTING_NAMES: readonly string[] = [
+  ...Object.values(SETTINGS),
+  ...LIMIT_SETTINGS,
+  ...TLS_SETTINGS,
+].map(({ name }) => name);
 
 /** `--create`, or `--create 10G` in one go. */
 function createSetting(): Setting<boolean | number> {

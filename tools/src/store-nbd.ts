@@ -14,9 +14,11 @@ import { serveNbd, type NbdServer } from '@store/gateway-nbd';
 import { attachAdvice, quote } from './attach-advice.js';
 import { newProgram } from './common-options.js';
 import { ImageExports } from './image-exports.js';
-import { isLoopback } from './loopback.js';
 import { metricsAddress } from './metrics/metrics-address.js';
 import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
+import { openSecurity, type ServerSecurity } from './nbd-tls/server-security.js';
+import { tlsAttachAdvice } from './nbd-tls/tls-attach-advice.js';
+import { addTlsFlags } from './nbd-tls/tls-settings.js';
 import { withPool } from './open-store.js';
 import { asUsage, handles, runProgram, type Context } from './program.js';
 import { addLimitFlags, limitsOf } from './server-limits.js';
@@ -39,7 +41,7 @@ const program = newProgram('store-nbd', 'Serves images over NBD, as block device
   .option('--create [size]', 'create the image if it is not there')
   .option('--size <size>', 'size of the image to create, for example 100M or 4GiB')
   .option('--print-attach', 'print the commands that attach the image')
-  .option('--insecure', 'allow to listen where others can connect, unencrypted')
+  .option('--insecure', 'allow to listen where others can connect, unprotected')
   .option('--min-block <size>', 'smallest block for clients that ask, 1 to 4096 (default: 1)')
   .option('--metrics <address>', 'serve /metrics for Prometheus on PORT or HOST:PORT')
   .addHelpText(
@@ -51,6 +53,7 @@ Example:
   store-nbd --pool testpool --image vm1 --create 10G
   nbd-client localhost 10809 /dev/nbd0 && mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt`,
   );
+addTlsFlags(program);
 addLimitFlags(program);
 const printAttach = () => program.opts()['printAttach'] === true;
 
@@ -66,6 +69,8 @@ async function serve(context: Context): Promise<void> {
     checkPoolName(poolName);
     if (image !== null) checkImageName(image);
   });
+  const insecure = context.get(SETTINGS.insecure);
+  const security = await openSecurity(context, { address, only: image, insecure });
   await withPool(context, createBytes !== null, async (pool) => {
     const catalog = new ImageCatalog(pool, context.env.random);
     if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
@@ -75,10 +80,11 @@ async function serve(context: Context): Promise<void> {
       address,
       limits: limitsOf(context),
       blockBytesMin: context.get(SETTINGS.minBlock),
+      ...security.options,
     });
     const metrics = await startMetrics(context, server);
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
-    announce(context, server, image);
+    announce(context, server, security, image);
     await stopped(context.stop);
     await server.close({ drainMs: DRAIN_MS });
     await metrics?.close();
@@ -114,15 +120,21 @@ async function makeSure(
   await withAdvice(advice, () => catalog.open(image, { readOnly: context.get(SETTINGS.readOnly) }));
 }
 
-function announce(context: Context, server: NbdServer, image: string | null): void {
-  const uri = server.uri('');
+function announce(
+  context: Context,
+  server: NbdServer,
+  security: ServerSecurity,
+  image: string | null,
+): void {
+  const uri = security.uri(server.uri(''));
   context.print(context.get(SETTINGS.json) ? JSON.stringify({ uri }) : uri);
   if (image === null)
     context.log.info(
-      { example: server.uri('NAME') },
+      { example: security.uri(server.uri('NAME')) },
       'Every image of the pool is an export; the URI takes its name',
     );
-  if (printAttach()) context.print(attachAdvice(server.address, uri));
+  if (printAttach())
+    context.print(security.needsTls ? tlsAttachAdvice(uri) : attachAdvice(server.address, uri));
 }
 
 async function startMetrics(context: Context, server: NbdServer): Promise<MetricsEndpoint | null> {
@@ -138,18 +150,7 @@ async function startMetrics(context: Context, server: NbdServer): Promise<Metric
 function addressOf(context: Context): ListenAddress {
   const path = context.get(SETTINGS.socket);
   if (path !== null) return { path };
-  const host = context.get(SETTINGS.bind);
-  if (!isLoopback(host)) {
-    if (!context.get(SETTINGS.insecure))
-      throw new UsageError(
-        `Anybody who reaches ${host} could read and write the images, unencrypted; listen on 127.0.0.1 and use an SSH tunnel, or add --insecure`,
-      );
-    context.log.warn(
-      { bind: host },
-      'Anybody who reaches this address can read and write the images',
-    );
-  }
-  return { host, port: context.get(SETTINGS.port) };
+  return { host: context.get(SETTINGS.bind), port: context.get(SETTINGS.port) };
 }
 
 /** Null: nothing is to be created. */

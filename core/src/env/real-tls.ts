@@ -2,6 +2,7 @@
  * TLS over an accepted socket, the server's side, on node:tls (OpenSSL): X.509, PSK, or both at once. TLS 1.2 at
  * least (T1). A client that does not prove what is demanded never gets a connection.
  */
+import { constants } from 'node:crypto';
 import {
   createSecureContext,
   TLSSocket,
@@ -66,6 +67,8 @@ function secureContext(keys: TlsKeys): SecureContext {
       ciphers: CIPHERS,
       // The first suite is the one PSK needs in TLS 1.3: a key without a hash of its own counts as one for SHA-256.
       honorCipherOrder: true,
+      // Each connection proves anew who it is: a ticket would outlive the proof.
+      secureOptions: constants.SSL_OP_NO_TICKET,
       // OpenSSL takes a PSK for a session to resume, and wants its sessions named.
       sessionIdContext: 'store-nbd',
       ...(cert === undefined ? {} : { cert }),
@@ -117,9 +120,11 @@ export function startTls(
     const closed = (): void => fail('the client closed the connection');
     socket.once('error', failed);
     socket.once('close', closed);
+    socket.once('end', closed); // with half-open sockets that is all we hear
     socket.once('secure', () => {
       socket.removeListener('error', failed);
       socket.removeListener('close', closed);
+      socket.removeListener('end', closed);
       const found = peerOf(socket, keys, identity);
       if (typeof found === 'string') fail(found);
       else resolve({ connection: new RealTlsConnection(socket, peer), peer: found });
@@ -130,7 +135,8 @@ export function startTls(
 /** Who the client is, or why it may not go on. */
 function peerOf(socket: TLSSocket, keys: TlsKeys, identity: string): TlsPeer | string {
   const facts = { protocol: socket.getProtocol() ?? '', cipher: socket.getCipher().name };
-  if (identity !== '') return { proof: 'psk', name: identity, ...facts };
+  if (identity !== '' && provedKey(socket, facts.cipher))
+    return { proof: 'psk', name: identity, ...facts };
   if (keys.ca === undefined) {
     if (keys.cert === undefined || keys.psk !== undefined) return 'the client proved no identity';
     return { proof: 'none', name: '', ...facts };
@@ -142,6 +148,15 @@ function peerOf(socket: TLSSocket, keys: TlsKeys, identity: string): TlsPeer | s
   const problem = ssl?.verifyError() ?? null;
   if (problem !== null) return `the client's certificate is not good: ${problem.message}`;
   return { proof: 'x509', name: commonName(certificate.subject), ...facts };
+}
+
+/**
+ * True if the handshake used the key that was asked for. A client of TLS 1.3 that names an identity but offers no
+ * suite with its hash is not refused: OpenSSL then goes on with the certificate, and nobody has proved that key.
+ */
+function provedKey(socket: TLSSocket, cipher: string): boolean {
+  if (socket.getProtocol() !== 'TLSv1.3') return cipher.includes('PSK');
+  return socket.isSessionReused() && cipher.endsWith('_SHA256');
 }
 
 /** The `CN` of a subject, which has a line for each of its parts; empty if it has none. */

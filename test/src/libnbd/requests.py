@@ -25,6 +25,7 @@ def perform(handle, request):
 def main():
     handle = nbd.NBD()
     handle.set_strict_mode(0)
+    handle.set_uri_allow_local_file(True)  # certificates and keys
     handle.connect_uri(sys.argv[1])
     handle.set_strict_mode(0)
     answers = []

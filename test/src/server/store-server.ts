@@ -18,6 +18,8 @@ export interface StoreServerOptions {
   readonly socket?: string;
   readonly port?: number;
   readonly readOnly?: boolean;
+  /** More arguments. */
+  readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** A program and its arguments that start `store-nbd` in their own way. */
   readonly wrapper?: readonly string[];
@@ -108,6 +110,7 @@ function storeNbdArguments(options: StoreServerOptions): string[] {
       : ['--create', '--size', `${options.createBytes}`]),
     ...(options.readOnly === true ? ['--read-only'] : []),
     ...where,
+    ...(options.args ?? []),
   ];
 }
 
@@ -125,7 +128,7 @@ async function uriPrintedBy(child: ChildProcess, log: { text: string }): Promise
     }, START_MS);
     stdout.setEncoding('utf8').on('data', (text: string) => {
       printed += text;
-      const uri = /\bnbd(?:\+unix)?:\/\/\S+(?=\s)/.exec(printed)?.[0];
+      const uri = /\bnbds?(?:\+unix)?:\/\/\S+(?=\s)/.exec(printed)?.[0];
       if (uri === undefined) return;
       clearTimeout(limit);
       resolve(uri);
