@@ -9,12 +9,15 @@
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import type { Connection, ConnectionEvents, TlsContext, TlsPeer } from './network.js';
+import { native } from './real-native.js';
 import { LookOut } from './real-look-out.js';
 import { ReceiveBuffer } from './real-receive-buffer.js';
 import { SendQueue } from './real-send-queue.js';
 import { startTls } from './real-tls.js';
 
 const KEEP_ALIVE_MS = 30_000;
+/** Room for a whole long reply: what does not fit waits for the client, and for the event loop each time. */
+const SEND_BUFFER_BYTES: number = 1024 * 1024;
 
 /** A connection that can place what arrives where its receiver wants it. */
 export interface DirectConnection extends Connection {
@@ -85,6 +88,8 @@ export class RealConnection implements DirectConnection {
     }
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#socket.setNoDelay(true);
+    const { descriptor } = this;
+    if (descriptor !== null) native()?.sendBuffer(descriptor, SEND_BUFFER_BYTES);
     // A socket without this listener would end the process when the peer vanishes before `start`.
     this.#socket.on('error', (error) => (this.#error = error));
     this.#sending = new SendQueue({

@@ -7,6 +7,9 @@ import { addressOf, errno, loadLibrary } from '../util/native-library.js';
 const RWF_NOWAIT = 8;
 const FALLOC_FL_KEEP_SIZE_PUNCH_HOLE = 1 | 2;
 const POSIX_FADV_DONTNEED = 4;
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
+const SO_SNDBUFFORCE = 32;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const IOVEC_BYTES = 16;
@@ -29,6 +32,11 @@ export interface Native {
   receive(fd: number, target: Buffer): number;
   /** sendmsg(MSG_DONTWAIT) of the parts, or of the first of very many. @returns bytes taken, or -errno. */
   send(fd: number, parts: readonly Buffer[]): number;
+  /**
+   * Asks for a send buffer of `bytes` (SO_SNDBUF): beyond the system's limit if we may, else up to it. Only how fast we
+   * are depends on it.
+   */
+  sendBuffer(fd: number, bytes: number): void;
   /** posix_fadvise(DONTNEED) of the whole file; advice only. */
   dropCache(fd: number): void;
   /** _exit(2): ends the process at once, without running anybody's cleanup. */
@@ -87,6 +95,9 @@ function load(): Native | null {
   const recv = libc.func('int64_t recv(int, uint64_t, uint64_t, int)') as unknown as SocketCall;
   const send = libc.func('int64_t send(int, uint64_t, uint64_t, int)') as unknown as SocketCall;
   const sendmsg = libc.func('int64_t sendmsg(int, uint64_t, int)') as unknown as MessageCall;
+  const setsockopt = libc.func('int setsockopt(int, int, int, uint64_t, uint32_t)') as unknown as (
+    ...parameters: [number, number, number, number, number]
+  ) => number;
   const fallocate = libc.func(
     'int fallocate(int, int, int64_t, int64_t)',
   ) as unknown as FallocateCall;
@@ -139,6 +150,12 @@ function load(): Native | null {
         count = sendmsg(fd, messageAddress, flags);
       }
       return count < 0 ? -errno() : count;
+    },
+    sendBuffer(fd, bytes) {
+      const value = new Int32Array([bytes]);
+      const address = addressOf(new Uint8Array(value.buffer));
+      if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, address, 4) !== 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, address, 4);
     },
     dropCache(fd) {
       posixFadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
