@@ -8,7 +8,7 @@ const CHUNK_BYTES = 64 * 1024;
 export class MemoryBackend implements Backend {
   readonly bytes: number;
   readonly readOnly: boolean;
-  readonly fastZeroBytes = 1;
+  readonly fastZeroBytes: number = 1;
   readonly #chunks = new Map<number, Buffer>();
 
   constructor(bytes: number, options: { readOnly?: boolean } = {}) {

@@ -177,6 +177,21 @@ export class RawClient {
 
   /** Exactly `count` bytes; fails if the connection ends before, or after ten seconds. */
   async read(count: number): Promise<Buffer> {
+    const all = await this.#gather(count);
+    const rest = all.subarray(count);
+    this.#chunks = rest.length > 0 ? [rest] : [];
+    this.#bytes = rest.length;
+    return all.subarray(0, count);
+  }
+
+  /** As `read`, but the bytes stay to be read. */
+  async peek(count: number): Promise<Buffer> {
+    const all = await this.#gather(count);
+    this.#chunks = [all];
+    return all.subarray(0, count);
+  }
+
+  async #gather(count: number): Promise<Buffer> {
     const giveUp = performance.now() + TIMEOUT_MS;
     while (this.#bytes < count) {
       if (this.#isClosed) throw new Error(`closed after ${this.#bytes} of ${count} bytes`);
@@ -189,11 +204,7 @@ export class RawClient {
         };
       });
     }
-    const all = Buffer.concat(this.#chunks);
-    const rest = all.subarray(count);
-    this.#chunks = rest.length > 0 ? [rest] : [];
-    this.#bytes = rest.length;
-    return all.subarray(0, count);
+    return Buffer.concat(this.#chunks);
   }
 
   async optionReply(): Promise<{ option: number; type: number; data: Buffer }> {
