@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build run check test bench deps-build deps-test clean
+.PHONY: build run check test bench checklist-table deps-build deps-test clean
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -40,6 +40,10 @@ test: deps-test check
 # A first look at the speed, beside `nbdkit file` on the same machine in the same run.
 bench: deps-test build
 	@node test/dist/bench/first-look.js $(ARGS)
+
+# Which test proves which piece of the protocol, written into gateway-nbd/README.md.
+checklist-table: build
+	@node test/dist/checklist/main.js
 
 deps-test:
 	@./test/install-packages test test-packages.txt

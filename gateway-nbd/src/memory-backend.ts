@@ -8,7 +8,7 @@ const CHUNK_BYTES = 64 * 1024;
 export class MemoryBackend implements Backend {
   readonly bytes: number;
   readonly readOnly: boolean;
-  readonly fastZeroBytes = 1;
+  readonly fastZeroBytes: number = 1;
   readonly #chunks = new Map<number, Buffer>();
 
   constructor(bytes: number, options: { readOnly?: boolean } = {}) {
@@ -91,8 +91,9 @@ export class MemoryBackend implements Backend {
 
 /** A catalog of devices that are there already; the first one is also the default export. */
 export function memoryCatalog(devices: Readonly<Record<string, Backend>>): ExportCatalog {
+  const byName = new Map(Object.entries(devices)); // a client may ask for `constructor`
   const find = (name: string): Backend | undefined =>
-    name === '' ? Object.values(devices)[0] : devices[name];
+    name === '' ? Object.values(devices)[0] : byName.get(name);
   return {
     list: () =>
       Promise.resolve(Object.keys(devices).map((name) => ({ name, description: 'in memory' }))),

@@ -63,47 +63,53 @@ async function ask(client: RawClient, number: number, data: Buffer | string = ''
   }
 }
 
-t.test('forced: everything but STARTTLS and ABORT is TLS_REQD in the clear [T5]', async (t) => {
-  const server = await serve(t);
-  const client = await greeted(server);
-  for (const number of [NBD_OPT.LIST, NBD_OPT.STRUCTURED_REPLY, NBD_OPT.EXTENDED_HEADERS, 77])
-    t.equal(await ask(client, number), NBD_REP.ERR_TLS_REQD);
-  t.equal(await ask(client, NBD_OPT.GO, exportRequest('open')), NBD_REP.ERR_TLS_REQD);
-  t.equal(await ask(client, NBD_OPT.INFO, exportRequest('nix')), NBD_REP.ERR_TLS_REQD);
-  t.equal(await ask(client, NBD_OPT.ABORT), NBD_REP.ACK);
-  const old = await greeted(server);
-  old.send(option(NBD_OPT.EXPORT_NAME, 'open'));
-  await old.closed;
-  t.equal(old.available, 0, 'EXPORT_NAME ends the session, and says nothing');
-});
+t.test(
+  'T5, F27, CVE-2019-14842: everything but STARTTLS and ABORT is TLS_REQD in the clear',
+  async (t) => {
+    const server = await serve(t);
+    const client = await greeted(server);
+    for (const number of [NBD_OPT.LIST, NBD_OPT.STRUCTURED_REPLY, NBD_OPT.EXTENDED_HEADERS, 77])
+      t.equal(await ask(client, number), NBD_REP.ERR_TLS_REQD);
+    t.equal(await ask(client, NBD_OPT.GO, exportRequest('open')), NBD_REP.ERR_TLS_REQD);
+    t.equal(await ask(client, NBD_OPT.INFO, exportRequest('nix')), NBD_REP.ERR_TLS_REQD);
+    t.equal(await ask(client, NBD_OPT.ABORT), NBD_REP.ACK);
+    const old = await greeted(server);
+    old.send(option(NBD_OPT.EXPORT_NAME, 'open'));
+    await old.closed;
+    t.equal(old.available, 0, 'EXPORT_NAME ends the session, and says nothing');
+  },
+);
 
-t.test('inside TLS an export works, and what was negotiated before is gone [T8, T9]', async (t) => {
-  const server = await serve(t, { mode: 'selective' });
-  const clear = await greeted(server);
-  t.equal(await ask(clear, NBD_OPT.STRUCTURED_REPLY), NBD_REP.ACK);
-  t.equal(await ask(clear, NBD_OPT.STARTTLS, 'data'), NBD_REP.ERR_INVALID);
-  const client = await secured(clear);
-  t.equal(await ask(client, NBD_OPT.STARTTLS), NBD_REP.ERR_INVALID);
-  t.equal(await ask(client, NBD_OPT.GO, exportRequest('open')), NBD_REP.ACK);
-  const payload = Buffer.alloc(300_000, 7);
-  t.equal(await client.ask({ type: 1, cookie: 1, offset: 5, payload }), 0);
-  t.equal(
-    await client.ask({ type: 0, cookie: 2, offset: 5, length: 300_000 }),
-    0,
-    'a simple reply',
-  );
-  t.ok((await client.read(300_000)).equals(payload));
-  client.close();
-});
+t.test(
+  'T3, T8, T9, STARTTLS: inside TLS an export works, and what was negotiated before is gone',
+  async (t) => {
+    const server = await serve(t, { mode: 'selective' });
+    const clear = await greeted(server);
+    t.equal(await ask(clear, NBD_OPT.STRUCTURED_REPLY), NBD_REP.ACK);
+    t.equal(await ask(clear, NBD_OPT.STARTTLS, 'data'), NBD_REP.ERR_INVALID);
+    const client = await secured(clear);
+    t.equal(await ask(client, NBD_OPT.STARTTLS), NBD_REP.ERR_INVALID);
+    t.equal(await ask(client, NBD_OPT.GO, exportRequest('open')), NBD_REP.ACK);
+    const payload = Buffer.alloc(300_000, 7);
+    t.equal(await client.ask({ type: 1, cookie: 1, offset: 5, payload }), 0);
+    t.equal(
+      await client.ask({ type: 0, cookie: 2, offset: 5, length: 300_000 }),
+      0,
+      'a simple reply',
+    );
+    t.ok((await client.read(300_000)).equals(payload));
+    client.close();
+  },
+);
 
-t.test('bytes in the clear after STARTTLS end the session [T7]', async (t) => {
+t.test('T7, F26, CVE-2021-3716: bytes in the clear after STARTTLS end the session', async (t) => {
   const client = await greeted(await serve(t));
   client.send(Buffer.concat([option(NBD_OPT.STARTTLS), option(NBD_OPT.LIST)]));
   await client.closed;
   t.equal(client.available, 0);
 });
 
-t.test('a wrong key, an unknown name and garbage end the session [T10]', async (t) => {
+t.test('T10: a wrong key, an unknown name and garbage end the session', async (t) => {
   const server = await serve(t);
   await t.rejects(secured(await greeted(server), 'alice', EVIL_KEY));
   await t.rejects(secured(await greeted(server), 'mallory'));
@@ -117,23 +123,30 @@ t.test('a wrong key, an unknown name and garbage end the session [T10]', async (
   good.close();
 });
 
-t.test('selective: an export for TLS only is hidden, and asks for TLS [T6]', async (t) => {
-  const needsTls = (name: string): boolean => name === 'secret';
-  const server = await serve(t, { mode: 'selective', needsTls });
-  const client = await greeted(server);
-  client.send(option(NBD_OPT.LIST));
-  const listed = await client.optionReply();
-  t.equal(listed.data.subarray(4, 8).toString(), 'open');
-  t.equal((await client.optionReply()).type, NBD_REP.ACK, 'only one');
-  t.equal(await ask(client, NBD_OPT.INFO, exportRequest('secret')), NBD_REP.ERR_TLS_REQD);
-  const query = Buffer.concat([Buffer.from([0, 0, 0, 6]), Buffer.from('secret'), Buffer.alloc(4)]);
-  t.equal(await ask(client, NBD_OPT.LIST_META_CONTEXT, query), NBD_REP.ERR_UNKNOWN);
-  const inside = await secured(client);
-  t.equal(await ask(inside, NBD_OPT.GO, exportRequest('secret')), NBD_REP.ACK);
-  inside.close();
-});
+t.test(
+  'T6, TRAP4: an export for TLS only is hidden from a selective server, and asks for TLS',
+  async (t) => {
+    const needsTls = (name: string): boolean => name === 'secret';
+    const server = await serve(t, { mode: 'selective', needsTls });
+    const client = await greeted(server);
+    client.send(option(NBD_OPT.LIST));
+    const listed = await client.optionReply();
+    t.equal(listed.data.subarray(4, 8).toString(), 'open');
+    t.equal((await client.optionReply()).type, NBD_REP.ACK, 'only one');
+    t.equal(await ask(client, NBD_OPT.INFO, exportRequest('secret')), NBD_REP.ERR_TLS_REQD);
+    const query = Buffer.concat([
+      Buffer.from([0, 0, 0, 6]),
+      Buffer.from('secret'),
+      Buffer.alloc(4),
+    ]);
+    t.equal(await ask(client, NBD_OPT.LIST_META_CONTEXT, query), NBD_REP.ERR_UNKNOWN);
+    const inside = await secured(client);
+    t.equal(await ask(inside, NBD_OPT.GO, exportRequest('secret')), NBD_REP.ACK);
+    inside.close();
+  },
+);
 
-t.test('rights follow the identity: nothing, reading or writing [T12]', async (t) => {
+t.test('T12: rights follow the identity: nothing, reading or writing', async (t) => {
   const access: AccessRule = (peer, name) =>
     peer?.name !== 'alice' || name === 'secret' ? 'none' : 'read';
   const server = await serve(t, {}, access);
@@ -148,7 +161,7 @@ t.test('rights follow the identity: nothing, reading or writing [T12]', async (t
   client.close();
 });
 
-t.test('without TLS, STARTTLS is refused by policy [T4]', async (t) => {
+t.test('T4: without TLS, STARTTLS is refused by policy', async (t) => {
   const { server, stop } = await startServer(memoryCatalog({ a: new MemoryBackend(4096) }));
   t.teardown(stop);
   const client = await greeted(server);

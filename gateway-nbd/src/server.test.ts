@@ -14,7 +14,7 @@ function memory(): ExportCatalog {
 }
 
 t.test(
-  '1,000 connections that say nothing: a good client is served within a second (FAULTS 29)',
+  'F29, CVE-2024-7409: among 1,000 connections that say nothing a good client is served within a second',
   async (t) => {
     const { server, stop } = await startServer(memory());
     t.teardown(stop);
@@ -55,7 +55,7 @@ t.test(
 );
 
 t.test(
-  'a handshake that is not finished in time ends, however busily the client talks (H11)',
+  'H11: a handshake that is not finished in time ends, however busily the client talks',
   async (t) => {
     const { server, stop } = await startServer(memory(), { limits: { handshakeMs: 150 } });
     t.teardown(stop);
@@ -73,7 +73,7 @@ t.test(
   },
 );
 
-t.test('a half-sent request ends its connection, an idle client stays', async (t) => {
+t.test('F29: a half-sent request ends its connection, an idle client stays', async (t) => {
   const { server, stop } = await startServer(memory(), { limits: { stallMs: 1000 } });
   t.teardown(stop);
   const header = await RawClient.go(server.address);
@@ -113,7 +113,7 @@ t.test(
 );
 
 t.test(
-  'close() finishes what is in flight, answers new requests ESHUTDOWN, and closes (D3)',
+  'D3, M11, H10: close() finishes what is in flight, answers new requests ESHUTDOWN, and closes',
   async (t) => {
     const backend = new HeldBackend(MIB);
     const { server, stop } = await startServer(backend.catalog());
@@ -156,7 +156,7 @@ t.test('close() does not wait longer than it was told', async (t) => {
   await until(() => backend.closedCount === 1, 'it is closed when the backend has answered');
 });
 
-t.test("a catalog that fails is that client's bad luck alone", async (t) => {
+t.test("H9: a catalog that fails is that client's bad luck alone", async (t) => {
   const backend = new MemoryBackend(MIB);
   const good = memoryCatalog({ good: backend });
   const { server, stop } = await startServer({

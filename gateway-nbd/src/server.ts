@@ -246,7 +246,8 @@ function realNbdEnv(): NbdServerEnv {
 /** @throws StoreError `E_INVALID` if the smallest block is none the protocol allows */
 function rulesOf(options: NbdServerOptions): HandshakeRules {
   const blockBytesMin = options.blockBytesMin ?? BLOCK_BYTES_MIN;
-  if (!Number.isInteger(Math.log2(blockBytesMin)) || blockBytesMin > BLOCK_BYTES_PREFERRED)
+  const isPower = blockBytesMin >= 1 && Number.isInteger(Math.log2(blockBytesMin));
+  if (!isPower || blockBytesMin > BLOCK_BYTES_PREFERRED)
     throw new StoreError(
       'E_INVALID',
       `The smallest block is a power of two up to ${BLOCK_BYTES_PREFERRED}, not ${blockBytesMin}`,

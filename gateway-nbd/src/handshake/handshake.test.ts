@@ -65,12 +65,12 @@ function replyTypes(hex: string): number[] {
 const FIXED = clientFlags(3);
 const one = (number: number, data: Buffer | string = '') => play([FIXED, option(number, data)]);
 
-t.test('the server speaks first, with NBDMAGIC, IHAVEOPT and two flags (H1)', (t) => {
+t.test('H1: the server speaks first, with NBDMAGIC, IHAVEOPT and two flags', (t) => {
   t.equal(new Handshake(RULES).start().toString('hex'), '4e42444d4147494349484156454f50540003');
   t.end();
 });
 
-t.test('GO answers INFO_EXPORT and ACK, byte for byte, and begins the transmission', (t) => {
+t.test('GO: INFO_EXPORT and ACK, byte for byte, and the transmission begins', (t) => {
   const result = play([FIXED, option(NBD_OPT.GO, exportRequest('vm')), Buffer.from('abcd', 'hex')]);
   t.equal(
     result.sent,
@@ -90,7 +90,7 @@ t.test('GO answers INFO_EXPORT and ACK, byte for byte, and begins the transmissi
   t.end();
 });
 
-t.test('INFO gives name, description and block sizes to who asks, and opens nothing', (t) => {
+t.test('INFO: name, description and block sizes for who asks, and nothing is opened', (t) => {
   const asked = [NBD_INFO.NAME, NBD_INFO.DESCRIPTION, NBD_INFO.BLOCK_SIZE, 77, NBD_INFO.NAME];
   const result = one(NBD_OPT.INFO, exportRequest('vm', asked));
   t.strictSame(replyTypes(result.sent), [3, 3, 3, 3, 1]);
@@ -105,7 +105,7 @@ t.test('INFO gives name, description and block sizes to who asks, and opens noth
   t.end();
 });
 
-t.test('EXPORT_NAME answers size, flags and 124 zeros, unless these were agreed away', (t) => {
+t.test('EXPORT_NAME: size, flags and 124 zeros, unless these were agreed away', (t) => {
   const facts = '0000001122334455' + '056d';
   const zeroes = '00'.repeat(124);
   t.equal(play([clientFlags(1), option(1, 'vm')]).sent, facts + zeroes);
@@ -118,7 +118,7 @@ t.test('EXPORT_NAME answers size, flags and 124 zeros, unless these were agreed 
   t.end();
 });
 
-t.test('LIST names every export; with data it is INVALID', (t) => {
+t.test('LIST: every export is named; with data it is INVALID', (t) => {
   const result = one(NBD_OPT.LIST);
   t.strictSame(replyTypes(result.sent), [NBD_REP.SERVER, NBD_REP.SERVER, NBD_REP.ACK]);
   t.match(result.sent, '00000009' + '00000002' + 'c3a4' + '74776f', 'length, name, description');
@@ -126,13 +126,13 @@ t.test('LIST names every export; with data it is INVALID', (t) => {
   t.end();
 });
 
-t.test('ABORT is acknowledged, whatever its data', (t) => {
+t.test('ABORT: acknowledged, whatever its data', (t) => {
   const result = one(NBD_OPT.ABORT, 'bye');
   t.strictSame([replyTypes(result.sent), result.end], [[NBD_REP.ACK], 'end']);
   t.end();
 });
 
-t.test('unknown options are UNSUP and the next one is understood (H6)', (t) => {
+t.test('H6, PEEK_EXPORT: unknown options are UNSUP and the next one is understood', (t) => {
   for (const number of [0, 4, 12, 0xffffffff]) {
     const result = play([
       FIXED,
@@ -146,7 +146,7 @@ t.test('unknown options are UNSUP and the next one is understood (H6)', (t) => {
 });
 
 t.test(
-  'an unknown export is UNKNOWN, a refusal POLICY with its reason, and haggling goes on',
+  'H9: an unknown export is UNKNOWN, a refusal POLICY with its reason, and haggling goes on',
   (t) => {
     const result = play([
       FIXED,
@@ -165,7 +165,7 @@ t.test(
   },
 );
 
-t.test('GO with lengths that contradict each other, or a bad name, is INVALID', (t) => {
+t.test('W2, GO: lengths that contradict each other, or a bad name, are INVALID', (t) => {
   const good = exportRequest('name', [3]);
   const longName = Buffer.from(good);
   longName.writeUInt32BE(0xffffffff, 0);
@@ -188,7 +188,7 @@ t.test('GO with lengths that contradict each other, or a bad name, is INVALID', 
   t.end();
 });
 
-t.test('limits (H11): 64 KiB of option data, 64 options, nothing above 1 MiB', (t) => {
+t.test('H11: 64 KiB of option data, 64 options, nothing above 1 MiB', (t) => {
   const big = option(77, Buffer.alloc(65537));
   const after = play([FIXED, big, option(NBD_OPT.LIST)]);
   t.strictSame(replyTypes(after.sent).slice(0, 2), [NBD_REP.ERR_TOO_BIG, NBD_REP.SERVER]);
@@ -203,7 +203,7 @@ t.test('limits (H11): 64 KiB of option data, 64 options, nothing above 1 MiB', (
 });
 
 t.test(
-  'flags not offered, a wrong magic, and haggling without fixed newstyle end the session',
+  'H2, H3, H4: flags not offered, a wrong magic, and haggling without fixed newstyle end the session',
   (t) => {
     t.equal(play([clientFlags(4)]).end, 'drop');
     t.equal(play([clientFlags(0x80000001)]).end, 'drop');
@@ -215,7 +215,7 @@ t.test(
   },
 );
 
-t.test('shutting down, options are answered SHUTDOWN and ABORT still works (H10)', (t) => {
+t.test('H10: shutting down, options are answered SHUTDOWN and ABORT still works', (t) => {
   const machine = new Handshake(RULES);
   machine.shutDown();
   const result = play([FIXED, option(NBD_OPT.LIST), option(77), option(NBD_OPT.ABORT)], machine);
@@ -226,7 +226,7 @@ t.test('shutting down, options are answered SHUTDOWN and ABORT still works (H10)
   t.end();
 });
 
-t.test('what arrives during a look-up is kept, up to a limit', (t) => {
+t.test('H7: what arrives during a look-up is kept, up to a limit', (t) => {
   const machine = new Handshake(RULES);
   machine.receive(FIXED);
   const asked = machine.receive(option(NBD_OPT.GO, exportRequest('vm')));

@@ -105,6 +105,9 @@ interface Selection {
 
 const TLS_REQUIRED = 'Begin with TLS: this server speaks nothing else';
 
+/** Stands for data that was dropped. */
+const SOME_DATA = Buffer.alloc(1);
+
 const NO_SELECTION: Selection = { exportName: '', contexts: [] };
 
 export class Handshake {
@@ -209,8 +212,7 @@ export class Handshake {
     this.#arrived = this.#arrived.subarray(skipped);
     if (this.#skipBytes > 0) return;
     this.#await('option-header', OPTION_HEADER_BYTES);
-    if (this.#refusesInTheClear) this.#error(NBD_REP.ERR_TLS_REQD, TLS_REQUIRED);
-    else this.#error(NBD_REP.ERR_TOO_BIG, `An option has at most ${OPTION_BYTES_MAX} bytes`);
+    this.#takeOversizedOption();
   }
 
   #step(): void {
@@ -292,6 +294,15 @@ export class Handshake {
     } else {
       this.#takeOptionInPeace(data);
     }
+  }
+
+  /** An option whose data was too long to keep: what takes none is answered as if some had been kept. */
+  #takeOversizedOption(): void {
+    const option = this.#option;
+    if (option === NBD_OPT.SET_META_CONTEXT) this.#selection = NO_SELECTION; // also if this fails
+    const isForAnyData = option === NBD_OPT.ABORT || option === NBD_OPT.STARTTLS;
+    if (isForAnyData || this.#shuttingDown || this.#refusesInTheClear) this.#takeOption(SOME_DATA);
+    else this.#error(NBD_REP.ERR_TOO_BIG, `An option has at most ${OPTION_BYTES_MAX} bytes`);
   }
 
   #takeOptionInPeace(data: Buffer): void {

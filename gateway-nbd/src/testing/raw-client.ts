@@ -103,18 +103,69 @@ export class RawClient {
     });
   }
 
-  /** Connects and goes to the transmission phase of `name`. */
-  static async go(address: ListenAddress, name = ''): Promise<RawClient> {
+  /** Connects, reads the greeting and sends the client's flags. */
+  static async greeted(address: ListenAddress, flags = 3): Promise<RawClient> {
     const client = await RawClient.connect(address);
     await client.read(18);
-    client.send(clientFlags(3), option(NBD_OPT.GO, exportRequest(name)));
+    client.send(clientFlags(flags));
+    return client;
+  }
+
+  /** Connects and goes to the transmission phase of `name`. */
+  static async go(address: ListenAddress, name = ''): Promise<RawClient> {
+    const client = await RawClient.greeted(address);
+    await client.enter(name);
+    return client;
+  }
+
+  /** Sends options that must be acknowledged, then GO. */
+  async enter(
+    name = '',
+    options: readonly Buffer[] = [],
+    infos: readonly number[] = [],
+  ): Promise<void> {
+    for (const one of options) {
+      this.send(one);
+      const type = await this.#lastReplyType();
+      if (type !== NBD_REP.ACK) throw new Error(`an option was answered ${type}`);
+    }
+    this.send(option(NBD_OPT.GO, exportRequest(name, infos)));
+    const type = await this.#lastReplyType();
+    if (type !== NBD_REP.ACK) throw new Error(`GO was answered ${type}`);
+  }
+
+  async #lastReplyType(): Promise<number> {
     for (;;) {
-      const reply = await client.optionReply();
-      if (reply.type === NBD_REP.ACK) return client;
-      if (reply.type !== NBD_REP.INFO) throw new Error(`GO was answered ${reply.type}`);
+      const { type } = await this.optionReply();
+      if (type === NBD_REP.ACK || type > 2 ** 31) return type;
     }
   }
 
+  /** Sends an option. @returns The type of the reply that ends it */
+  async opt(number: number, data: Buffer | string = ''): Promise<number> {
+    this.send(option(number, data));
+    return this.#lastReplyType();
+  }
+
+  /** The next bytes are these. @throws Error with both, if they are not */
+  async expect(...parts: readonly Buffer[]): Promise<void> {
+    const wanted = Buffer.concat(parts);
+    const found = await this.read(wanted.length);
+    if (found.equals(wanted)) return;
+    const at = found.findIndex((byte, index) => byte !== wanted[index]);
+    const near = (bytes: Buffer): string => bytes.subarray(at, at + 48).toString('hex');
+    throw new Error(`byte ${at}: ${near(found)} came, not ${near(wanted)}`);
+  }
+
+  /** Waits for the end of the connection. @returns Everything that came before it */
+  async rest(): Promise<Buffer> {
+    const timeout = new Promise<'late'>((resolve) =>
+      setTimeout(() => resolve('late'), TIMEOUT_MS).unref(),
+    );
+    if ((await Promise.race([this.closed, timeout])) === 'late')
+      throw new Error('the server does not close the connection');
+    return this.read(this.#bytes);
+  }
   send(...parts: Buffer[]): void {
     for (const part of parts) this.socket.write(part);
   }
@@ -126,6 +177,21 @@ export class RawClient {
 
   /** Exactly `count` bytes; fails if the connection ends before, or after ten seconds. */
   async read(count: number): Promise<Buffer> {
+    const all = await this.#gather(count);
+    const rest = all.subarray(count);
+    this.#chunks = rest.length > 0 ? [rest] : [];
+    this.#bytes = rest.length;
+    return all.subarray(0, count);
+  }
+
+  /** As `read`, but the bytes stay to be read. */
+  async peek(count: number): Promise<Buffer> {
+    const all = await this.#gather(count);
+    this.#chunks = [all];
+    return all.subarray(0, count);
+  }
+
+  async #gather(count: number): Promise<Buffer> {
     const giveUp = performance.now() + TIMEOUT_MS;
     while (this.#bytes < count) {
       if (this.#isClosed) throw new Error(`closed after ${this.#bytes} of ${count} bytes`);
@@ -138,11 +204,7 @@ export class RawClient {
         };
       });
     }
-    const all = Buffer.concat(this.#chunks);
-    const rest = all.subarray(count);
-    this.#chunks = rest.length > 0 ? [rest] : [];
-    this.#bytes = rest.length;
-    return all.subarray(0, count);
+    return Buffer.concat(this.#chunks);
   }
 
   async optionReply(): Promise<{ option: number; type: number; data: Buffer }> {

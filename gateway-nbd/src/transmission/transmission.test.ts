@@ -16,7 +16,7 @@ async function heldServer(t: Test, backend: HeldBackend): Promise<RawClient> {
   return RawClient.go(server.address);
 }
 
-t.test('the error map at the door (NBD.md section 11)', async (t) => {
+t.test('M1, M3, M4, M5, M7, X6, X7: the error map at the door', async (t) => {
   const bytes = 8 * MIB;
   const catalog = memoryCatalog({
     rw: new MemoryBackend(bytes),
@@ -92,34 +92,27 @@ t.test('the error map at the door (NBD.md section 11)', async (t) => {
   }
 });
 
-t.test(
-  'a WRITE that is refused is drained, and the next request understood (S7, X8)',
-  async (t) => {
-    const { server, stop } = await startServer(memoryCatalog({ m: new MemoryBackend(MIB) }));
-    t.teardown(stop);
-    const client = await RawClient.go(server.address);
-    const looksLikeRequests = Buffer.concat(
-      Array.from({ length: 1000 }, () => request({ type: FLUSH, cookie: 666 })),
-    );
-    client.send(
-      request({ type: WRITE, cookie: 1, offset: MIB, payload: looksLikeRequests }),
-      request({ type: WRITE, cookie: 2, offset: 0, payload: Buffer.alloc(32 * MIB) }),
-      request({ type: FLUSH, cookie: 3 }),
-    );
-    t.strictSame(await client.reply(), { error: ENOSPC, cookie: 1 });
-    t.strictSame(await client.reply(), { error: ENOSPC, cookie: 2 });
-    t.strictSame(await client.reply(), { error: 0, cookie: 3 });
-    client.send(request({ type: WRITE, cookie: 4, length: 32 * MIB + 1 }));
-    await client.closed;
-    t.equal(
-      client.available,
-      0,
-      'an announced payload above 32 MiB ends the connection unanswered',
-    );
-  },
-);
+t.test('S7, X8: a WRITE that is refused is drained, and the next request understood', async (t) => {
+  const { server, stop } = await startServer(memoryCatalog({ m: new MemoryBackend(MIB) }));
+  t.teardown(stop);
+  const client = await RawClient.go(server.address);
+  const looksLikeRequests = Buffer.concat(
+    Array.from({ length: 1000 }, () => request({ type: FLUSH, cookie: 666 })),
+  );
+  client.send(
+    request({ type: WRITE, cookie: 1, offset: MIB, payload: looksLikeRequests }),
+    request({ type: WRITE, cookie: 2, offset: 0, payload: Buffer.alloc(32 * MIB) }),
+    request({ type: FLUSH, cookie: 3 }),
+  );
+  t.strictSame(await client.reply(), { error: ENOSPC, cookie: 1 });
+  t.strictSame(await client.reply(), { error: ENOSPC, cookie: 2 });
+  t.strictSame(await client.reply(), { error: 0, cookie: 3 });
+  client.send(request({ type: WRITE, cookie: 4, length: 32 * MIB + 1 }));
+  await client.closed;
+  t.equal(client.available, 0, 'an announced payload above 32 MiB ends the connection unanswered');
+});
 
-t.test('answers leave in the order the backend gives them (X2)', async (t) => {
+t.test('X2: answers leave in the order the backend gives them', async (t) => {
   const backend = new HeldBackend(MIB);
   const client = await heldServer(t, backend);
   for (let cookie = 0; cookie < 3; cookie++)
@@ -134,7 +127,7 @@ t.test('answers leave in the order the backend gives them (X2)', async (t) => {
   }
 });
 
-t.test('FUA and NO_HOLE reach the backend, and its answer alone is the reply (X4)', async (t) => {
+t.test('X4: FUA and NO_HOLE reach the backend, and its answer alone is the reply', async (t) => {
   const backend = new HeldBackend(4 * ZERO_SLICE_BYTES);
   const client = await heldServer(t, backend);
   const flags = NBD_CMD_FLAG.FUA;
@@ -154,34 +147,39 @@ t.test('FUA and NO_HOLE reach the backend, and its answer alone is the reply (X4
   t.strictSame(await client.reply(), { error: 0, cookie: 1 });
 });
 
-t.test('a long WRITE_ZEROES reaches the backend in slices and is made durable once', async (t) => {
-  const backend = new HeldBackend(4 * ZERO_SLICE_BYTES);
-  const client = await heldServer(t, backend);
-  const length = 2 * ZERO_SLICE_BYTES;
-  const offset = 512;
-  client.send(request({ type: WRITE_ZEROES, cookie: 1, offset, length, flags: NBD_CMD_FLAG.FUA }));
-  const pieces: [string, number, number][] = [];
-  for (let count = 0; count < 4; count++) {
-    const piece = await backend.next();
-    pieces.push([piece.kind, piece.offset, piece.bytes]);
-    t.equal(backend.held.length, 0, 'one at a time');
-    piece.done(null);
-  }
-  t.strictSame(pieces, [
-    ['zero', 512, ZERO_SLICE_BYTES - 512],
-    ['zero', ZERO_SLICE_BYTES, ZERO_SLICE_BYTES],
-    ['zero', 2 * ZERO_SLICE_BYTES, 512],
-    ['flush', 0, 0],
-  ]);
-  t.strictSame(await client.reply(), { error: 0, cookie: 1 });
-  client.send(request({ type: TRIM, cookie: 2, length }));
-  (await backend.next()).done(new StoreError('E_DISK_FAILED', 'gone'));
-  t.strictSame(await client.reply(), { error: EIO, cookie: 2 }, 'the first error ends it');
-  t.equal(backend.held.length, 0);
-});
+t.test(
+  'WRITE_ZEROES: a long one reaches the backend in slices and is made durable once',
+  async (t) => {
+    const backend = new HeldBackend(4 * ZERO_SLICE_BYTES);
+    const client = await heldServer(t, backend);
+    const length = 2 * ZERO_SLICE_BYTES;
+    const offset = 512;
+    client.send(
+      request({ type: WRITE_ZEROES, cookie: 1, offset, length, flags: NBD_CMD_FLAG.FUA }),
+    );
+    const pieces: [string, number, number][] = [];
+    for (let count = 0; count < 4; count++) {
+      const piece = await backend.next();
+      pieces.push([piece.kind, piece.offset, piece.bytes]);
+      t.equal(backend.held.length, 0, 'one at a time');
+      piece.done(null);
+    }
+    t.strictSame(pieces, [
+      ['zero', 512, ZERO_SLICE_BYTES - 512],
+      ['zero', ZERO_SLICE_BYTES, ZERO_SLICE_BYTES],
+      ['zero', 2 * ZERO_SLICE_BYTES, 512],
+      ['flush', 0, 0],
+    ]);
+    t.strictSame(await client.reply(), { error: 0, cookie: 1 });
+    client.send(request({ type: TRIM, cookie: 2, length }));
+    (await backend.next()).done(new StoreError('E_DISK_FAILED', 'gone'));
+    t.strictSame(await client.reply(), { error: EIO, cookie: 2 }, 'the first error ends it');
+    t.equal(backend.held.length, 0);
+  },
+);
 
 t.test(
-  'errors of the backend become errno, a failed READ sends no data, each is logged',
+  'M6, M10, X10: errors of the backend become errno, a failed READ sends no data, each is logged',
   async (t) => {
     const backend = new HeldBackend(MIB);
     const { server, env, stop } = await startServer(backend.catalog());
@@ -213,30 +211,27 @@ t.test(
   },
 );
 
-t.test(
-  'DISC and half-close let outstanding requests finish and be answered (D1, D5)',
-  async (t) => {
-    const backend = new HeldBackend(MIB);
-    for (const goodbye of ['DISC', 'half-close']) {
-      const client = await heldServer(t, backend);
-      client.send(request({ type: WRITE, cookie: 1, payload: Buffer.alloc(100, 1) }));
-      if (goodbye === 'DISC')
-        client.send(request({ type: DISC, cookie: 2 }), request({ type: FLUSH, cookie: 3 }));
-      else client.socket.end();
-      const write = await backend.next();
-      await pause(20);
-      t.equal(backend.held.length, 0, 'what follows DISC is ignored');
-      const closedBefore = backend.closedCount;
-      write.done(null);
-      t.strictSame(await client.reply(), { error: 0, cookie: 1 }, goodbye);
-      await client.closed;
-      await until(() => backend.closedCount === closedBefore + 1, 'the export is closed');
-    }
-  },
-);
+t.test('D1, D5: DISC and half-close let outstanding requests finish and be answered', async (t) => {
+  const backend = new HeldBackend(MIB);
+  for (const goodbye of ['DISC', 'half-close']) {
+    const client = await heldServer(t, backend);
+    client.send(request({ type: WRITE, cookie: 1, payload: Buffer.alloc(100, 1) }));
+    if (goodbye === 'DISC')
+      client.send(request({ type: DISC, cookie: 2 }), request({ type: FLUSH, cookie: 3 }));
+    else client.socket.end();
+    const write = await backend.next();
+    await pause(20);
+    t.equal(backend.held.length, 0, 'what follows DISC is ignored');
+    const closedBefore = backend.closedCount;
+    write.done(null);
+    t.strictSame(await client.reply(), { error: 0, cookie: 1 }, goodbye);
+    await client.closed;
+    await until(() => backend.closedCount === closedBefore + 1, 'the export is closed');
+  }
+});
 
 t.test(
-  'a client that vanishes: its writes settle before the export is closed, and before a successor opens it (D4)',
+  'D4: the writes of a client that vanished settle before the export is closed, and before a successor opens it',
   async (t) => {
     const backend = new HeldBackend(MIB);
     const { server, stop } = await startServer(backend.catalog());
@@ -267,7 +262,7 @@ t.test(
 );
 
 t.test(
-  'a client has at most its share in flight; the rest stays unread in the socket (X9)',
+  'X9: a client has at most its share in flight; the rest stays unread in the socket',
   async (t) => {
     const backend = new HeldBackend(1024 * MIB);
     const client = await heldServer(t, backend);
@@ -297,7 +292,7 @@ t.test(
 );
 
 t.test(
-  'a client that does not read its answers is not read either, and costs a bounded amount',
+  'X9: a client that does not read its answers is not read either, and costs a bounded amount',
   async (t) => {
     const backend = new HeldBackend(1024 * MIB);
     const client = await heldServer(t, backend);
@@ -339,7 +334,7 @@ t.test(
 );
 
 t.test(
-  'while others hold all the memory, small requests go through and large ones wait their turn',
+  'FAIR: while others hold all the memory, small requests go through and large ones wait their turn',
   async (t) => {
     const backend = new HeldBackend(1024 * MIB);
     const { server, stop } = await startServer(backend.catalog());

@@ -456,14 +456,17 @@ export class Transmission implements RequestSink, Answers {
       if (context !== undefined && !contexts.includes(context)) contexts.push(context);
     }
     const asked = (payload.length - 8) / 4;
-    const outside = bytes === 0 || request.offset + bytes > this.#door.backend.bytes;
-    if (contexts.length === asked && !outside) {
+    const { backend, blockBytes } = this.#door;
+    const isOutside = bytes === 0 || request.offset + bytes > backend.bytes;
+    const isAligned = request.offset % blockBytes === 0 && bytes % blockBytes === 0;
+    if (contexts.length === asked && !isOutside && isAligned) {
       this.#commands.status(request, bytes, contexts);
       return;
     }
-    const message = outside
-      ? `BLOCK_STATUS of ${bytes} bytes at ${request.offset} does not lie within the export`
-      : 'BLOCK_STATUS asks about contexts that were not selected, or twice about one';
+    let message = 'BLOCK_STATUS asks about contexts that were not selected, or twice about one';
+    if (isOutside)
+      message = `BLOCK_STATUS of ${bytes} bytes at ${request.offset} does not lie within the export`;
+    else if (!isAligned) message = `Offset and length are multiples of ${blockBytes} bytes`;
     if (this.#finish(request, 0, true)) {
       this.#format.failure(this.#outbox, request, NBD_ERROR.EINVAL, message);
       this.#answered(request);
