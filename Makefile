@@ -37,9 +37,9 @@ check: build
 test: deps-test check
 	@FILES="$(FILES)" node test/dist/runner/main.js
 
-# A first look at the speed, beside `nbdkit file` on the same machine in the same run.
+# Our NBD server beside others, with the same work on the same disk: make bench ARGS='--quick' (or --help)
 bench: deps-test build
-	@node test/dist/bench/first-look.js $(ARGS)
+	@node test/dist/bench/main.js $(ARGS)
 
 # Which test proves which piece of the protocol, written into gateway-nbd/README.md.
 checklist-table: build

@@ -1,0 +1,189 @@
+/**
+ * The servers that are compared, each with settings one would run it with. Every one serves an image of the same size
+ * on the same disk; what a flush means differs, and the report says so.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { programPath } from '../server/store-programs.js';
+import type { Row, Stage } from './rows.js';
+import { storeTlsArguments, type TlsKeys } from './tls-keys.js';
+
+/** Where and what a server is to serve. */
+export interface Place {
+  /** For its image and its other files; there already. */
+  readonly folder: string;
+  readonly stage: Stage;
+  readonly imageBytes: number;
+  readonly socket: Endpoint;
+  /** Null: no TLS. */
+  readonly tls: TlsKeys | null;
+}
+
+export type Endpoint = { readonly path: string } | { readonly port: number };
+
+export interface Command {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** It goes to the background and writes its process id there; otherwise it stays in the foreground. */
+  readonly pidFile?: string;
+}
+
+export interface ServerKind {
+  /** What `--peers` and the JSON call it. */
+  readonly name: string;
+  readonly title: string;
+  /** The program that must be installed; null for ours, which is built. */
+  readonly program: string | null;
+  readonly exportName: string;
+  /** What the client's fsync does there. */
+  readonly flush: string;
+  /** Flushed data is on the disk. Else it is no rival where fsync counts. */
+  readonly durable: boolean;
+  /** It needs a file of `imageBytes` with this name in its folder. */
+  readonly imageFile: string | null;
+  /** Why it cannot do a row; null if it can. */
+  cannot(row: Row): string | null;
+  start(place: Place): Command;
+}
+
+/** The name of our own server. */
+export const OURS = 'store';
+
+const can = (): null => null;
+
+const store: ServerKind = {
+  name: OURS,
+  title: 'store',
+  program: null,
+  exportName: '',
+  flush: 'fdatasync of the data file and a durable transaction for what changed in the metadata',
+  durable: true,
+  imageFile: null,
+  cannot: can,
+  start: ({ folder, imageBytes, socket, tls, stage }) => ({
+    command: programPath('store-nbd'),
+    args: [
+      ...['--dir', join(folder, 'data'), '--pool', 'bench', '--image', stageImage(stage)],
+      ...['--create', `${imageBytes}`, '--metrics', '127.0.0.1:0'],
+      ...('path' in socket ? ['--socket', socket.path] : ['--port', `${socket.port}`]),
+      ...(tls === null ? [] : storeTlsArguments(tls)),
+    ],
+  }),
+};
+
+const nbdkitFile: ServerKind = {
+  name: 'nbdkit-file',
+  title: 'nbdkit file',
+  program: 'nbdkit',
+  exportName: '',
+  flush: 'fdatasync of the image file',
+  durable: true,
+  imageFile: 'image.raw',
+  cannot: can,
+  start: (place) => nbdkit(place, ['file', join(place.folder, 'image.raw')]),
+};
+
+const nbdkitMemory: ServerKind = {
+  name: 'nbdkit-memory',
+  title: 'nbdkit memory',
+  program: 'nbdkit',
+  exportName: '',
+  flush: 'nothing: the image is in memory and ends with the process; no rival in rows with fsync',
+  durable: false,
+  imageFile: null,
+  cannot: (row) => (row.cold ? 'its image is in memory, there is no cold state' : null),
+  start: (place) => nbdkit(place, ['memory', `size=${place.imageBytes}`]),
+};
+
+const qemuNbd: ServerKind = {
+  name: 'qemu-nbd',
+  title: 'qemu-nbd raw',
+  program: 'qemu-nbd',
+  exportName: '',
+  flush: 'fdatasync of the image file (cache=writeback, its default)',
+  durable: true,
+  imageFile: 'image.raw',
+  cannot: can,
+  start: ({ folder, socket, tls }) => ({
+    command: 'qemu-nbd',
+    args: [
+      // 16 connections of the client, and those that only look
+      ...['--persistent', '--shared=32', '--format=raw', '--discard=unmap', '--aio=threads'],
+      ...('path' in socket
+        ? ['--socket', socket.path]
+        : ['--bind=127.0.0.1', `--port=${socket.port}`]),
+      ...(tls === null ? [] : ['--object', qemuTlsObject(tls), '--tls-creds', 'tls']),
+      join(folder, 'image.raw'),
+    ],
+  }),
+};
+
+const nbdServer: ServerKind = {
+  name: 'nbd-server',
+  title: 'nbd-server',
+  program: 'nbd-server',
+  exportName: 'bench',
+  flush: 'fsync of the image file',
+  durable: true,
+  imageFile: 'image.raw',
+  cannot: (row) => {
+    if (row.stage === 'tls')
+      return 'nbd-server 3.24 hangs up on libnbd after STARTTLS, with the first option it does not know';
+    if (row.stage === 'sparse' && row.work.client === 'nbdcopy')
+      return 'it tells no holes (no structured replies): nbdcopy would read the whole TiB';
+    return null;
+  },
+  start: ({ folder, socket }) => {
+    const config = join(folder, 'config');
+    const where =
+      'path' in socket
+        ? [`unixsock = ${socket.path}`]
+        : ['listenaddr = 127.0.0.1', `port = ${socket.port}`];
+    const image = [`exportname = ${join(folder, 'image.raw')}`, 'flush = true', 'fua = true'];
+    const lines = ['[generic]', ...where, '[bench]', ...image, 'trim = true', ''];
+    writeFileSync(config, lines.join('\n'));
+    // In the foreground (-d) it would serve a single connection.
+    const pidFile = join(folder, 'pid');
+    return { command: 'nbd-server', args: ['-C', config, '-p', pidFile], pidFile };
+  },
+};
+
+/** Ours first; the order in which they take turns. */
+export const SERVER_KINDS: readonly ServerKind[] = [
+  store,
+  nbdkitFile,
+  nbdkitMemory,
+  qemuNbd,
+  nbdServer,
+];
+
+/** Ours and the peers that contain one of the words; all without words. @throws Error for a word of none */
+export function chooseServers(words: readonly string[]): readonly ServerKind[] {
+  const peers = SERVER_KINDS.slice(1);
+  const stranger = words.find((word) => !peers.some(({ name }) => name.includes(word)));
+  if (stranger !== undefined)
+    throw new Error(
+      `No peer has '${stranger}' in its name; there are ${peers.map(({ name }) => name).join(', ')}`,
+    );
+  const isChosen = ({ name }: ServerKind): boolean =>
+    words.length === 0 || words.some((word) => name.includes(word));
+  return [store, ...peers.filter(isChosen)];
+}
+
+/** TLS is measured on the image that is there already. */
+function stageImage(stage: Stage): string {
+  return stage === 'sparse' ? 'sparse' : 'filled';
+}
+
+function qemuTlsObject({ folder }: TlsKeys): string {
+  return `tls-creds-x509,id=tls,endpoint=server,dir=${folder},verify-peer=no`;
+}
+
+function nbdkit({ socket, tls }: Place, plugin: readonly string[]): Command {
+  const where =
+    'path' in socket
+      ? ['--unix', socket.path]
+      : ['--ipaddr', '127.0.0.1', '--port', `${socket.port}`];
+  const keys = tls === null ? [] : ['--tls=require', `--tls-certificates=${tls.folder}`];
+  return { command: 'nbdkit', args: ['--foreground', ...where, ...keys, ...plugin] };
+}
