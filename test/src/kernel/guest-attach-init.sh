@@ -90,16 +90,12 @@ check "nbd-client attaches with -C 4" four
 check "ext4 is made over four connections" mkfs.ext4 -q -F /dev/nbd1
 check "real files come back over four connections" read_back
 check "attach refuses a device that somebody else uses" says 1 'in use already' attach "$URI" /dev/nbd1
-check "ps shows the device of nbd-client" device_is '"device":"/dev/nbd1"' '"state":"foreign"'
 check "nbd-client detaches" nbd-client -d /dev/nbd1
-check "e2fsck finds nothing after four connections" wait_for has_no_pid nbd1
+check "the device of nbd-client ends" wait_for has_no_pid nbd1
 
 # what goes wrong for a newcomer
 check "attach names an export the server does not have" says 1 "no export 'nonesuch'" \
   attach "nbd://10.0.2.2:$PORT/nonesuch"
-check "attach says that no server is there" says 1 'is the server running there' \
-  attach nbd://10.0.2.2:1/vm1
-check "detach says that nothing is attached" says 1 'is not attached' detach /dev/nbd0
 
 # the long story
 attach_two() {
@@ -147,8 +143,8 @@ check "detach detaches" store_nbd detach /dev/nbd0
 check "ps shows nothing any more" sh -c '[ ! -e /sys/block/nbd0/pid ] && [ ! -e /run/store-nbd/nbd0.json ]'
 
 # in the foreground, a single connection that nothing but its death ends
+>/tmp/device
 store_nbd attach "$URI" >/tmp/device 2>/tmp/log &
-foreground=$!
 check "attach in the foreground takes the next free device" wait_for grep -q '^/dev/nbd' /tmp/device
 check "its filesystem is mounted" mount -t ext4 "$(cat /tmp/device)" /mnt
 (for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/mnt/busy bs=1M count=8 conv=fsync || echo bad >/tmp/bad; done) 2>/dev/null &
@@ -158,7 +154,8 @@ read -r answer
 check "a write goes on after the restart" write_on single
 wait $busy
 check "so did those that were in flight" [ ! -e /tmp/bad ]
-kill -TERM $foreground
+foreground=$(cat /sys/block/nbd0/pid)
+kill -TERM "$foreground"
 check "SIGTERM waits while it is mounted" wait_for grep -q 'mounted on /mnt' /tmp/log
 check "and detaches when it is not" sh -c "umount /mnt && for i in \$(seq 1 100); do [ -e /proc/$foreground ] || exit 0; sleep 0.1; done; exit 1"
 cat /tmp/log

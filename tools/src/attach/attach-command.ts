@@ -44,6 +44,8 @@ export async function attach(context: Context, positional: readonly string[]): P
     throw new UsageError(
       "The kernel's NBD client does not speak TLS; use nbdfuse or QEMU (--print shows how), or a tunnel and an nbd: URI",
     );
+  timeoutOf(context, context.get(ATTACH_SETTINGS.connections));
+  for (const setting of Object.values(ATTACH_SETTINGS)) context.get(setting); // before anything is done
   if (process.getuid?.() !== 0)
     throw new StoreError('E_SYSTEM', 'Only root may attach devices; run it with sudo');
   const netlink = await NbdNetlink.open();
