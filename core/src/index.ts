@@ -25,5 +25,6 @@ export { realClock, realRandom, realTimers } from './env/real-clock.js';
 export { LOG_FORMATS, realLog, type LogFormat, type RealLogOptions } from './env/real-log.js';
 export type { DirectConnection } from './env/real-connection.js';
 export { realNetwork } from './env/real-network.js';
+export { errnoText, POLL, pollSockets, RawSocket, type SocketAddress } from './env/real-sockets.js';
 export { RealTlsContext, type TlsKeys } from './env/real-tls.js';
 export { silentLog } from './env/silent-log.js';

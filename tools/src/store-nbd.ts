@@ -49,6 +49,8 @@ const program = newProgram('store-nbd', 'Serves images over NBD, as block device
     `
 Every flag can also be given as an environment variable (STORE_POOL for --pool) or in the --config file.
 
+Exports as block devices of this machine: store-nbd attach|detach|ps --help
+
 Example:
   store-nbd --pool testpool --image vm1 --create 10G
   nbd-client localhost 10809 /dev/nbd0 && mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt`,

@@ -10,17 +10,22 @@ import { realFolders } from '../host/real-files.js';
 import type { GuestKernel } from './guest-kernel.js';
 import { moduleFiles } from './guest-kernel.js';
 
-const MODULES = ['virtio_pci', 'virtio_net', 'ext4', 'nbd'];
+const MODULES = ['virtio_pci', 'virtio_net', 'virtio_blk', 'ext4', 'nbd'];
 const PROGRAMS = ['/sbin/nbd-client', '/sbin/mke2fs', '/sbin/e2fsck'];
 const LINKS = { 'mkfs.ext3': 'mke2fs', 'mkfs.ext4': 'mke2fs' };
-const INIT = fileURLToPath(new URL('../../src/kernel/guest-init.sh', import.meta.url));
+/** The scripts a guest can run, each the story of a test. */
+export type GuestStory = 'guest-init' | 'guest-attach-init';
 
 /** @returns The initramfs, a file in `folder` */
-export async function buildGuestImage(kernel: GuestKernel, folder: string): Promise<string> {
+export async function buildGuestImage(
+  kernel: GuestKernel,
+  folder: string,
+  story: GuestStory = 'guest-init',
+): Promise<string> {
   const root = join(folder, 'guest');
   for (const name of ['bin', 'sbin', 'etc', 'proc', 'sys', 'dev', 'tmp', 'mnt', 'modules', 'files'])
     mkdirSync(join(root, name), { recursive: true });
-  copyFileSync(INIT, join(root, 'init'));
+  copyFileSync(scriptOf(story), join(root, 'init'));
   chmodSync(join(root, 'init'), 0o755);
   copyFileSync('/bin/busybox', join(root, 'bin', 'busybox'));
   copyFileSync('/etc/mke2fs.conf', join(root, 'etc', 'mke2fs.conf'));
@@ -36,8 +41,12 @@ export async function buildGuestImage(kernel: GuestKernel, folder: string): Prom
   return image;
 }
 
-/** Copies a program and every library it loads to the same places. */
-async function copyProgram(program: string, root: string): Promise<void> {
+function scriptOf(story: GuestStory): string {
+  return fileURLToPath(new URL(`../../src/kernel/${story}.sh`, import.meta.url));
+}
+
+/** Copies a program and every library it loads to the same places below `root`. */
+export async function copyProgram(program: string, root: string): Promise<void> {
   const libraries = [...(await run('ldd', [program])).matchAll(/(?:=> )?(\/\S+) \(0x/g)];
   for (const path of [program, ...libraries.map(([, library = '']) => library)]) {
     mkdirSync(join(root, dirname(path)), { recursive: true });

@@ -16,13 +16,32 @@ export class Guest {
     this.#child = child;
   }
 
-  static boot(t: HasTeardown, kernel: GuestKernel, image: string, parameters: string): Guest {
+  /** @param disk - Image of a disk the guest has as /dev/vda, read-only. */
+  static boot(
+    t: HasTeardown,
+    kernel: GuestKernel,
+    image: string,
+    parameters: string,
+    disk: string | null = null,
+  ): Guest {
     const child = spawn(
       'qemu-system-x86_64',
       [
-        ...['-accel', 'tcg', '-m', '512', '-smp', '1', '-nodefaults', '-display', 'none'],
+        ...[
+          '-accel',
+          'tcg',
+          '-m',
+          disk === null ? '512' : '1024',
+          '-smp',
+          '1',
+          '-nodefaults',
+          '-display',
+          'none',
+        ],
         ...['-kernel', kernel.image, '-initrd', image, '-no-reboot', '-serial', 'stdio'],
         ...['-append', `console=ttyS0 quiet panic=-1 ${parameters}`],
+        // Node's native parts are built for processors with SSE 4.2
+        ...(disk === null ? [] : ['-cpu', 'max', ...diskArguments(disk)]),
         ...['-netdev', 'user,id=host', '-device', 'virtio-net-pci,netdev=host,romfile='],
       ],
       { stdio: ['pipe', 'pipe', 'inherit'] },
@@ -53,4 +72,9 @@ export class Guest {
   say(line: string): void {
     this.#child.stdin.write(`${line}\n`);
   }
+}
+
+function diskArguments(path: string): string[] {
+  const drive = `file=${path.replaceAll(',', ',,')},format=raw,if=none,id=programs,readonly=on`;
+  return ['-drive', drive, '-device', 'virtio-blk-pci,drive=programs'];
 }

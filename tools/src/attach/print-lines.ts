@@ -1,0 +1,80 @@
+import type { NbdUri } from '@store/gateway-nbd';
+import { quote } from '../attach-advice.js';
+
+/** How long QEMU and libvirt keep requests while they redial. */
+const RECONNECT_SECONDS = 60;
+
+/** How other clients attach what a URI names: nbd-client, libvirt and QEMU, ready to be pasted. */
+export function attachLines(
+  uri: NbdUri,
+  options: { connections: number; readOnly: boolean },
+): string {
+  return `Linux, without reconnecting (as root; 'store-nbd attach' reconnects):
+  ${nbdClientLine(uri, options)}
+
+libvirt 9 or newer, in <devices>:
+${libvirtDisk(uri, options.readOnly)}
+
+QEMU:
+  ${qemuArguments(uri, options.readOnly)}`;
+}
+
+function nbdClientLine(
+  { address, exportName }: NbdUri,
+  { connections, readOnly }: { connections: number; readOnly: boolean },
+): string {
+  const target = 'path' in address ? ['-unix', address.path] : [address.host, `${address.port}`];
+  const words = [
+    ...['nbd-client', ...target, '/dev/nbd0'],
+    ...(exportName === '' ? [] : ['-N', exportName]),
+    ...(connections === 1 ? [] : ['-C', `${connections}`]),
+    ...(readOnly ? ['-R'] : []),
+  ];
+  return words.map(quote).join(' ');
+}
+
+function libvirtDisk({ address, exportName }: NbdUri, readOnly: boolean): string {
+  const host =
+    'path' in address
+      ? `<host transport='unix' socket='${xml(address.path)}'/>`
+      : `<host name='${xml(address.host)}' port='${address.port}'/>`;
+  const name = exportName === '' ? '' : ` name='${xml(exportName)}'`;
+  return `  <disk type='network' device='disk'>
+    <driver name='qemu' type='raw' cache='none' discard='unmap'/>
+    <source protocol='nbd'${name}>
+      ${host}
+      <reconnect delay='${RECONNECT_SECONDS}'/>
+    </source>
+    <target dev='vda' bus='virtio'/>${readOnly ? '\n    <readonly/>' : ''}
+  </disk>`;
+}
+
+function qemuArguments({ address, exportName }: NbdUri, readOnly: boolean): string {
+  const server =
+    'path' in address
+      ? { 'server.type': 'unix', 'server.path': address.path }
+      : { 'server.type': 'inet', 'server.host': address.host, 'server.port': `${address.port}` };
+  const fields: Record<string, string> = {
+    driver: 'nbd',
+    'node-name': 'store0',
+    ...server,
+    ...(exportName === '' ? {} : { export: exportName }),
+    'reconnect-delay': `${RECONNECT_SECONDS}`,
+    'cache.direct': 'on',
+    discard: 'unmap',
+    'read-only': readOnly ? 'on' : 'off',
+  };
+  // A comma inside a value is written twice.
+  const text = Object.entries(fields).map(
+    ([name, value]) => `${name}=${value.replaceAll(',', ',,')}`,
+  );
+  return `-blockdev ${quote(text.join(','))} -device virtio-blk-pci,drive=store0`;
+}
+
+function xml(text: string): string {
+  return text
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll("'", '&apos;')
+    .replaceAll('"', '&quot;');
+}
