@@ -27,3 +27,13 @@ export type { DirectConnection } from './env/real-connection.js';
 export { realNetwork } from './env/real-network.js';
 export { RealTlsContext, type TlsKeys } from './env/real-tls.js';
 export { silentLog } from './env/silent-log.js';
+export { DescriptorChannel, type ChannelMessage } from './env/descriptor-channel.js';
+export { DESCRIPTORS_MAX } from './env/descriptor-passing.js';
+export {
+  closeDescriptor,
+  needSocketCalls,
+  socketCalls,
+  SOCK_DGRAM,
+  SOCK_STREAM,
+  UNIX_PATH_BYTES_MAX,
+} from './env/socket-calls.js';

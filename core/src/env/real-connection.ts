@@ -10,6 +10,7 @@
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import type { Connection, ConnectionEvents, TlsContext, TlsPeer } from './network.js';
 import { startTls } from './real-tls.js';
+import { duplicateDescriptor } from './socket-calls.js';
 
 const SLAB_BYTES = 64 * 1024;
 /** A slab with less room than this is left to its readers. */
@@ -214,5 +215,13 @@ export class RealConnection implements DirectConnection {
   get descriptor(): number | null {
     const { _handle: handle } = this.#socket as unknown as { _handle: { fd: number } | null };
     return handle === null || handle.fd < 0 ? null : handle.fd;
+  }
+
+  release(): number | null {
+    const { descriptor } = this;
+    const copy = descriptor === null ? null : duplicateDescriptor(descriptor);
+    // Closes our descriptor only: shutdown(2) would end the connection for everybody who has it.
+    this.#socket.destroy();
+    return copy;
   }
 }
