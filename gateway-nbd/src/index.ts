@@ -8,3 +8,11 @@ export { serveNbd, type NbdServer, type NbdServerEnv, type NbdServerOptions } fr
 export { LATENCY_BOUNDS_MS, OperationStats, Stats, type OperationName } from './stats.js';
 export type * from './server-state.js';
 export { nbdUri } from './uri.js';
+export {
+  closeEstate,
+  decodeSession,
+  encodeSession,
+  type Estate,
+  type HandedSession,
+} from './handover/estate.js';
+export type { Inheritance } from './handover/inheritance.js';

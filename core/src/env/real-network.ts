@@ -99,6 +99,7 @@ function listenerOf(
 ): Listener {
   server.on('error', (error) => log.error({ err: error }, 'Accepting connections failed'));
   const file = path === null ? null : statOf(path);
+  let isReleased = false;
   // Node calls back only when the last connection is gone; the listening socket closes at once.
   return {
     address,
@@ -107,12 +108,13 @@ function listenerOf(
       if (handle === null || handle.fd < 0)
         throw new StoreError('E_SYSTEM', 'A socket that is closed cannot be passed on');
       const descriptor = duplicateDescriptor(handle.fd);
+      isReleased = true;
       server.close();
       return { descriptor, path };
     },
     close: () => {
       server.close();
-      if (path !== null && file !== null) removeSocketFile(log, path, file);
+      if (path !== null && file !== null && !isReleased) removeSocketFile(log, path, file);
       return Promise.resolve();
     },
   };
