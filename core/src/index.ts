@@ -35,5 +35,6 @@ export {
   socketCalls,
   SOCK_DGRAM,
   SOCK_STREAM,
+  systemError,
   UNIX_PATH_BYTES_MAX,
 } from './env/socket-calls.js';

@@ -78,6 +78,7 @@ export class ClientConnection {
   #deadline: Timer;
   #resolveDone: () => void = () => undefined;
   #isLookingUp = false;
+  #isHandedOver = false;
   #clientHasEnded = false;
   /** False while the connection asks us not to write more. */
   #hasRoom = true;
@@ -195,7 +196,7 @@ export class ClientConnection {
     const leftover = transmission.leftover();
     const descriptor = this.#connection.release();
     if (descriptor === null) return null;
-    this.#reason = 'it goes on with the next server';
+    this.#isHandedOver = true;
     const promises = promisesOf(opened, { negotiated }, this.#options.rules);
     return { descriptor, negotiated, leftover, ...promises };
   }
@@ -426,6 +427,7 @@ export class ClientConnection {
     const { inFlight } = this.#transmission;
     const name = this.#opened?.name;
     const fields = { export: name, seconds, ...this.#stats.totals(), unanswered: inFlight };
-    this.#log.info(fields, `Client disconnected: ${reason}`);
+    if (this.#isHandedOver) this.#log.info(fields, 'Client handed over to the next server');
+    else this.#log.info(fields, `Client disconnected: ${reason}`);
   }
 }
