@@ -116,7 +116,8 @@ async function serveUntilEnd(
     const catalog = new ImageCatalog(pool, context.env.random);
     if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
     const readOnly = context.get(SETTINGS.readOnly);
-    const server = await serveNbd(new ImageExports(catalog, { only: image, readOnly }), {
+    const exports = new ImageExports(catalog, { only: image, readOnly });
+    const server = await serveNbd(exports, {
       env: context.env,
       // What the server before this one was allowed to serve on is not questioned when it is too late.
       ...(legacy === null || legacy.sockets.length === 0
@@ -130,7 +131,7 @@ async function serveUntilEnd(
     await succession.began(server);
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
     if (isFirst) announce(context, server, image);
-    const left = await succession.end(server);
+    const left = await succession.end(server, () => exports.flush());
     if (left === null) await server.close({ drainMs: DRAIN_MS });
     await metrics?.close();
     return left;

@@ -154,9 +154,10 @@ export class Succession {
 
   /**
    * Waits for the end of `server`.
+   * @param prepare - What can be done before clients have to wait, so that they wait less.
    * @returns What it leaves; null: this process shall stop, and `server` is still to be closed
    */
-  async end(server: NbdServer): Promise<Estate | null> {
+  async end(server: NbdServer, prepare: () => Promise<void>): Promise<Estate | null> {
     const { log } = this.#context;
     for (;;) {
       const call = await this.#nextCall();
@@ -166,6 +167,7 @@ export class Succession {
       sdNotify({ RELOADING: '1', STATUS: 'Handing over to a new process' }, log);
       try {
         this.#check(hello, server);
+        await prepare();
         return await server.handOver();
       } catch (error) {
         if (!(error instanceof StoreError)) throw error;
