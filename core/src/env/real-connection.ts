@@ -23,7 +23,8 @@ const KEEP_ALIVE_MS = 30_000;
 export interface DirectConnection extends Connection {
   /**
    * The next bytes land in `target` until it is full, instead of in chunks of the connection's own. They are
-   * reported through `data` as usual, as slices of `target`.
+   * reported through `data` as usual, as slices of `target`; but for the first ones, if this is not called from
+   * within `data`: they may have a place already, and leave theirs in `target` unused.
    */
   receiveInto(target: Buffer): void;
 }
@@ -71,8 +72,9 @@ export class RealConnection implements DirectConnection {
   #slabAt = 0;
   #target: Buffer | null = null;
   #targetAt = 0;
-  /** Where the read under way lands. */
+  /** Where the read under way lands: chosen before the last one was reported, or when the socket was made. */
   #landing: Buffer = this.#slab;
+  #landsInSlab = true;
 
   #queue: Buffer[] = [];
   #queuedBytes = 0;
@@ -121,6 +123,7 @@ export class RealConnection implements DirectConnection {
   }
 
   #nextLanding(): Buffer {
+    this.#landsInSlab = this.#target === null;
     if (this.#target !== null) {
       this.#landing = this.#target.subarray(this.#targetAt);
     } else {
@@ -135,11 +138,12 @@ export class RealConnection implements DirectConnection {
 
   #received(bytes: number): boolean {
     const chunk = this.#landing.subarray(0, bytes);
-    if (this.#target === null) {
-      this.#slabAt += bytes;
-    } else {
+    // A target that was named between two reads, rather than while one was reported, misses the first of its bytes:
+    // they are in the slab, and must stay there.
+    if (this.#landsInSlab) this.#slabAt += bytes;
+    if (this.#target !== null) {
       this.#targetAt += bytes;
-      if (this.#targetAt === this.#target.length) this.#target = null;
+      if (this.#targetAt >= this.#target.length) this.#target = null;
     }
     this.#handlingChunk = true;
     this.#events?.data(chunk);
