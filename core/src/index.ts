@@ -28,3 +28,14 @@ export { realNetwork } from './env/real-network.js';
 export { errnoText, POLL, pollSockets, RawSocket, type SocketAddress } from './env/real-sockets.js';
 export { RealTlsContext, type TlsKeys } from './env/real-tls.js';
 export { silentLog } from './env/silent-log.js';
+export { DescriptorChannel, type ChannelMessage } from './env/descriptor-channel.js';
+export { DESCRIPTORS_MAX } from './env/descriptor-passing.js';
+export {
+  closeDescriptor,
+  needSocketCalls,
+  socketCalls,
+  SOCK_DGRAM,
+  SOCK_STREAM,
+  systemError,
+  UNIX_PATH_BYTES_MAX,
+} from './env/socket-calls.js';

@@ -16,6 +16,8 @@ import {
   type TlsPeer,
 } from '@store/core';
 import type { ExportDoor, OpenedExport } from './export-door.js';
+import type { HandedSession } from './handover/estate.js';
+import { promisesOf, type InheritedSession } from './handover/inheritance.js';
 import {
   Handshake,
   type HandshakeAction,
@@ -48,11 +50,14 @@ export interface ClientOptions {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
+  /** A session that another server began; its export belongs to this client. */
+  readonly inherited?: InheritedSession;
 }
 
 type Phase = 'handshake' | 'transmission' | 'goodbye' | 'closed';
 
 export class ClientConnection {
+  readonly id: number;
   /** Who it is, without what changes from one connection to the next. */
   readonly peerHost: string;
   /** Resolves when the connection is gone and its export closed. */
@@ -73,6 +78,7 @@ export class ClientConnection {
   #deadline: Timer;
   #resolveDone: () => void = () => undefined;
   #isLookingUp = false;
+  #isHandedOver = false;
   #clientHasEnded = false;
   /** False while the connection asks us not to write more. */
   #hasRoom = true;
@@ -89,6 +95,7 @@ export class ClientConnection {
 
   constructor(options: ClientOptions) {
     this.#options = options;
+    this.id = options.id;
     this.#connection = options.connection;
     this.peerHost = options.connection.peer.replace(/:\d+$/, '');
     this.#log = options.log.child({ client: options.id, peer: options.connection.peer });
@@ -97,7 +104,12 @@ export class ClientConnection {
     this.#handshake = new Handshake(options.rules);
     this.#deadline = this.#armDeadline();
     this.#start(this.#connection);
-    this.#connection.write([this.#handshake.start()]);
+    const { inherited } = options;
+    if (inherited === undefined) this.#connection.write([this.#handshake.start()]);
+    else {
+      this.#opened = inherited.opened;
+      this.#beginTransmission(inherited.session.negotiated, inherited.session.leftover);
+    }
   }
 
   #start(connection: Connection): void {
@@ -143,6 +155,51 @@ export class ClientConnection {
       this.#deadline.cancel();
       this.#deadline = this.#options.timers.after(LINGER_MS, () => this.#sayGoodbye());
     }
+  }
+
+  /** Another server can go on with it: it is past the handshake, not about to leave, and no TLS lies over it. */
+  get isSession(): boolean {
+    return this.#phase === 'transmission' && this.#tlsPeer === null;
+  }
+
+  /** Executes no more requests from now on, until `resume`. */
+  suspend(): void {
+    if (this.#phase === 'transmission') this.#transmission?.suspend();
+  }
+
+  /** After `suspend`: the client has got every answer it waits for, but for requests that were not begun. */
+  get isQuiet(): boolean {
+    return this.#phase === 'transmission' && this.#transmission?.isQuiet === true;
+  }
+
+  resume(): void {
+    if (this.#phase === 'transmission') this.#transmission?.resume();
+  }
+
+  /**
+   * Ends a session that cannot be handed over. No request that was sent is lost to a client that knows: what was not
+   * begun stays unanswered, and it asks the next server. Called again until it is gone.
+   */
+  retire(): void {
+    if (this.#phase !== 'transmission' || this.#tlsPeer === null) return;
+    this.#reason = 'the server is replaced, and a TLS session cannot be handed over';
+    this.#transmission?.suspend();
+    if (this.isQuiet) this.#sayGoodbye();
+  }
+
+  /** When it `isQuiet`: leaves the session to the next server, and is `done` soon. Null if it is gone already. */
+  handOver(): HandedSession | null {
+    const transmission = this.#transmission;
+    const opened = this.#opened;
+    const negotiated = this.#negotiated;
+    invariant(transmission !== null && opened !== null && negotiated !== null, 'it is a session');
+    invariant(this.isQuiet, 'it came to rest');
+    const leftover = transmission.leftover();
+    const descriptor = this.#connection.release();
+    if (descriptor === null) return null;
+    this.#isHandedOver = true;
+    const promises = promisesOf(opened, { negotiated }, this.#options.rules);
+    return { descriptor, negotiated, leftover, ...promises };
   }
 
   /** Called every `SWEEP_MS`: drops a client that keeps the server waiting, or others. */
@@ -302,7 +359,9 @@ export class ClientConnection {
     const { headers, contexts } = negotiated;
     const names = contexts.map(({ name }) => name);
     const fields = { export: opened.name, bytes: opened.backend.bytes, headers, contexts: names };
-    this.#log.info(fields, 'Client connected');
+    const { inherited } = this.#options;
+    if (inherited === undefined) this.#log.info(fields, 'Client connected');
+    else this.#log.info({ ...fields, leftover: rest.length }, 'Client taken over');
     if (rest.length > 0) this.#transmission.receive(rest);
     if (this.#clientHasEnded) this.#transmission.clientEnded();
   }
@@ -371,6 +430,7 @@ export class ClientConnection {
     const { inFlight } = this.#transmission;
     const name = this.#opened?.name;
     const fields = { export: name, seconds, ...this.#stats.totals(), unanswered: inFlight };
-    this.#log.info(fields, `Client disconnected: ${reason}`);
+    if (this.#isHandedOver) this.#log.info(fields, 'Client handed over to the next server');
+    else this.#log.info(fields, `Client disconnected: ${reason}`);
   }
 }

@@ -12,6 +12,8 @@ import { EXPORT_BYTES_MAX } from './protocol/limits.js';
 export interface OpenedExport {
   readonly name: string;
   readonly backend: Backend;
+  /** What this client was told of it. */
+  readonly facts: ExportFacts;
   /** This client may not write. */
   readonly readOnly: boolean;
   close(): Promise<void>;
@@ -75,6 +77,7 @@ export class ExportDoor {
       opened: {
         name: opened.name ?? name,
         backend,
+        facts,
         readOnly: facts.readOnly,
         close: () => opened.close(),
       },

@@ -20,3 +20,11 @@ export { LATENCY_BOUNDS_MS, OperationStats, Stats, type OperationName } from './
 export type * from './server-state.js';
 export { nbdUri } from './uri.js';
 export { parseNbdUri, type NbdUri } from './uri-parser.js';
+export {
+  closeEstate,
+  decodeSession,
+  encodeSession,
+  type Estate,
+  type HandedSession,
+} from './handover/estate.js';
+export type { Inheritance } from './handover/inheritance.js';

@@ -3,6 +3,7 @@
  * What one client does wrong ends that client alone.
  */
 import {
+  invariant,
   realClock,
   realNetwork,
   realTimers,
@@ -12,6 +13,7 @@ import {
   type Env,
   type ListenAddress,
   type Listener,
+  type ListeningDescriptor,
   type Timer,
 } from '@store/core';
 import type { AccessRule, TlsOptions } from './access.js';
@@ -19,6 +21,9 @@ import type { Backend, ExportCatalog } from './backend.js';
 import { catalogOfOne } from './catalog-of-one.js';
 import { ClientConnection, SWEEP_MS } from './client-connection.js';
 import { ExportDoor } from './export-door.js';
+import { bringToRest, handOverAll, retireOthers } from './handover/departure.js';
+import { closeEstate, type Estate } from './handover/estate.js';
+import { openSessions, type Inheritance, type InheritedSession } from './handover/inheritance.js';
 import type { HandshakeRules } from './handshake/handshake.js';
 import {
   BLOCK_BYTES_MIN,
@@ -34,8 +39,12 @@ import { ServerBudget } from './transmission/budget.js';
 import { nbdUri } from './uri.js';
 
 export interface NbdServerOptions {
-  /** Where to listen; port 0 lets the system choose one. */
-  readonly address: ListenAddress;
+  /** Where to listen; port 0 lets the system choose one. Or sockets that somebody else opened; they are ours then. */
+  readonly address: ListenAddress | { readonly sockets: readonly ListeningDescriptor[] };
+  /** Called with every address before anybody is accepted there. @throws to stop */
+  readonly approve?: (address: ListenAddress) => void;
+  /** Sessions that another server began. They are ours, whatever happens. */
+  readonly inherited?: Inheritance;
   /** Clock, timers, network and log; without it those of this machine, and no log. */
   readonly env?: NbdServerEnv;
   /** What differs from `SERVER_LIMITS`. */
@@ -65,6 +74,21 @@ export interface NbdServer {
    * after `drainMs` is cut off.
    */
   close(options: { drainMs: number }): Promise<void>;
+  /**
+   * Ends this server without ending its sessions: no client notices if another one goes on with what is returned
+   * (`address.sockets`, `inherited`). Who connects meanwhile waits in the queue of the socket. Handshakes get a
+   * second to finish, TLS sessions are closed.
+   * @throws StoreError `E_TIMEOUT` if a client does not take its answers, or the backend gives none; `E_SYSTEM`. This
+   * server goes on then
+   */
+  handOver(options?: HandOverOptions): Promise<Estate>;
+}
+
+export interface HandOverOptions {
+  /** For handshakes, TLS sessions and clients that are leaving; sessions in the clear go on meanwhile. */
+  readonly graceMs?: number;
+  /** For requests in flight; nothing is begun meanwhile. */
+  readonly quietMs?: number;
 }
 
 /** After cutting off who is left, this long is waited for the backend. */
@@ -72,6 +96,10 @@ const SETTLE_MS = 1000;
 /** Free buffers kept for the next large requests. */
 const POOL_BYTES_MAX = 16 * 1024 * 1024;
 const REFUSALS_LOGGED_MS = 1000;
+const HAND_OVER_GRACE_MS = 1000;
+const HAND_OVER_QUIET_MS = 5000;
+/** Closing an export flushes it. */
+const EXPORTS_CLOSE_MS = 30_000;
 
 /**
  * Serves one backend, as the default export, or the exports of a catalog, until `close`.
@@ -97,10 +125,11 @@ class Server implements NbdServer {
   readonly #book: StatsBook = new StatsBook();
   /** In order of arrival. */
   readonly #clients = new Set<ClientConnection>();
-  #listener: Listener | null = null;
+  #listeners: Listener[] = [];
   #sweep: Timer | null = null;
   #nextId = 1;
   #closing = false;
+  #handingOver = false;
   #refusedCount = 0;
   #refusedLoggedCount = 0;
   #refusedLoggedAt = -Infinity;
@@ -117,15 +146,33 @@ class Server implements NbdServer {
   }
 
   async start(): Promise<void> {
+    const { address, inherited } = this.#options;
+    try {
+      if (inherited !== undefined) await this.#takeOver(inherited);
+    } catch (error) {
+      if ('sockets' in address) closeEstate({ sockets: address.sockets, sessions: [] });
+      throw error;
+    }
+    const accept = (connection: Connection): void => this.#accept(connection);
     const { network } = this.#env;
-    this.#listener = await network.listen(this.#options.address, (connection) =>
-      this.#accept(connection),
-    );
+    if ('sockets' in address)
+      for (const socket of address.sockets)
+        this.#listeners.push(await network.listenOn(socket, accept));
+    else this.#listeners.push(await network.listen(address, accept));
+    try {
+      // Nobody is accepted before this turn of the event loop ends.
+      for (const listener of this.#listeners) this.#options.approve?.(listener.address);
+    } catch (error) {
+      for (const listener of this.#listeners) await listener.close();
+      throw error;
+    }
     this.#armSweep();
   }
 
   get address(): ListenAddress {
-    return this.#listener?.address ?? this.#options.address;
+    const first = this.#listeners[0];
+    invariant(first !== undefined, 'a server listens somewhere');
+    return first.address;
   }
 
   get connectionCount(): number {
@@ -151,7 +198,7 @@ class Server implements NbdServer {
     const { log } = this.#env;
     this.#closing = true;
     this.#sweep?.cancel();
-    await this.#listener?.close();
+    for (const listener of this.#listeners) await listener.close();
     const clients = [...this.#clients];
     for (const client of clients) client.shutDown();
     if (await this.#gone(clients, options.drainMs)) return;
@@ -160,6 +207,52 @@ class Server implements NbdServer {
     for (const client of left) client.drop('the server stopped waiting for it');
     if (await this.#gone(left, SETTLE_MS)) return;
     log.error({ clients: this.#clients.size }, 'Stopped while the backend still holds requests');
+  }
+
+  async handOver(options: HandOverOptions = {}): Promise<Estate> {
+    invariant(!this.#closing && !this.#handingOver, 'a server ends once');
+    const { graceMs = HAND_OVER_GRACE_MS, quietMs = HAND_OVER_QUIET_MS } = options;
+    this.#handingOver = true;
+    const sockets: ListeningDescriptor[] = [];
+    try {
+      for (const listener of this.#listeners) sockets.push(listener.release());
+      await retireOthers(this.#clients, this.#env, graceMs);
+      await bringToRest(this.#clients, this.#env, quietMs);
+    } catch (error) {
+      await this.#goOn(sockets);
+      throw error;
+    }
+    this.#closing = true;
+    this.#sweep?.cancel();
+    const clients = [...this.#clients];
+    const sessions = handOverAll(clients, this.#env);
+    if (!(await this.#gone(clients, EXPORTS_CLOSE_MS)))
+      this.#env.log.error({}, 'An export is not closed, although nobody uses it');
+    return { sockets, sessions };
+  }
+
+  /** As if nothing had happened. */
+  async #goOn(sockets: readonly ListeningDescriptor[]): Promise<void> {
+    this.#handingOver = false;
+    for (const client of this.#clients) client.resume();
+    for (const [index, socket] of sockets.entries())
+      this.#listeners[index] = await this.#env.network.listenOn(socket, (connection) =>
+        this.#accept(connection),
+      );
+  }
+
+  /** Goes on with the sessions of another server, from the moment it has let go of them. */
+  async #takeOver(inherited: Inheritance): Promise<void> {
+    const { network, log } = this.#env;
+    const sessions = await openSessions(inherited, this.#door, this.#rules, log);
+    for (const one of sessions)
+      try {
+        this.#serve(network.adopt(one.session.descriptor), one);
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        log.error({ export: one.opened.name }, `A client is lost: ${error.message}`);
+        await one.opened.close();
+      }
   }
 
   /** True if all `clients` are gone within `ms`. */
@@ -174,11 +267,15 @@ class Server implements NbdServer {
   }
 
   #accept(connection: Connection): void {
-    const { clock, timers, log } = this.#env;
     if (this.#closing || (this.#clients.size >= this.#limits.connectionsMax && !this.#makeRoom())) {
       this.#refuse(connection);
       return;
     }
+    this.#serve(connection);
+  }
+
+  #serve(connection: Connection, inherited?: InheritedSession): void {
+    const { clock, timers, log } = this.#env;
     const client = new ClientConnection({
       id: this.#nextId++,
       connection,
@@ -191,6 +288,7 @@ class Server implements NbdServer {
       clock,
       timers,
       log,
+      ...(inherited === undefined ? {} : { inherited }),
     });
     this.#clients.add(client);
     void client.done.then(() => this.#clients.delete(client));
@@ -228,7 +326,8 @@ class Server implements NbdServer {
 
   #armSweep(): void {
     this.#sweep = this.#env.timers.after(SWEEP_MS, () => {
-      for (const client of this.#clients) client.sweep();
+      // Who is suspended is not late.
+      if (!this.#handingOver) for (const client of this.#clients) client.sweep();
       if (!this.#closing) this.#armSweep();
     });
   }

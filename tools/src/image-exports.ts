@@ -70,6 +70,12 @@ export class ImageExports implements ExportCatalog {
     });
   }
 
+  /** Flushes every image that is in use. @throws StoreError */
+  async flush(): Promise<void> {
+    if (this.#readOnly) return;
+    for (const { image } of [...this.#open.values()]) await flushed(await image);
+  }
+
   #share(name: string): Shared {
     let shared = this.#open.get(name);
     if (shared === undefined) {
@@ -84,9 +90,7 @@ export class ImageExports implements ExportCatalog {
   async #leave(name: string, shared: Shared, image: Image): Promise<void> {
     this.#forget(name, shared);
     if (shared.users > 0 || this.#readOnly) return;
-    await promised((done) => {
-      image.flush(done);
-    });
+    await flushed(image);
   }
 
   #forget(name: string, shared: Shared): void {
@@ -99,6 +103,12 @@ export class ImageExports implements ExportCatalog {
     if (this.#only === null) return name === '' ? null : name;
     return name === '' || name === this.#only ? this.#only : null;
   }
+}
+
+function flushed(image: Image): Promise<void> {
+  return promised((done) => {
+    image.flush(done);
+  });
 }
 
 /** A name that no image has, or that none can have, is no export; that is not an error. */

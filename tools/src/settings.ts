@@ -25,6 +25,7 @@ export const SETTINGS = {
   socket: textSetting('socket', null),
   readOnly: switchSetting('read-only'),
   insecure: switchSetting('insecure'),
+  replace: switchSetting('replace'),
   minBlock: sizeSetting('min-block', 1),
   metrics: textSetting('metrics', null),
   create: createSetting(),

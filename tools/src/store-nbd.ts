@@ -8,11 +8,14 @@ import {
   ImageCatalog,
   StoreError,
   type ListenAddress,
+  type ListeningDescriptor,
   type ObjectPool,
 } from '@store/core';
-import { serveNbd, type NbdServer } from '@store/gateway-nbd';
+import { serveNbd, type Estate, type NbdServer } from '@store/gateway-nbd';
 import { attachAdvice, quote } from './attach-advice.js';
 import { newProgram } from './common-options.js';
+import { passedSockets } from './handover/passed-sockets.js';
+import { Succession, type Legacy } from './handover/succession.js';
 import { ImageExports } from './image-exports.js';
 import { metricsAddress } from './metrics/metrics-address.js';
 import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
@@ -40,6 +43,7 @@ const program = newProgram('store-nbd', 'Serves images over NBD, as block device
   .option('--read-only', 'refuse writes')
   .option('--create [size]', 'create the image if it is not there')
   .option('--size <size>', 'size of the image to create, for example 100M or 4GiB')
+  .option('--replace', 'take over from the server that runs on this folder; no client notices')
   .option('--print-attach', 'print the commands that attach the image')
   .option('--insecure', 'allow to listen where others can connect, unprotected')
   .option('--min-block <size>', 'smallest block for clients that ask, 1 to 4096 (default: 1)')
@@ -62,36 +66,86 @@ const printAttach = () => program.opts()['printAttach'] === true;
 await runProgram(handles(program, serve));
 
 async function serve(context: Context): Promise<void> {
+  const sockets = passedSockets();
   const address = addressOf(context);
   const image = context.get(SETTINGS.image);
-  const poolName = context.get(SETTINGS.pool);
-  const readOnly = context.get(SETTINGS.readOnly);
+  const pool = context.get(SETTINGS.pool);
   const createBytes = createBytesOf(context, image);
   asUsage(() => {
-    checkPoolName(poolName);
+    checkPoolName(pool);
     if (image !== null) checkImageName(image);
   });
+  if (sockets.length > 0 && !isDefault(address))
+    throw new UsageError(
+      'A socket was passed to this process (LISTEN_FDS) and an address was given; leave out one of them',
+    );
   const insecure = context.get(SETTINGS.insecure);
   const security = await openSecurity(context, { address, only: image, insecure });
-  await withPool(context, createBytes !== null, async (pool) => {
+  const succession = new Succession(context, {
+    dir: context.get(SETTINGS.dir),
+    pool,
+    address: isDefault(address) ? null : address,
+    replaces: context.get(SETTINGS.replace),
+  });
+  try {
+    let legacy = await succession.claim();
+    for (let isFirst = true; isFirst || legacy !== null; isFirst = false) {
+      const left = await serveUntilEnd(context, succession, security, {
+        address: sockets.length > 0 ? { sockets } : address,
+        createBytes,
+        legacy,
+        isFirst,
+      });
+      legacy = left === null ? null : await succession.passOn(left);
+    }
+  } catch (error) {
+    await succession.giveUp(error);
+    throw error;
+  }
+  context.log.info({}, 'Stopped');
+}
+
+interface Life {
+  readonly address: ListenAddress | { readonly sockets: readonly ListeningDescriptor[] };
+  readonly createBytes: number | null;
+  readonly legacy: Legacy | null;
+  readonly isFirst: boolean;
+}
+
+/** @returns What the server leaves to the next one; null: it was stopped */
+async function serveUntilEnd(
+  context: Context,
+  succession: Succession,
+  security: ServerSecurity,
+  { address, createBytes, legacy, isFirst }: Life,
+): Promise<Estate | null> {
+  const image = context.get(SETTINGS.image);
+  const work = async (pool: ObjectPool): Promise<Estate | null> => {
     const catalog = new ImageCatalog(pool, context.env.random);
     if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
+    const readOnly = context.get(SETTINGS.readOnly);
     const exports = new ImageExports(catalog, { only: image, readOnly });
     const server = await serveNbd(exports, {
       env: context.env,
-      address,
+      address:
+        legacy === null || legacy.sockets.length === 0 ? address : { sockets: legacy.sockets },
+      // Sockets that were passed or inherited may be open to others than the flags are made for.
+      approve: (reached) => security.approve(reached),
       limits: limitsOf(context),
       blockBytesMin: context.get(SETTINGS.minBlock),
       ...security.options,
+      ...(legacy === null ? {} : { inherited: legacy.inherited }),
     });
-    const metrics = await startMetrics(context, server);
+    const metrics = await startMetrics(context, server, legacy !== null);
+    await succession.began(server);
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
-    announce(context, server, security, image);
-    await stopped(context.stop);
-    await server.close({ drainMs: DRAIN_MS });
+    if (isFirst) announce(context, server, security, image);
+    const left = await succession.end(server, () => exports.flush());
+    if (left === null) await server.close({ drainMs: DRAIN_MS });
     await metrics?.close();
-  });
-  context.log.info({}, 'Stopped');
+    return left;
+  };
+  return withPool(context, createBytes !== null, work, { patienceMs: legacy?.patienceMs ?? 0 });
 }
 
 /** The image is there, or made if it should be, and can be opened. */
@@ -139,7 +193,25 @@ function announce(
     context.print(security.needsTls ? tlsAttachAdvice(uri) : attachAdvice(server.address, uri));
 }
 
-async function startMetrics(context: Context, server: NbdServer): Promise<MetricsEndpoint | null> {
+/** @param hasClients - Who took over clients does not drop them because of this. */
+async function startMetrics(
+  context: Context,
+  server: NbdServer,
+  hasClients: boolean,
+): Promise<MetricsEndpoint | null> {
+  try {
+    return await serveMetricsOf(context, server);
+  } catch (error) {
+    if (!hasClients || !(error instanceof StoreError)) throw error;
+    context.log.error({ code: error.code }, `No metrics are served: ${error.message}`);
+    return null;
+  }
+}
+
+async function serveMetricsOf(
+  context: Context,
+  server: NbdServer,
+): Promise<MetricsEndpoint | null> {
   const text = context.get(SETTINGS.metrics);
   if (text === null) return null;
   const address = metricsAddress(text);
@@ -153,6 +225,12 @@ function addressOf(context: Context): ListenAddress {
   const path = context.get(SETTINGS.socket);
   if (path !== null) return { path };
   return { host: context.get(SETTINGS.bind), port: context.get(SETTINGS.port) };
+}
+
+/** Nobody said where to listen. */
+function isDefault(address: ListenAddress): boolean {
+  const { bind, port } = SETTINGS;
+  return 'host' in address && address.host === bind.fallback && address.port === port.fallback;
 }
 
 /** Null: nothing is to be created. */
@@ -170,11 +248,4 @@ function createBytesOf(context: Context, image: string | null): number | null {
     throw new UsageError('--create and --read-only exclude each other');
   asUsage(() => checkImageSize(bytes));
   return bytes;
-}
-
-function stopped(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

@@ -59,24 +59,45 @@ export interface Connection {
   startTls(context: TlsContext): Promise<{ connection: Connection; peer: TlsPeer }>;
   /** File descriptor, for another process to go on with; null if it cannot (TLS lies over it, or it is closed). */
   readonly descriptor: number | null;
+  /**
+   * Lets go of the socket without closing it: the peer notices nothing. This connection is `closed`; the descriptor
+   * belongs to the caller, for `adopt`, here or in another process. Null where `descriptor` is null.
+   * @throws StoreError `E_SYSTEM` where descriptors cannot be duplicated
+   */
+  release(): number | null;
+}
+
+/** A listening socket that somebody opened. */
+export interface ListeningDescriptor {
+  readonly descriptor: number;
+  /** The file of a Unix socket, absolute, which goes when the socket does; null: there is none, or it is not ours. */
+  readonly path: string | null;
 }
 
 export interface Listener {
   /** The address people can connect to, with the port the system chose if 0 was asked for. */
   readonly address: ListenAddress;
-  /** Stops accepting; connections go on. */
+  /** Stops accepting, and removes the file of a Unix socket if it is ours; connections go on. */
   close(): Promise<void>;
-  /** File descriptor, for another process to go on with. */
-  readonly descriptor: number | null;
-  /** Stops accepting, but leaves the socket to whoever else has it: its file stays. */
-  release(): void;
+  /**
+   * Stops accepting without closing the socket: who connects waits in its queue. What is returned belongs to the
+   * caller, for `listenOn`, here or in another process.
+   * @throws StoreError `E_SYSTEM` where that cannot be done, after which it goes on as before
+   */
+  release(): ListeningDescriptor;
 }
 
 export interface Network {
   /** @throws StoreError `E_SYSTEM` with advice: address in use, not ours, no permission. */
   listen(address: ListenAddress, accept: (connection: Connection) => void): Promise<Listener>;
   /** Goes on with a listening socket that somebody else opened. @throws StoreError `E_SYSTEM` if it is none */
-  listenOn(descriptor: number, accept: (connection: Connection) => void): Promise<Listener>;
-  /** Goes on with a connection that somebody else accepted. @throws StoreError `E_SYSTEM` if it is none */
+  listenOn(
+    socket: ListeningDescriptor,
+    accept: (connection: Connection) => void,
+  ): Promise<Listener>;
+  /**
+   * Goes on with a connection that somebody else accepted. Nothing is read before it is started.
+   * @throws StoreError `E_SYSTEM` if it is none
+   */
   adopt(descriptor: number): Connection;
 }

@@ -14,6 +14,7 @@ import { LookOut } from './real-look-out.js';
 import { ReceiveBuffer } from './real-receive-buffer.js';
 import { SendQueue } from './real-send-queue.js';
 import { startTls } from './real-tls.js';
+import { duplicateDescriptor } from './socket-calls.js';
 
 const KEEP_ALIVE_MS = 30_000;
 /** Room for a whole long reply: what does not fit waits for the client, and for the event loop each time. */
@@ -23,7 +24,8 @@ const SEND_BUFFER_BYTES: number = 1024 * 1024;
 export interface DirectConnection extends Connection {
   /**
    * The next bytes land in `target` until it is full, instead of in chunks of the connection's own. They are
-   * reported through `data` as usual, as slices of `target`.
+   * reported through `data` as usual, as slices of `target`; but for the first ones, if this is not called from
+   * within `data`: they may have a place already, and leave theirs in `target` unused.
    */
   receiveInto(target: Buffer): void;
 }
@@ -180,5 +182,13 @@ export class RealConnection implements DirectConnection {
     if (this.#socket.destroyed) return null;
     const { _handle: handle } = this.#socket as unknown as { _handle: { fd: number } | null };
     return handle === null || handle.fd < 0 ? null : handle.fd;
+  }
+
+  release(): number | null {
+    const { descriptor } = this;
+    const copy = descriptor === null ? null : duplicateDescriptor(descriptor);
+    // Closes our descriptor only: shutdown(2) would end the connection for everybody who has it.
+    this.#socket.destroy();
+    return copy;
   }
 }

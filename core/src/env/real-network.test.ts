@@ -152,6 +152,24 @@ t.test('receiveInto() lets the next bytes land in the target, and only those', a
   t.equal(witness.bytes.subarray(-4).toString(), 'last');
 });
 
+t.test('receiveInto() between two reads spoils nothing that is in a slab', async (t) => {
+  const { server, witness, client } = await pair(t, { path: join(folder(t), 's') });
+  const sent = Buffer.alloc(300_000);
+  for (let at = 0; at < sent.length; at += 1) sent[at] = (at * 7) % 253;
+  const kept: Buffer[] = [];
+  witness.onData = (chunk) => kept.push(Buffer.from(chunk));
+  client.write(sent.subarray(0, 100));
+  await until(() => witness.bytes.length === 100, 'the start arrives');
+  (server as DirectConnection).receiveInto(Buffer.alloc(30_000));
+  for (let at = 100; at < sent.length; at += 9_973) {
+    client.write(sent.subarray(at, at + 9_973));
+    await pause(1);
+  }
+  await until(() => witness.bytes.length === sent.length, 'all');
+  t.ok(Buffer.concat(kept).equals(sent), 'each chunk is right when it is reported');
+  t.ok(witness.bytes.equals(sent), 'and stays so');
+});
+
 t.test('pause() stops reading until resume()', async (t) => {
   const { server, witness, client } = await pair(t, { path: join(folder(t), 's') });
   witness.onData = () => server.pause();

@@ -1,15 +1,27 @@
 /** Listening sockets of the real machine, on node:net. */
-import { chmodSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, unlinkSync, type Stats } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, resolve as resolvePath } from 'node:path';
 import { errnoOf, messageOf, StoreError } from '../util/errors.js';
-import { invariant } from '../util/invariant.js';
 import type { Log } from './log.js';
-import type { Connection, ListenAddress, Listener, Network } from './network.js';
+import type {
+  Connection,
+  ListenAddress,
+  Listener,
+  ListeningDescriptor,
+  Network,
+} from './network.js';
 import { RealConnection } from './real-connection.js';
+import {
+  closeDescriptor,
+  duplicateDescriptor,
+  SOCK_STREAM,
+  socketCalls,
+  systemError,
+  UNIX_PATH_BYTES_MAX,
+  type SocketCalls,
+} from './socket-calls.js';
 
-/** `sun_path` has 108 bytes with its terminating zero. */
-const UNIX_PATH_BYTES_MAX = 107;
 const STALE_PROBE_MS = 2000;
 const BACKLOG = 1024;
 
@@ -17,8 +29,8 @@ const BACKLOG = 1024;
 export function realNetwork(log: Log): Network {
   return {
     listen: (address, accept) => listen(log, address, accept),
-    listenOn: (descriptor, accept) => listenOn(log, descriptor, accept),
-    adopt: (descriptor) => new RealConnection(descriptor),
+    listenOn: (socket, accept) => listenOn(log, socket, accept),
+    adopt,
   };
 }
 
@@ -28,16 +40,20 @@ async function listen(
   accept: (connection: Connection) => void,
 ): Promise<Listener> {
   const server = newServer(accept);
-  if ('path' in address) await listenOnPath(server, address.path);
-  else await listenOnPort(server, address.host, address.port);
-  return listenerOf(log, server, addressOf(server, address));
+  if (!('path' in address)) {
+    await listenOnPort(server, address.host, address.port);
+    return listenerOf(log, server, addressOf(server, address), null);
+  }
+  const isOurs = await listenOnPath(server, address.path);
+  return listenerOf(log, server, address, isOurs ? resolvePath(address.path) : null);
 }
 
 async function listenOn(
   log: Log,
-  descriptor: number,
+  socket: ListeningDescriptor,
   accept: (connection: Connection) => void,
 ): Promise<Listener> {
+  const { descriptor, path } = socket;
   const server = newServer(accept);
   try {
     await listening(server, () => server.listen({ fd: descriptor, backlog: BACKLOG }));
@@ -49,10 +65,23 @@ async function listenOn(
     );
   }
   const bound = server.address();
-  invariant(bound !== null, 'a listening socket has an address');
   const address =
-    typeof bound === 'string' ? { path: bound } : { host: bound.address, port: bound.port };
-  return listenerOf(log, server, address);
+    bound === null || typeof bound === 'string'
+      ? { path: path ?? socketCalls()?.boundPath(descriptor) ?? '' }
+      : { host: bound.address, port: bound.port };
+  return listenerOf(log, server, address, path);
+}
+
+function adopt(descriptor: number): Connection {
+  try {
+    return new RealConnection(descriptor);
+  } catch (error) {
+    throw new StoreError(
+      'E_SYSTEM',
+      `Descriptor ${descriptor} is not a connection: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
 }
 
 function newServer(accept: (connection: Connection) => void): Server {
@@ -61,22 +90,48 @@ function newServer(accept: (connection: Connection) => void): Server {
   );
 }
 
-function listenerOf(log: Log, server: Server, address: ListenAddress): Listener {
+/** @param path - The file of a Unix socket that goes with it; Node removes one that Node has made. */
+function listenerOf(
+  log: Log,
+  server: Server,
+  address: ListenAddress,
+  path: string | null,
+): Listener {
   server.on('error', (error) => log.error({ err: error }, 'Accepting connections failed'));
+  const file = path === null ? null : statOf(path);
+  let isReleased = false;
+  // Node calls back only when the last connection is gone; the listening socket closes at once.
   return {
     address,
-    get descriptor() {
+    release: () => {
       const { _handle: handle } = server as unknown as { _handle: { fd: number } | null };
-      return handle === null || handle.fd < 0 ? null : handle.fd;
-    },
-    release: () => server.close(),
-    close: () => {
-      // Node calls back only when the last connection is gone; the listening socket closes at once, and with it
-      // goes the file of a Unix socket.
+      if (handle === null || handle.fd < 0)
+        throw new StoreError('E_SYSTEM', 'A socket that is closed cannot be passed on');
+      const descriptor = duplicateDescriptor(handle.fd);
+      isReleased = true;
       server.close();
+      return { descriptor, path };
+    },
+    close: () => {
+      server.close();
+      if (path !== null && file !== null && !isReleased) removeSocketFile(log, path, file);
       return Promise.resolve();
     },
   };
+}
+
+function statOf(path: string): Stats | null {
+  return lstatSync(path, { throwIfNoEntry: false }) ?? null;
+}
+
+/** Whoever has put another file there since keeps it. */
+function removeSocketFile(log: Log, path: string, ours: Stats): void {
+  try {
+    const now = statOf(path);
+    if (now?.ino === ours.ino && now.dev === ours.dev) unlinkSync(path);
+  } catch (error) {
+    log.warn({ path }, `The file of the socket could not be removed: ${messageOf(error)}`);
+  }
 }
 
 function addressOf(server: Server, asked: ListenAddress): ListenAddress {
@@ -123,7 +178,8 @@ function portAdvice(error: unknown): string {
   }
 }
 
-async function listenOnPath(server: Server, path: string): Promise<void> {
+/** @returns True if the file is ours to remove; else Node does it when it closes the socket. */
+async function listenOnPath(server: Server, path: string): Promise<boolean> {
   if (Buffer.byteLength(path) > UNIX_PATH_BYTES_MAX)
     throw new StoreError(
       'E_SYSTEM',
@@ -131,11 +187,11 @@ async function listenOnPath(server: Server, path: string): Promise<void> {
     );
   try {
     try {
-      await bindPrivately(server, path);
+      return await bindPrivately(server, path);
     } catch (error) {
       if (errnoOf(error) !== 'EADDRINUSE') throw error;
       await removeStaleSocket(path);
-      await bindPrivately(server, path);
+      return await bindPrivately(server, path);
     }
   } catch (error) {
     if (error instanceof StoreError) throw error;
@@ -145,17 +201,32 @@ async function listenOnPath(server: Server, path: string): Promise<void> {
   }
 }
 
-/** Binding happens inside `listen`, so that the socket never exists with wider permissions. */
-async function bindPrivately(server: Server, path: string): Promise<void> {
+/**
+ * The socket never exists with wider permissions. It is bound by us where possible: Node removes the file of a socket
+ * that it bound as soon as it closes it, also when somebody else goes on listening there.
+ */
+async function bindPrivately(server: Server, path: string): Promise<boolean> {
+  const calls = socketCalls();
   await listening(server, () => {
     const umask = process.umask(0o177);
     try {
-      server.listen({ path, backlog: BACKLOG });
+      if (calls === null) server.listen({ path, backlog: BACKLOG });
+      else server.listen({ fd: boundSocket(calls, path), backlog: BACKLOG });
     } finally {
       process.umask(umask);
     }
   });
   chmodSync(path, 0o600);
+  return calls !== null;
+}
+
+function boundSocket(calls: SocketCalls, path: string): number {
+  const descriptor = calls.unixSocket(SOCK_STREAM);
+  if (descriptor < 0) throw systemError('socket', descriptor);
+  const result = calls.bindUnix(descriptor, path);
+  if (result === 0) return descriptor;
+  closeDescriptor(descriptor);
+  throw systemError('bind', result);
 }
 
 function pathAdvice(error: unknown, path: string): string {

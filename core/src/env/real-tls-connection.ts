@@ -73,4 +73,9 @@ export class RealTlsConnection implements Connection {
   startTls(): Promise<{ connection: Connection; peer: TlsPeer }> {
     invariant(false, 'TLS starts once');
   }
+
+  /** The keys are in this process. */
+  release(): null {
+    return null;
+  }
 }

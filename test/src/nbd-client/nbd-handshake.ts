@@ -4,7 +4,9 @@ import {
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
   NBD_INFO_EXPORT,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
+  NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
   NBD_REP_FLAG_ERROR,
   NBD_REP_INFO,
@@ -37,6 +39,21 @@ export async function greet(
   flags.writeUInt32BE(clientFlags);
   connection.write(flags);
   return greeting.readUInt16BE(16);
+}
+
+/** How requests and replies look. */
+export type HeaderKind = 'simple' | 'structured' | 'extended';
+
+/** Asks for headers of that kind. @throws Error if the server does not have them */
+export async function negotiateHeaders(
+  connection: RawConnection,
+  headers: HeaderKind,
+): Promise<void> {
+  if (headers === 'simple') return;
+  const option = headers === 'extended' ? NBD_OPT_EXTENDED_HEADERS : NBD_OPT_STRUCTURED_REPLY;
+  connection.write(encodeOption(option, Buffer.alloc(0)));
+  const { type } = await readOptionReply(connection);
+  if (type !== NBD_REP_ACK) throw new Error(`${headers} headers were answered ${type}`);
 }
 
 /** The bytes of an option; `bytes` is the length it claims. */

@@ -28,11 +28,12 @@ export interface ServerSecurity {
   readonly needsTls: boolean;
   /** The URI for a client, from the one for a server without TLS. */
   uri(plain: string): string;
-}
-
-interface Loaded {
-  readonly keys: TlsKeys;
-  readonly rights: Rights | null;
+  /**
+   * Is this enough for a server that is reached there? It may be another address than was asked for: that of a socket
+   * which was passed to this process.
+   * @throws UsageError that says what to give instead
+   */
+  approve(address: ListenAddress): void;
 }
 
 export interface SecurityRequest {
@@ -54,20 +55,24 @@ export async function openSecurity(
 ): Promise<ServerSecurity> {
   const source: Source = {
     given: tlsGiven(context),
-    reach: {
-      local: 'path' in address || isLoopback(address.host),
-      host: 'path' in address ? address.path : address.host,
-      insecure,
-    },
+    reach: reachOf(address, insecure),
     log: context.log,
   };
   const files = findTlsFiles(source.given);
   const plan = planTls(source.given, files, source.reach);
   if (plan.warning !== null) context.log.warn({ host: source.reach.host }, plan.warning);
-  if (plan.mode === 'off') return { options: {}, needsTls: false, uri: (plain) => plain };
-  const security = new Security(source, await load(source, files), plan.mode, only ?? '');
+  const approve = (reached: ListenAddress): void => {
+    planTls({ ...source.given, mode: plan.mode }, files, reachOf(reached, insecure));
+  };
+  if (plan.mode === 'off') return { options: {}, needsTls: false, uri: (plain) => plain, approve };
+  const security = new Security(source, await load(source, files), plan.mode, only ?? '', approve);
   onHangup(() => security.reload());
   return security;
+}
+
+function reachOf(address: ListenAddress, insecure: boolean): Reach {
+  const isLocal = 'path' in address || isLoopback(address.host);
+  return { local: isLocal, host: 'path' in address ? address.path : address.host, insecure };
 }
 
 /** Where everything comes from. */
@@ -87,13 +92,21 @@ interface Loaded {
 class Security implements ServerSecurity {
   readonly options: Pick<NbdServerOptions, 'tls' | 'access'>;
   readonly needsTls: boolean;
+  readonly approve: (address: ListenAddress) => void;
   readonly #source: Source;
   readonly #mode: TlsMode;
   readonly #tls: RealTlsContext;
   #loaded: Loaded;
 
   /** @param defaultImage - What the empty export name means; empty: nothing. */
-  constructor(source: Source, loaded: Loaded, mode: TlsMode, defaultImage: string) {
+  constructor(
+    source: Source,
+    loaded: Loaded,
+    mode: TlsMode,
+    defaultImage: string,
+    approve: (address: ListenAddress) => void,
+  ) {
+    this.approve = approve;
     this.#source = source;
     this.#mode = mode;
     this.#tls = new RealTlsContext(loaded.keys);
