@@ -64,7 +64,7 @@ t.test(
 
     let [checks, done, kept] = [0, false, 0];
     const bootMs = performance.now();
-    for await (const message of guest.messages(280_000)) {
+    for await (const message of guest.messages(540_000)) {
       const [, not, title] = /^(not )?ok (.*)/.exec(message) ?? [];
       const [, count] = /^synced (\d+)$/.exec(message) ?? [];
       const [, files] = /^kept (\d+) files$/.exec(message) ?? [];
