@@ -43,6 +43,11 @@ export class ReplaceableServer {
     return readFileSync(this.#logFile, 'utf8');
   }
 
+  /** Of the process that serves. */
+  get uri(): string {
+    return this.log.match(/^nbd\S+/gm)?.at(-1) ?? '';
+  }
+
   /** The process that has the folder; 0: none has. */
   get pid(): number {
     const file = join(this.#options.dir, 'lock');
