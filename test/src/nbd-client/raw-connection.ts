@@ -75,6 +75,16 @@ export class RawConnection {
     this.#socket.uncork();
   }
 
+  /** What `work` writes leaves together. */
+  together<Result>(work: () => Result): Result {
+    this.#socket.cork();
+    try {
+      return work();
+    } finally {
+      this.#socket.uncork();
+    }
+  }
+
   /** The next `bytes` bytes. @throws ConnectionLost if they do not come any more */
   read(bytes: number): Promise<Buffer> {
     if (this.#waiting !== null) throw new Error('one reader at a time');
