@@ -11,5 +11,6 @@ export interface TlsOptions {
   readonly context: TlsContext;
   /** `forced`: nothing but TLS. `selective`: the exports that `needsTls` names are for TLS only. */
   readonly mode: 'forced' | 'selective';
+  /** Asked with the name the client used; the empty one means the default export. */
   readonly needsTls?: (exportName: string) => boolean;
 }

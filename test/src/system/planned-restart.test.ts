@@ -17,7 +17,7 @@ const BLOCKS = 8 * 1024;
 const HEADERS = ['simple', 'structured', 'extended'] as const;
 
 for (const listens of ['a Unix socket', 'TCP'] as const)
-  t.test(`no client notices ${RESTARTS} planned restarts (${listens})`, async (t) => {
+  t.test(`TRAP10: no client notices ${RESTARTS} planned restarts (${listens})`, async (t) => {
     const seed = testSeed();
     t.comment(`replay: STORE_SEED=${seed} node test/dist/system/planned-restart.test.js`);
     const random = new SeededRandom(seed);
