@@ -5,10 +5,9 @@
  *
  * Descriptors are close-on-exec and non-blocking. The kernel's own use of a socket does not look at that flag.
  */
-import { createRequire } from 'node:module';
 import { isIPv6 } from 'node:net';
-import type { LibraryHandle, default as Koffi } from 'koffi';
 import { StoreError } from '../util/errors.js';
+import { errno, loadLibrary } from '../util/native-library.js';
 
 const AF_UNIX = 1;
 const AF_INET = 2;
@@ -271,26 +270,19 @@ function calls(): Calls {
 
 /** @throws StoreError `E_SYSTEM` where the system calls cannot be had */
 function load(): Calls {
-  let koffi: typeof Koffi;
-  let libc: LibraryHandle;
-  try {
-    if (process.platform !== 'linux') throw new Error('this is not Linux');
-    koffi = createRequire(import.meta.url)('koffi') as typeof Koffi; // CommonJS, typed by its package
-    libc = koffi.load('libc.so.6');
-  } catch (error) {
+  const libc = process.platform === 'linux' ? loadLibrary('libc.so.6') : null;
+  if (libc === null)
     throw new StoreError(
       'E_SYSTEM',
       'Raw sockets need Linux and the package koffi; run npm install, which fetches it',
-      { cause: error },
     );
-  }
   type Call = (...parameters: (number | Buffer)[]) => number;
   // koffi has no types for functions made from a declaration
   const call = (declaration: string): Call => {
     const function_ = libc.func(declaration) as unknown as Call;
     return (...parameters) => {
       const result = function_(...parameters);
-      return result < 0 ? -koffi.errno() : result;
+      return result < 0 ? -errno() : result;
     };
   };
   const connect = call('int connect(int, void *, uint32_t)');

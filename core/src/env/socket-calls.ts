@@ -4,10 +4,9 @@
  *
  * Nothing here waits: sockets made here are non-blocking. Results are those of the system call, or -errno.
  */
-import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
-import type { LibraryHandle, default as Koffi } from 'koffi';
 import { StoreError } from '../util/errors.js';
+import { addressOf, errno, loadLibrary } from '../util/native-library.js';
 
 const AF_UNIX = 1;
 const SOL_SOCKET = 1;
@@ -129,21 +128,15 @@ function unixAddress(path: string): Buffer {
 }
 
 function load(): SocketCalls | null {
-  let koffi: typeof Koffi;
-  let libc: LibraryHandle;
-  try {
-    koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
-    libc = koffi.load('libc.so.6');
-  } catch {
-    return null; // not built for this machine; who needs it says so
-  }
+  const libc = loadLibrary('libc.so.6');
+  if (libc === null) return null; // who needs it says so
   // koffi has no types for functions made from a declaration; these are theirs
   type Call<T extends unknown[]> = (...parameters: T) => number;
   const call = <T extends unknown[]>(declaration: string): Call<T> => {
     const raw = libc.func(declaration) as unknown as Call<T>;
     return (...parameters) => {
       const result = raw(...parameters);
-      return result < 0 ? -koffi.errno() : result;
+      return result < 0 ? -errno() : result;
     };
   };
   const socket = call<[number, number, number]>('int socket(int, int, int)');
@@ -163,13 +156,13 @@ function load(): SocketCalls | null {
   const header = Buffer.alloc(MSGHDR_BYTES);
   /** The calls are synchronous, so one header serves all. */
   const prepare = (bytes: Buffer, control: Buffer): Buffer => {
-    vector.writeBigUInt64LE(koffi.address(bytes), 0);
+    vector.writeBigUInt64LE(BigInt(addressOf(bytes)), 0);
     vector.writeBigUInt64LE(BigInt(bytes.length), 8);
     header.fill(0);
-    header.writeBigUInt64LE(koffi.address(vector), AT_IOV);
+    header.writeBigUInt64LE(BigInt(addressOf(vector)), AT_IOV);
     header.writeUInt32LE(1, AT_IOV_COUNT);
     if (control.length > 0) {
-      header.writeBigUInt64LE(koffi.address(control), AT_CONTROL);
+      header.writeBigUInt64LE(BigInt(addressOf(control)), AT_CONTROL);
       header.writeUInt32LE(control.length, AT_CONTROL_BYTES);
     }
     return header;
