@@ -14,7 +14,7 @@ const MODULES = ['virtio_pci', 'virtio_net', 'virtio_blk', 'ext4', 'nbd'];
 const PROGRAMS = ['/sbin/nbd-client', '/sbin/mke2fs', '/sbin/e2fsck'];
 const LINKS = { 'mkfs.ext3': 'mke2fs', 'mkfs.ext4': 'mke2fs' };
 /** The scripts a guest can run, each the story of a test. */
-export type GuestStory = 'guest-init' | 'guest-attach-init';
+export type GuestStory = 'guest-init' | 'guest-attach-init' | 'guest-restarts-init';
 
 /** @returns The initramfs, a file in `folder` */
 export async function buildGuestImage(

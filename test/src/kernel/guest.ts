@@ -16,13 +16,17 @@ export class Guest {
     this.#child = child;
   }
 
-  /** @param disk - Image of a disk the guest has as /dev/vda, read-only. */
+  /**
+   * @param disk - Image of a disk the guest has as /dev/vda, read-only.
+   * @param more - More arguments for QEMU.
+   */
   static boot(
     t: HasTeardown,
     kernel: GuestKernel,
     image: string,
     parameters: string,
     disk: string | null = null,
+    more: readonly string[] = [],
   ): Guest {
     const child = spawn(
       'qemu-system-x86_64',
@@ -43,6 +47,7 @@ export class Guest {
         // Node's native parts are built for processors with SSE 4.2
         ...(disk === null ? [] : ['-cpu', 'max', ...diskArguments(disk)]),
         ...['-netdev', 'user,id=host', '-device', 'virtio-net-pci,netdev=host,romfile='],
+        ...more,
       ],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     );

@@ -1,5 +1,5 @@
 /**
- * A `store-nbd` that is replaced by others while it runs. Which process serves is known from the lock of the folder,
+ * A `store-nbd` that is replaced by others while it runs, or after it was killed. Which process serves is known from the lock of the folder,
  * as for anybody. Whatever the test does, all of them are gone when it is.
  */
 import { spawn } from 'node:child_process';
@@ -7,7 +7,7 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HasTeardown } from '../host/temp-folder.js';
 import { tempFolder } from '../host/temp-folder.js';
-import { waitUntil } from '../host/wait-until.js';
+import { sleep, waitUntil } from '../host/wait-until.js';
 import { programPath } from './store-programs.js';
 
 const LIMIT_MS = 30_000;
@@ -76,6 +76,17 @@ export class ReplaceableServer {
     else this.spawn([way]);
     await this.#servedBy(`a successor of ${pid}`, (serving) => serving !== pid);
     await waitUntil(`process ${pid} to end`, LIMIT_MS, () => !isAlive(pid));
+  }
+
+  /** As a crash: SIGKILL, nobody for a while, then a new process. Returns when that serves. */
+  async kill9AndStart(pauseMs: number): Promise<void> {
+    const { pid } = this;
+    if (pid === 0 || !isAlive(pid)) throw new Error(`no store-nbd serves\n${this.log}`);
+    process.kill(pid, 'SIGKILL');
+    await waitUntil(`process ${pid} to be gone`, LIMIT_MS, () => !isAlive(pid));
+    await sleep(pauseMs);
+    const next = this.spawn([]);
+    await this.#servedBy(`process ${next} after a kill`, (serving) => serving === next);
   }
 
   /** Stops the process that serves. */
