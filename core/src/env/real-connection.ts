@@ -24,10 +24,11 @@ const SEND_BUFFER_BYTES: number = 1024 * 1024;
 export interface DirectConnection extends Connection {
   /**
    * The next bytes land in `target` until it is full, instead of in chunks of the connection's own. They are
-   * reported through `data` as usual, as slices of `target`; but for the first ones, if this is not called from
-   * within `data`: they may have a place already, and leave theirs in `target` unused.
+   * reported through `data` as usual, as slices of `target`.
+   * @returns False, and nothing happens, if this is not called from within `data`: the next bytes have their place
+   *   already then.
    */
-  receiveInto(target: Buffer): void;
+  receiveInto(target: Buffer): boolean;
 }
 
 function peerOf(socket: Socket): string {
@@ -115,8 +116,9 @@ export class RealConnection implements DirectConnection {
     this.#socket.resume();
   }
 
-  receiveInto(target: Buffer): void {
-    this.#received.direct(target);
+  receiveInto(target: Buffer): boolean {
+    if (this.#handlingChunk) this.#received.direct(target);
+    return this.#handlingChunk;
   }
 
   /** Through the event loop. Node asks for the next buffer when this returns. */

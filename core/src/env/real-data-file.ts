@@ -9,16 +9,15 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { DataFile, DiskDone } from './disk.js';
 import { DiskError } from './disk.js';
-import { EAGAIN, EOPNOTSUPP, ERRNO_NAMES, native, type Native } from './real-native.js';
+import { EAGAIN, EINTR, EOPNOTSUPP, ERRNO_NAMES, native, type Native } from './real-native.js';
 import { partsBytes, sliceParts } from '../util/byte-parts.js';
 import { errnoOf, messageOf } from '../util/errors.js';
 
-/** More than this would hold up the event loop for too long (a MiB: 0.12 ms over cached pages, 0.35 ms over new ones). */
-const WRITE_NOW_BYTES_MAX = 256 * 1024;
 /**
- * Longer writes become several calls. The page cache keeps what one call writes in folios as large as the call, and
- * ext4 walks all the buffers of a folio for each small write into it: after calls of 1 MiB a random 4 KiB write costs
- * 15.8 us, after calls of 64 KiB 4.4 us, for 10-40 us more in a MiB (measured on Linux 6.18).
+ * One call. Copying this much takes about as long as a trip to the thread pool and back; longer writes become several
+ * calls there. The page cache keeps what one call writes in folios as large as the call, and ext4 walks all the buffers
+ * of a folio for each small write into it: after calls of 1 MiB a random 4 KiB write costs 15.8 us, after calls of
+ * 256 KiB 5.1, of 64 KiB 4.4, for 10-40 us more in a MiB (measured on Linux 6.18).
  */
 const WRITE_CALL_BYTES_MAX = 256 * 1024;
 /** With more than this unsynced the kernel may hold a writer up: then it shall not be the event loop. */
@@ -42,6 +41,8 @@ export class RealDataFile implements DataFile {
   #dirtyBytes = 0;
   readonly #holes: Hole[] = [];
   #punching = 0;
+  /** Calls in other threads, holes among them. */
+  #busyCount = 0;
   #isClosed = false;
 
   static open(file: string): RealDataFile {
@@ -71,7 +72,13 @@ export class RealDataFile implements DataFile {
   }
 
   read(position: number, target: Buffer, done: DiskDone): void {
+    if (this.#isClosed) {
+      setImmediate(() => done(this.#closedError('read')));
+      return;
+    }
+    this.#begin();
     fs.read(this.#fd, target, 0, target.length, position, (error, count) => {
+      this.#end();
       if (error !== null) done(this.#error('read', error));
       else if (count === target.length) done(null);
       else if (count === 0) {
@@ -83,15 +90,14 @@ export class RealDataFile implements DataFile {
 
   tryWrite(position: number, parts: readonly Buffer[]): boolean {
     const bytes = partsBytes(parts);
-    if (bytes > WRITE_NOW_BYTES_MAX || this.#dirtyBytes > DIRTY_BYTES_MAX) return false;
-    if (bytes <= WRITE_CALL_BYTES_MAX) {
-      this.#writeCall(position, parts, bytes, 0);
-      return true;
-    }
-    for (let at = 0; at < bytes; at += WRITE_CALL_BYTES_MAX) {
-      const count = Math.min(WRITE_CALL_BYTES_MAX, bytes - at);
-      this.#writeCall(position + at, sliceParts(parts, at, count), count, at);
-    }
+    if (bytes > WRITE_CALL_BYTES_MAX || this.#dirtyBytes > DIRTY_BYTES_MAX) return false;
+    const written =
+      this.#native?.write(this.#fd, position, parts) ?? this.#writeSync(position, parts);
+    // A signal came before anything was written: Node goes on after those.
+    const taken = written === -EINTR ? 0 : written;
+    if (taken < 0) throw this.#systemError('write', -taken, 0);
+    this.#dirtyBytes += taken;
+    if (taken < bytes) this.#writeRest(position, parts, taken, 0);
     return true;
   }
 
@@ -107,9 +113,16 @@ export class RealDataFile implements DataFile {
     at: number,
     done: DiskDone,
   ): void {
+    // By now the number may be another file's.
+    if (this.#isClosed) {
+      setImmediate(() => done(this.#closedError('write', at)));
+      return;
+    }
     const count = Math.min(WRITE_CALL_BYTES_MAX, bytes - at);
     const slices = sliceParts(parts, at, count);
+    this.#begin();
     fs.writev(this.#fd, slices, position + at, (error, written) => {
+      this.#end();
       if (error !== null) {
         done(this.#error('write', error, at));
         return;
@@ -128,24 +141,15 @@ export class RealDataFile implements DataFile {
     });
   }
 
-  /** One call at once. `writtenBefore` are in the file already, of the same write. */
-  #writeCall(
-    position: number,
-    parts: readonly Buffer[],
-    bytes: number,
-    writtenBefore: number,
-  ): void {
-    const written =
-      this.#native?.write(this.#fd, position, parts) ??
-      this.#writeSync(position, parts, writtenBefore);
-    if (written < 0) throw this.#systemError('write', -written, writtenBefore);
-    this.#dirtyBytes += written;
-    if (written < bytes) this.#writeRest(position, parts, written, writtenBefore);
-  }
-
   sync(done: DiskDone): void {
+    if (this.#isClosed) {
+      setImmediate(() => done(this.#closedError('sync')));
+      return;
+    }
     this.#dirtyBytes = 0;
+    this.#begin();
     fs.fdatasync(this.#fd, (error) => {
+      this.#end();
       done(error === null ? null : this.#error('sync', error));
     });
   }
@@ -168,27 +172,43 @@ export class RealDataFile implements DataFile {
       const hole = this.#holes.shift();
       if (hole === undefined) return;
       this.#punching += 1;
+      this.#begin();
       system.punch(this.#fd, hole.position, hole.bytes, () => {
         this.#punching -= 1;
+        this.#end();
         hole.done(null);
         if (!this.#isClosed) this.#punchNext(system);
-        else if (this.#punching === 0) fs.closeSync(this.#fd);
       });
     }
   }
 
   close(): void {
-    // A hole that waits is not made; one that is being made needs its descriptor.
+    if (this.#isClosed) return;
     this.#isClosed = true;
+    // A hole that waits is not made.
     for (const hole of this.#holes.splice(0)) hole.done(null);
-    if (this.#punching === 0) fs.closeSync(this.#fd);
+    if (this.#busyCount === 0) fs.closeSync(this.#fd);
   }
 
-  #writeSync(position: number, parts: readonly Buffer[], writtenBefore: number): number {
+  /** A call that needs the descriptor is on its way in another thread. */
+  #begin(): void {
+    this.#busyCount += 1;
+  }
+
+  #end(): void {
+    this.#busyCount -= 1;
+    if (this.#isClosed && this.#busyCount === 0) fs.closeSync(this.#fd);
+  }
+
+  #closedError(what: string, writtenBytes = 0): DiskError {
+    return new DiskError('EBADF', `${what} of ${this.#name}: it was closed`, { writtenBytes });
+  }
+
+  #writeSync(position: number, parts: readonly Buffer[]): number {
     try {
       return fs.writevSync(this.#fd, parts, position);
     } catch (error) {
-      throw this.#error('write', error, writtenBefore);
+      throw this.#error('write', error);
     }
   }
 

@@ -45,6 +45,7 @@ export interface Native {
   punch(fd: number, position: number, bytes: number, done: (result: number) => void): void;
 }
 
+export const EINTR = 4;
 export const EAGAIN = 11;
 export const ENOSPC = 28;
 export const EDQUOT = 122;

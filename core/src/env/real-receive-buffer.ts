@@ -16,12 +16,8 @@ export class ReceiveBuffer {
   #targetAt = 0;
   /** What `next` gave last. */
   #landing: Buffer = Buffer.alloc(0);
-  #landsInSlab = true;
 
-  /**
-   * The next bytes land in `target` until it is full; but for the first ones if `next` was asked already: they stay
-   * where they land, and leave their place in `target` unused.
-   */
+  /** The next bytes land in `target` until it is full. Only before `next` is asked for their place. */
   direct(target: Buffer): void {
     this.#target = target;
     this.#targetAt = 0;
@@ -29,7 +25,6 @@ export class ReceiveBuffer {
 
   /** Where the next bytes shall land. */
   next(): Buffer {
-    this.#landsInSlab = this.#target === null;
     if (this.#target !== null) {
       this.#landing = this.#target.subarray(this.#targetAt);
       return this.#landing;
@@ -48,10 +43,11 @@ export class ReceiveBuffer {
 
   /** `bytes` have landed where `next` said. @returns them */
   landed(bytes: number): Buffer {
-    if (this.#landsInSlab) this.#slabAt += bytes;
-    if (this.#target !== null) {
+    if (this.#target === null) {
+      this.#slabAt += bytes;
+    } else {
       this.#targetAt += bytes;
-      if (this.#targetAt >= this.#target.length) this.#target = null;
+      if (this.#targetAt === this.#target.length) this.#target = null;
     }
     return this.#landing.subarray(0, bytes);
   }

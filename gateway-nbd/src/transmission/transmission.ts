@@ -38,7 +38,7 @@ import { SliceQueue } from './slices.js';
 import { validate, type Door, type Refusal } from './validate.js';
 
 /** A connection that can place what arrives (`DirectConnection` of `@store/core`), or cannot. */
-type MaybeDirect = Connection & { receiveInto?: (target: Buffer) => void };
+type MaybeDirect = Connection & { receiveInto?: (target: Buffer) => boolean };
 
 /** What the owner of the connection provides. */
 export interface TransmissionOwner {
@@ -340,8 +340,10 @@ export class Transmission implements RequestSink, Answers {
   /** @internal RequestSink */
   receiveDirectly(bytes: number): void {
     if (this.#connection.receiveInto === undefined) return;
-    this.#direct = this.#pool.take(bytes);
-    this.#connection.receiveInto(this.#direct.subarray(0, bytes));
+    const target = this.#pool.take(bytes);
+    // Outside of a chunk (a request that waited goes on) the payload lands in the connection's own memory.
+    if (this.#connection.receiveInto(target.subarray(0, bytes))) this.#direct = target;
+    else this.#pool.release(target);
   }
 
   /**
@@ -590,6 +592,9 @@ export class Transmission implements RequestSink, Answers {
     const room = this.#connection.write(this.#outbox.takeParts());
     this.#outbox.sentAllBut(this.#connection.unsentBytes);
     const left = room ? 0 : Math.min(this.#unsentBytes, this.#connection.unsentBytes);
+    // A request may have waited for what leaves here, and nothing else would ask about it again.
+    if (this.#unsentBytes > left && this.#reader.isWaiting && !this.#suspended)
+      this.#scheduleFlush();
     this.#budget.sent(this.#unsentBytes - left);
     this.#unsentBytes = left;
   }

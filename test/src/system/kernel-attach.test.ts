@@ -11,7 +11,7 @@ import { Guest } from '../kernel/guest.js';
 import { StoreServer } from '../server/store-server.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 
-t.setTimeout(295_000);
+t.setTimeout(590_000);
 
 const CHECKS = 38;
 const KILLS = 20;
