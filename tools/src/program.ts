@@ -184,7 +184,7 @@ function report(program: string, error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return EXIT.done; // --help, --version
     const text = error.code === 'commander.help' ? 'Give a command' : error.message;
-    say(program, `${sentence(text)}; see ${program} --help`);
+    say(program, `${sentence(text).replace(/\.$/, '')}; see ${program} --help`);
     return EXIT.usage;
   }
   const expected =

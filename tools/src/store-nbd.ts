@@ -223,8 +223,11 @@ async function serveMetricsOf(
 
 function addressOf(context: Context): ListenAddress {
   const path = context.get(SETTINGS.socket);
-  if (path !== null) return { path };
-  return { host: context.get(SETTINGS.bind), port: context.get(SETTINGS.port) };
+  const address = { host: context.get(SETTINGS.bind), port: context.get(SETTINGS.port) };
+  if (path === null) return address;
+  if (!isDefault(address))
+    throw new UsageError('--socket excludes --bind and --port; leave out one or the other');
+  return { path };
 }
 
 /** Nobody said where to listen. */

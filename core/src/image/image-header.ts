@@ -125,7 +125,7 @@ export function decodeAncestorHeader(name: string, bytes: Buffer): ImageHeader {
 function sizeProblem(bytes: unknown): string | null {
   if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes)) return 'the size is not a number';
   if (bytes < SECTOR_BYTES || bytes % SECTOR_BYTES !== 0)
-    return `an image is a multiple of ${SECTOR_BYTES} bytes, ${bytes} is not`;
+    return `an image has at least ${SECTOR_BYTES} bytes, and a multiple of ${SECTOR_BYTES}, unlike ${bytes}`;
   if (bytes > IMAGE_BYTES_MAX)
     return `an image has at most ${formatSize(IMAGE_BYTES_MAX)}, not ${formatSize(bytes)}`;
   return null;

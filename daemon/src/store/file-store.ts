@@ -190,7 +190,7 @@ export class FileStore implements ObjectStore {
     if (!options.create)
       throw new StoreError(
         'E_NOT_FOUND',
-        `There is no pool '${name}' under '${this.engine.disk.path}'; it is made with its first image: store-image create --pool ${name}`,
+        `There is no pool '${name}' under '${this.engine.disk.path}'; check the name, or make it with its first image: store-image create --dir ${this.engine.disk.path} --pool ${name} IMAGE --size 10G`,
       );
     const creating = this.#createPool(name, key);
     this.#creating.set(name, creating);

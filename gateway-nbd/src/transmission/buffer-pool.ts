@@ -2,6 +2,9 @@
  * Large buffers used again. A fresh MiB costs its page faults and a share of garbage collection, together more than
  * copying it: 1 MiB reads at depth 4 went from 1.2 to 2.3 GiB/s with this pool.
  *
+ * What was not needed for a while is given up (`trim`): while many large requests are in flight it is better kept, as
+ * what is dropped stays in memory until the garbage collector comes by.
+ *
  * A buffer comes back only when nobody can touch it any more: the payload of a WRITE when the backend has answered
  * without an error, the reply to a READ when the operating system has taken its last byte. Whatever is in doubt
  * (errors, connections that died) is left to the garbage collector.
@@ -20,6 +23,8 @@ export class BufferPool {
   /** Free buffers by size. */
   readonly #free = new Map<number, Buffer[]>();
   #keptBytes = 0;
+  /** The least that was kept since the last `trim`: so much nobody needed. */
+  #idleBytes = 0;
 
   /** @param options - `poison` overwrites what comes back, so that a use after release cannot go unnoticed. */
   constructor(keepBytesMax: number, options: { poison: boolean }) {
@@ -38,7 +43,18 @@ export class BufferPool {
     const kept = this.#free.get(size)?.pop();
     if (kept === undefined) return Buffer.allocUnsafeSlow(size);
     this.#keptBytes -= size;
+    this.#idleBytes = Math.min(this.#idleBytes, this.#keptBytes);
     return kept;
+  }
+
+  /** Gives up what nobody needed since the last call. */
+  trim(): void {
+    for (const [size, buffers] of this.#free)
+      while (this.#idleBytes > 0 && buffers.pop() !== undefined) {
+        this.#keptBytes -= size;
+        this.#idleBytes -= size;
+      }
+    this.#idleBytes = this.#keptBytes;
   }
 
   /** Takes back a whole buffer that `take` gave; nobody may use it or a slice of it any more. */

@@ -83,7 +83,7 @@ export class NbdNetlink {
       if (error instanceof KernelRefusal && error.errno === ENOENT)
         throw new StoreError(
           'E_NOT_FOUND',
-          "The kernel's nbd module is not loaded; run: modprobe nbd",
+          "The kernel's nbd module is not loaded; run modprobe nbd, or use nbdfuse where the kernel has none",
           { cause: error },
         );
       throw error;

@@ -39,7 +39,10 @@ async function connectedDevices(context: Context): Promise<ReadonlySet<number> |
     netlink = await NbdNetlink.open();
   } catch (error) {
     if (!(error instanceof StoreError) || error.code !== 'E_NOT_FOUND') throw error;
-    context.log.info({}, "The kernel's nbd module is not loaded; to load it: modprobe nbd");
+    context.log.info(
+      {},
+      "The kernel's nbd module is not loaded; load it with modprobe nbd, or use nbdfuse where the kernel has none",
+    );
     return null;
   }
   try {

@@ -70,14 +70,17 @@ export async function withdraw(
   try {
     await channel.send({ kind: 'stop', message });
     if (await hasEnded(channel)) return;
-    log.error({ pid }, 'The new process does not end; killing it, which has not served anybody');
+    log.error(
+      { process: pid },
+      'The new process does not end; killing it, which has not served anybody',
+    );
     // Its end of the connection is open, so the number still means this process.
     if (pid !== undefined) process.kill(pid, 'SIGKILL');
-    if (!(await hasEnded(channel))) log.error({ pid }, 'The new process cannot be killed');
+    if (!(await hasEnded(channel))) log.error({ process: pid }, 'The new process cannot be killed');
   } catch (error) {
     if (error instanceof StoreError && error.code === 'E_CLOSED') return; // it is gone
     if (error instanceof StoreError || isNoSuchProcess(error)) {
-      log.error({ pid, err: error }, 'The new process could not be told to stop');
+      log.error({ process: pid, err: error }, 'The new process could not be told to stop');
       return;
     }
     throw error;

@@ -39,7 +39,10 @@ export class Spawner {
       this.#fail(child, `did not call within ${CALL_MS / 1000} s`);
     }, CALL_MS);
     this.#limit.unref();
-    this.#log.info({ pid: child.pid }, 'SIGUSR2: a new process is starting, which will take over');
+    this.#log.info(
+      { process: child.pid },
+      'SIGUSR2: a new process is starting, which will take over',
+    );
   }
 
   /** It has called: what becomes of it is the hand-over's business. */
@@ -57,7 +60,7 @@ export class Spawner {
   #fail(child: ChildProcess, why: string): void {
     if (this.#child !== child || this.#limit === null) return;
     this.reset();
-    this.#log.error({ pid: child.pid }, `The new process ${why}: serving on`);
+    this.#log.error({ process: child.pid }, `The new process ${why}: serving on`);
     this.#failed();
   }
 }

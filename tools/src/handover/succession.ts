@@ -163,7 +163,7 @@ export class Succession {
       const call = await this.#nextCall();
       if (call === null) break;
       const { channel, hello } = call;
-      log.info({ pid: channel.peer?.pid }, 'Handing over to a new process');
+      log.info({ process: channel.peer?.pid }, 'Handing over to a new process');
       sdNotify({ RELOADING: '1', STATUS: 'Handing over to a new process' }, log);
       try {
         this.#check(hello, server);
@@ -215,7 +215,7 @@ export class Succession {
     // Before this process ends, or systemd would take the service for stopped.
     if (pid !== undefined) sdNotify({ MAINPID: String(pid) }, log);
     channel.close();
-    log.info({ pid, sessions: estate.sessions.length }, 'Handed over');
+    log.info({ process: pid, sessions: estate.sessions.length }, 'Handed over');
     return null;
   }
 
@@ -315,7 +315,10 @@ export class Succession {
       this.#wake();
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      log.warn({ pid: channel.peer?.pid }, `A call on the control socket failed: ${error.message}`);
+      log.warn(
+        { process: channel.peer?.pid },
+        `A call on the control socket failed: ${error.message}`,
+      );
       await this.#refuse(channel, error.message);
     }
   }
