@@ -13,6 +13,7 @@ import {
 import type { BlockLock } from './block-locks.js';
 import type { Engine } from './engine.js';
 import { BLOCKS_PER_PART, NO_SLOT, PART_BYTES, chunkOf, partOf } from './format.js';
+import { appendBlock } from './run-checksum.js';
 import { UNREADABLE_CHECKSUM, printable, type ObjectTable } from './object-table.js';
 import { slotPosition } from './slot-map.js';
 import { PART, type StoredObject } from './stored-object.js';
@@ -205,12 +206,14 @@ export class Reader {
 
   /** @returns why not, if a block does not match its checksum */
   verify(object: StoredObject, first: number, bytes: Buffer): StoreError | null {
-    for (let at = 0, block = first; at < bytes.length; at += BLOCK_BYTES, block += 1) {
-      this.#table.loadChecks(object, chunkOf(block));
-      const sum = crc32cOf(bytes, at, at + BLOCK_BYTES);
-      if ((sum ^ object.blockTweak(block)) >>> 0 !== object.checks.get(block))
+    const last = first + bytes.length / BLOCK_BYTES - 1;
+    for (let chunk = chunkOf(first); chunk <= chunkOf(last); chunk += 1)
+      this.#table.loadChecks(object, chunk);
+    if (first < last && crc32cOf(bytes, 0, bytes.length) === runCheck(object, first, last))
+      return null;
+    for (let at = 0, block = first; block <= last; at += BLOCK_BYTES, block += 1)
+      if (crc32cOf(bytes, at, at + BLOCK_BYTES) !== plainCheck(object, block))
         return this.#mismatch(object, block);
-    }
     return null;
   }
 
@@ -242,6 +245,19 @@ export class Reader {
     this.#engine.log.error({ object: printable(object.name), block }, error.message);
     return error;
   }
+}
+
+/** The checksum of a block's bytes as it should be, without what binds it to its place. */
+function plainCheck(object: StoredObject, block: number): number {
+  return ((object.checks.get(block) ?? 0) ^ object.blockTweak(block)) >>> 0;
+}
+
+/** The same for all the bytes of several blocks. */
+function runCheck(object: StoredObject, first: number, last: number): number {
+  let check = plainCheck(object, first);
+  for (let block = first + 1; block <= last; block += 1)
+    check = appendBlock(check, plainCheck(object, block));
+  return check;
 }
 
 function firstBlock(offset: number): number {
