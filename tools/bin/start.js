@@ -7,7 +7,7 @@ const { join } = require('node:path');
 
 /** @param {string} program */
 module.exports = function start(program) {
-  process.env['UV_THREADPOOL_SIZE'] ??= '8';
+  process.env['UV_THREADPOOL_SIZE'] ??= '16';
   const compiled = join(__dirname, '..', 'dist', `${program}.js`);
   if (!existsSync(compiled)) {
     process.stderr.write(
