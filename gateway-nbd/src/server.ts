@@ -94,7 +94,7 @@ export interface HandOverOptions {
 /** After cutting off who is left, this long is waited for the backend. */
 const SETTLE_MS = 1000;
 /** Free buffers kept for the next large requests. */
-const POOL_BYTES_MAX = 64 * 1024 * 1024;
+const POOL_BYTES_MAX = 16 * 1024 * 1024;
 const REFUSALS_LOGGED_MS = 1000;
 const HAND_OVER_GRACE_MS = 1000;
 const HAND_OVER_QUIET_MS = 5000;
