@@ -97,11 +97,6 @@ export class RequestReader {
     return this.#state === 'payload' || this.#state === 'skip' || this.#partialBytes > 0;
   }
 
-  /** Payload bytes of the present request that are still to come. */
-  get missingBytes(): number {
-    return this.#missingBytes;
-  }
-
   /** Parts of chunks are kept for later. */
   get holdsChunks(): boolean {
     return this.#parts.length > 0 || this.#stash.length > 0;

@@ -178,11 +178,6 @@ export class Transmission implements RequestSink, Answers {
     return this.#reader.isMidRequest && !this.#reader.isWaiting;
   }
 
-  /** Payload bytes the client still has to send for its present request. */
-  get missingBytes(): number {
-    return this.#reader.missingBytes;
-  }
-
   /** It holds memory that others may be waiting for. */
   get holdsShared(): boolean {
     return this.#budget.holdsShared;
