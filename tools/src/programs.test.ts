@@ -204,8 +204,9 @@ await t.test('store-nbd serves, prints one line, keeps others out, and stops wit
   ]);
   t.equal(uri, `nbd+unix:///?socket=${socket}`);
   t.ok(statSync(socket).isSocket());
-  const threads = readFileSync(`/proc/${child.pid ?? 0}/status`, 'utf8');
-  t.match(threads, /Threads:\s+1\d/, 'eight threads of the pool are at work');
+  const status = readFileSync(`/proc/${child.pid ?? 0}/status`, 'utf8');
+  const threads = Number(/Threads:\s+(\d+)/.exec(status)?.[1]);
+  t.ok(threads > 16, `${threads} threads: sixteen of the pool, and what Node needs itself`);
   const second = await run('store-image', ['ls', ...dir]);
   failed(t, second, 1, new RegExp(`in use by process ${child.pid ?? 0}`));
   child.kill('SIGTERM');

@@ -189,7 +189,10 @@ t.test('where others can connect, the default is TLS and nothing else [T12]', LI
 t.test('TLS goes over a Unix socket as well', LIBNBD, async (t) => {
   const setup = await tlsSetup(t);
   const socket = setup.path('nbd.sock');
-  const server = await setup.serve(t, '--socket', socket);
+  const server = await StoreServer.start(t, {
+    ...{ dir: setup.path('data'), image: 'vm1', createBytes: 16 * 1024 ** 2, socket },
+    args: ['--tls', 'required', '--tls-dir', setup.dir],
+  });
   t.equal(server.uri, `nbds+unix:///?socket=${socket}`);
   const uri = `nbds+unix://alice@/vm1?socket=${socket}&tls-psk-file=${join(setup.dir, 'keys.psk')}`;
   t.match(await run('nbdinfo', [uri]), /newstyle-fixed with TLS/);
