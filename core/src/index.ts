@@ -12,6 +12,7 @@ export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
 export { openRealDisk } from './env/real-disk.js';
 export { exitNow } from './env/real-native.js';
+export { readRing } from './env/real-read-ring.js';
 export { realEnv } from './env/real-env.js';
 export { locatorHash, type LocatorHash } from './util/locator-hash.js';
 export * from './util/byte-parts.js';

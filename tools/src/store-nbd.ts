@@ -4,6 +4,7 @@ import {
   checkImageSize,
   checkPoolName,
   crc32cImplementation,
+  readRing,
   formatSize,
   ImageCatalog,
   StoreError,
@@ -139,6 +140,7 @@ async function serveUntilEnd(
     const metrics = await startMetrics(context, server, legacy !== null);
     await succession.began(server);
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
+    context.log.info({ through: readRing() === null ? 'threads' : 'io_uring' }, 'Reading the disk');
     if (isFirst) announce(context, server, security, image);
     const left = await succession.end(server, () => exports.flush());
     if (left === null) await server.close({ drainMs: DRAIN_MS });

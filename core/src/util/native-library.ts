@@ -39,6 +39,11 @@ export function addressOf(view: Uint8Array): number {
   return lastAddress + view.byteOffset;
 }
 
+/** Memory that something else allocated and that stays for good; null only where there is no koffi. */
+export function memoryAt(address: number, bytes: number): ArrayBuffer | null {
+  return bridge()?.view(BigInt(address), bytes) ?? null;
+}
+
 /** `errno` as the last call left it. */
 export function errno(): number {
   return bridge()?.errno() ?? 0;

@@ -44,6 +44,7 @@ export async function measure(
 ): Promise<Sample> {
   if (!server.alive) throw new Error(`${server.kind.title} is dead`);
   if (row.cold) await dropPageCache(programs, options.folder);
+  else if (row.stage !== 'sparse') await readAll(programs, server, options);
   await scrapeStall(server); // begins anew with each answer
   const memory = PeakMemory.start(server.pid);
   const before = cpuOfTree(server.pid);
@@ -87,6 +88,19 @@ function runClient(
   return work.client === 'fio'
     ? runFio(programs, server, row, work, options)
     : runNbdcopy(programs, server, work, { ...options, limitMs: COPY_MS });
+}
+
+/**
+ * Puts the image into the page cache: while others were measured the kernel may have taken its pages away, and then it
+ * would be chance who is measured with the disk.
+ */
+async function readAll(
+  programs: Programs,
+  server: RunningServer,
+  options: MeasureOptions,
+): Promise<void> {
+  const work = { client: 'nbdcopy', direction: 'out', connections: 1 } as const;
+  await runNbdcopy(programs, server, work, { ...options, limitMs: COPY_MS });
 }
 
 async function dropPageCache(programs: Programs, folder: string): Promise<void> {

@@ -36,7 +36,10 @@ export interface Row {
   readonly unit: 'IOPS' | 'MB/s';
   /** Wanted: our median over that of the best peer. */
   readonly goal: number;
-  /** The page cache is dropped before each measurement, and each block is read once. */
+  /**
+   * The page cache is dropped before each measurement, and each block is read once. Else all of the image is read just
+   * before, so that it is in the page cache.
+   */
   readonly cold: boolean;
   /** Part of `--quick`. */
   readonly quick: boolean;
