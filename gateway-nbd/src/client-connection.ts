@@ -115,7 +115,7 @@ export class ClientConnection {
   #start(connection: Connection): void {
     connection.start({
       data: (chunk) => this.#receive(chunk),
-      awaitsPeer: () => this.#transmission?.awaitsRequest ?? false,
+      awaits: () => this.#transmission?.awaits ?? null,
       end: () => this.#clientEnded(),
       drain: () => this.#drained(),
       closed: (error) => this.#closed(error),

@@ -8,8 +8,11 @@ export interface ConnectionEvents {
    * @returns True if it needs the chunk no more: its memory is used again.
    */
   data(chunk: Buffer): boolean;
-  /** The next thing to happen is that the peer sends, probably soon: it is worth looking out for. */
-  awaitsPeer?(): boolean;
+  /**
+   * What happens next, probably soon, so that it is worth looking out for: the peer sends, or an answer to it gets
+   * ready. Null: nothing that special.
+   */
+  awaits?(): 'peer' | 'answer' | null;
   /** The peer will send nothing more; what is in flight may still be answered. */
   end(): void;
   /** Everything written so far was handed to the operating system, after `write` returned false. */

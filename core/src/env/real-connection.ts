@@ -127,9 +127,10 @@ export class RealConnection implements DirectConnection {
     this.#handle(bytes);
     this.#lookOut.look(
       this.descriptor,
-      () => (this.#expectsMore ? this.#received.next() : null),
+      () => (this.#awaits === 'peer' ? this.#received.next() : null),
       (more) => this.#handle(more),
     );
+    if (this.#awaits === 'answer') this.#lookOut.answering();
     return true;
   }
 
@@ -141,15 +142,15 @@ export class RealConnection implements DirectConnection {
     if (isDone) this.#received.takeBack(chunk);
   }
 
-  /** The next thing to happen here is that the peer sends. */
-  get #expectsMore(): boolean {
-    if (this.#paused || this.#ending || this.#socket.destroyed) return false;
-    return this.#events?.awaitsPeer?.() ?? false;
+  get #awaits(): 'peer' | 'answer' | null {
+    if (this.#paused || this.#ending || this.#socket.destroyed) return null;
+    return this.#events?.awaits?.() ?? null;
   }
 
   write(parts: readonly Buffer[]): boolean {
     if (this.#ending || this.#socket.destroyed) return true;
-    return this.#sending.write(parts, this.#handlingChunk);
+    if (this.#handlingChunk) return this.#sending.write(parts, true);
+    return this.#sending.write(parts, this.#lookOut.answered());
   }
 
   pause(): void {

@@ -1,7 +1,9 @@
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync, stat, statSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { StoreError } from '../util/errors.js';
 import type { Log } from './log.js';
@@ -134,6 +136,66 @@ t.test('a MiB in any order of large and small pieces arrives unchanged', async (
   await until(() => witness.chunks.reduce((sum, { length }) => sum + length, 0) === MIB, 'all');
   t.ok(witness.bytes.equals(sent), 'no slice was written over by a later read');
   t.equal(server.unsentBytes, 0);
+});
+
+t.test('looking out for requests and answers loses and doubles nothing', async (t) => {
+  const path = join(folder(t), 's');
+  // A client in a thread of its own: what it sends can arrive while the server looks.
+  const script = `
+    const { connect } = require('node:net');
+    const { parentPort, workerData } = require('node:worker_threads');
+    const socket = connect(workerData.path);
+    const number = Buffer.alloc(4);
+    let count = 0;
+    let received = Buffer.alloc(0);
+    const ask = () => { number.writeUInt32BE(count); socket.write(Buffer.from(number)); };
+    socket.on('connect', ask).on('data', (chunk) => {
+      received = Buffer.concat([received, chunk]);
+      if (received.length < 4) return;
+      if (received.length > 4 || received.readUInt32BE() !== count + 1) throw new Error('wrong answer ');
+      received = Buffer.alloc(0);
+      count += 1;
+      if (count === workerData.rounds) { socket.end(); parentPort.postMessage(count); }
+      else ask();
+    });`;
+  const rounds = 3000;
+  let underWay = 0;
+  let connection: Connection | undefined;
+  const witness = new Witness();
+  const answer = (chunk: Buffer): void => {
+    const number = Buffer.alloc(4);
+    number.writeUInt32BE(chunk.readUInt32BE() + 1);
+    underWay -= 1;
+    connection?.write([number]);
+  };
+  witness.onData = (chunk) => {
+    underWay += 1;
+    const copy = Buffer.from(chunk);
+    const round = copy.readUInt32BE();
+    if (round % 1000 === 999) setTimeout(() => answer(copy), 5);
+    else if (round % 3 === 0)
+      stat(path, () => answer(copy)); // another thread does it
+    else if (round % 3 === 1) setImmediate(() => answer(copy));
+    else answer(copy);
+  };
+  const events = Object.assign(witness, {
+    awaits: () => (underWay > 0 ? ('answer' as const) : ('peer' as const)),
+  });
+  const listener = await network.listen({ path }, (accepted) => {
+    connection = accepted;
+    accepted.start(events);
+  });
+  const worker = new Worker(script, { eval: true, workerData: { path, rounds } });
+  t.teardown(async () => {
+    await worker.terminate();
+    connection?.destroy();
+    await listener.close();
+  });
+  const [count] = (await once(worker, 'message', { signal: AbortSignal.timeout(30_000) })) as [
+    number,
+  ];
+  t.equal(count, rounds);
+  t.equal(witness.bytes.length, rounds * 4);
 });
 
 t.test('receiveInto() lets the next bytes land in the target, and only those', async (t) => {

@@ -183,9 +183,10 @@ export class Transmission implements RequestSink, Answers {
     return this.#budget.holdsShared;
   }
 
-  /** All that was asked for is answered, and it was little: the client waits for answers before it asks again. */
-  get awaitsRequest(): boolean {
-    return this.#inFlight === 0 && this.#chunkRequests <= SHALLOW_REQUESTS_MAX;
+  /** For a client that asks little at a time and waits for it: whether the next move is its own or ours. */
+  get awaits(): 'peer' | 'answer' | null {
+    if (this.#chunkRequests > SHALLOW_REQUESTS_MAX) return null;
+    return this.#inFlight === 0 ? 'peer' : 'answer';
   }
 
   /** @returns True if nothing of the chunk is needed any more */
