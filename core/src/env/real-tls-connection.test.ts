@@ -23,7 +23,7 @@ async function pair(t: Test): Promise<{ server: Connection; client: TLSSocket }>
   const nothing = { data: () => true, end: () => undefined, drain: () => undefined };
   let secured: (connection: Promise<Connection>) => void = () => undefined;
   const server = new Promise<Connection>((resolve, reject) => {
-    secured = (connection) => connection.then(resolve, reject);
+    secured = (connection) => void connection.then(resolve, reject);
   });
   const listener = await realNetwork(silentLog).listen({ path }, (plain) => {
     plain.start({ ...nothing, closed: () => undefined });
@@ -122,11 +122,13 @@ t.test('what comes in one turn is reported together', async (t) => {
 t.test('an answer from within a chunk leaves at once, and the end is told once', async (t) => {
   const { server, client } = await pair(t);
   let ends = 0;
-  const answered = new Promise<string>((resolve) => client.once('data', (b) => resolve(`${b}`)));
+  const answered = new Promise<string>((resolve) =>
+    client.once('data', (chunk: Buffer) => resolve(chunk.toString())),
+  );
   const closed = new Promise<void>((resolve) => {
     server.start({
       data: (chunk) => {
-        server.write([Buffer.from(`${chunk} to you`)]);
+        server.write([Buffer.from(`${chunk.toString()} to you`)]);
         return true;
       },
       end: () => {
