@@ -28,6 +28,14 @@ const WRITE_CALL_BYTES_MAX = 256 * 1024;
 /** With more than this unsynced the kernel may hold a writer up: then it shall not be the event loop. */
 const DIRTY_BYTES_MAX = 256 * 1024 * 1024;
 
+/**
+ * A read this long that misses keeps the disk busy for a while already when it is only started, also with RWF_NOWAIT and
+ * through an io_uring: up to 70 ms were seen on the event loop. Such reads go to threads, as long as they miss.
+ */
+const LONG_READ_BYTES_MIN = 64 * 1024;
+/** After a long read has missed, the next ones are expected to. */
+const MISSES_MS = 100;
+
 /** koffi has room for few calls at a time, and the thread pool has other work. */
 const PUNCHES_MAX = 2;
 
@@ -44,6 +52,8 @@ export class RealDataFile implements DataFile {
   readonly #native = native();
   readonly #ring = readRing();
   #readsWithoutWaiting: boolean;
+  /** When a long read was not in the page cache. */
+  #missedAt = -Infinity;
   #dirtyBytes = 0;
   readonly #holes: Hole[] = [];
   #punching = 0;
@@ -68,17 +78,32 @@ export class RealDataFile implements DataFile {
 
   tryRead(position: number, target: Buffer): boolean {
     if (!this.#readsWithoutWaiting || this.#native === null) return false;
+    const isLong = target.length >= LONG_READ_BYTES_MIN;
+    if (isLong && this.#isExpectedToMiss(this.#native, position, target.length)) return false;
     const count = this.#native.readCached(this.#fd, position, target);
     if (count === target.length) return true;
+    if (isLong) this.#missedAt = performance.now();
     if (count === -EOPNOTSUPP)
       this.#readsWithoutWaiting = false; // this file system cannot tell
     else if (count < 0 && count !== -EAGAIN) throw this.#systemError('read', -count, 0);
     return false;
   }
 
+  #isExpectedToMiss(system: Native, position: number, bytes: number): boolean {
+    if (performance.now() - this.#missedAt < MISSES_MS) return true;
+    const cached = system.cachedBytes(this.#fd, position, bytes);
+    if (cached < 0 || cached >= bytes) return false; // an older kernel cannot tell
+    this.#missedAt = performance.now();
+    return true;
+  }
+
   read(position: number, target: Buffer, done: DiskDone): void {
     if (this.#isClosed) {
       setImmediate(() => done(this.#closedError('read')));
+      return;
+    }
+    if (target.length >= LONG_READ_BYTES_MIN) {
+      this.#readInThread(position, target, done);
       return;
     }
     this.#begin();

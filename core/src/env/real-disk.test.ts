@@ -142,6 +142,10 @@ await t.test('a data file reads back what was written, in pieces and beyond its 
     'half beyond the end',
   );
   t.notOk(file.tryWrite(0, [Buffer.alloc(2 * MIB)]), 'a large write is not done at once');
+  const mebibyte = Buffer.alloc(MIB, 'one after the other, ');
+  const uneven = [mebibyte.subarray(0, 300_000), mebibyte.subarray(300_000)];
+  t.ok(file.tryWrite(4 * MIB + 512, uneven), 'one of 1 MiB is, in several calls');
+  t.same(await readBack(file, 4 * MIB + 512, MIB), mebibyte);
   t.equal(await answerOf((done) => file.sync(done)), null);
   file.dropCache();
   t.same(await readBack(file, MIB, whole.length), whole, 'from the disk itself');
@@ -149,6 +153,32 @@ await t.test('a data file reads back what was written, in pieces and beyond its 
 });
 
 const needsNative = { skip: native() === null && 'koffi is not built for this machine' };
+await t.test(
+  'a long read asks what is in the page cache, and starts nothing',
+  needsNative,
+  async (t) => {
+    const folder = makeFolder(t);
+    const file = openDisk(folder).openDataFile('data');
+    const bytes = Buffer.alloc(512 * 1024, 'x');
+    t.equal(await answerOf((done) => file.write(MIB, [bytes], done)), null);
+    t.equal(await answerOf((done) => file.sync(done)), null);
+    const fd = fs.openSync(path.join(folder, 'data'), 'r+');
+    const cached = (): number => native()?.cachedBytes(fd, MIB, bytes.length) ?? -1;
+    t.teardown(() => fs.closeSync(fd));
+    if (cached() < 0) t.comment('this kernel cannot tell; the read is tried then');
+    else {
+      t.equal(cached(), bytes.length, 'what was written is there');
+      t.ok(file.tryRead(MIB, Buffer.alloc(bytes.length)));
+      file.dropCache();
+      t.equal(cached(), 0);
+      t.notOk(file.tryRead(MIB, Buffer.alloc(bytes.length)));
+      t.equal(cached(), 0, 'nothing was read');
+    }
+    t.same(await readBack(file, MIB, bytes.length), bytes);
+    file.close();
+  },
+);
+
 await t.test('a hole gives the space back and reads as zeros', needsNative, async (t) => {
   const folder = makeFolder(t);
   const file = openDisk(folder).openDataFile('data');

@@ -12,6 +12,8 @@ const SO_SNDBUF = 7;
 const SO_SNDBUFFORCE = 32;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
+const SYS_CACHESTAT = 451;
+const PAGE_BYTES = 4096;
 const IOVEC_BYTES = 16;
 // struct msghdr: name and its length (8 bytes each with padding), then these, then control data and flags.
 const AT_IOV = 4; //     16, in units of 4 bytes
@@ -26,6 +28,11 @@ export interface Native {
    * @returns bytes read from the page cache, or -errno (`-EAGAIN`: not there).
    */
   readCached(fd: number, position: number, target: Buffer): number;
+  /**
+   * cachestat(2) of a range (Linux 6.5): starts no reading, which `readCached` may.
+   * @returns bytes in whole pages that the page cache has or is about to have, or -errno
+   */
+  cachedBytes(fd: number, position: number, bytes: number): number;
   /** pwritev of all parts. @returns bytes written, or -errno. Null if there are too many parts. */
   write(fd: number, position: number, parts: readonly Buffer[]): number | null;
   /** recv(MSG_DONTWAIT). @returns bytes received, 0 at the end, or -errno (`-EAGAIN`: nothing there). */
@@ -105,6 +112,9 @@ function load(): Native | null {
   const posixFadvise = libc.func('int posix_fadvise(int, int64_t, int64_t, int)') as unknown as (
     ...parameters: [number, number, number, number]
   ) => number;
+  const syscall = libc.func(
+    'int64_t syscall(int64_t, uint64_t, uint64_t, uint64_t, uint64_t)',
+  ) as unknown as (...parameters: [number, number, number, number, number]) => number;
   const exit = libc.func('void _exit(int)') as unknown as (code: number) => void;
   // One array of iovecs, filled before each call: these calls are synchronous.
   const vectors = new Uint32Array((IOVEC_COUNT_MAX * IOVEC_BYTES) / 4);
@@ -122,7 +132,20 @@ function load(): Native | null {
   const message = messageFor(vectorsAddress);
   const messageAddress = addressOf(new Uint8Array(message.buffer));
 
+  // struct cachestat_range: offset, length. struct cachestat: nr_cache, four more.
+  const range = new Uint32Array(4);
+  const statistics = new Uint32Array(10);
+  const rangeAddress = addressOf(new Uint8Array(range.buffer));
+  const statisticsAddress = addressOf(new Uint8Array(statistics.buffer));
+
   return {
+    cachedBytes(fd, position, bytes) {
+      range[0] = position; // its low 32 bits
+      range[1] = Math.floor(position / 2 ** 32);
+      range[2] = bytes;
+      const result = syscall(SYS_CACHESTAT, fd, rangeAddress, statisticsAddress, 0);
+      return result < 0 ? -errno() : (statistics[0] ?? 0) * PAGE_BYTES;
+    },
     readCached(fd, position, target) {
       setVector(0, target);
       const count = preadv2(fd, vectorsAddress, 1, position, RWF_NOWAIT);
