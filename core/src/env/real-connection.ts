@@ -111,6 +111,7 @@ export class RealConnection implements DirectConnection {
     this.#socket.on('end', () => this.#events?.end());
     this.#socket.on('close', () => {
       this.#sending.clear();
+      this.#lookOut.closed();
       this.#events?.closed(this.#error);
     });
     this.#socket.resume();

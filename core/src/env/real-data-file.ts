@@ -6,6 +6,7 @@
  * an io_uring, if there is one; what else may wait (big writes, much dirty data) goes to the thread pool.
  */
 import fs from 'node:fs';
+import { totalmem } from 'node:os';
 import path from 'node:path';
 import type { DataFile, DiskDone } from './disk.js';
 import { DiskError } from './disk.js';
@@ -25,8 +26,11 @@ const WRITE_NOW_BYTES_MAX = 1024 * 1024;
  * 256 KiB 5.1, of 64 KiB 4.4, for 10-40 us more in a MiB (measured on Linux 6.18).
  */
 const WRITE_CALL_BYTES_MAX = 256 * 1024;
-/** With more than this unsynced the kernel may hold a writer up: then it shall not be the event loop. */
-const DIRTY_BYTES_MAX = 256 * 1024 * 1024;
+/**
+ * With more than this unsynced the kernel may hold a writer up (from about 15 % of memory on): then it shall not be the
+ * event loop.
+ */
+const DIRTY_BYTES_MAX = Math.min(256 * 1024 * 1024, memoryBytes() / 16);
 
 /**
  * A read this long that misses keeps the disk busy for a while already when it is only started, also with RWF_NOWAIT and
@@ -312,6 +316,12 @@ export class RealDataFile implements DataFile {
       writtenBytes,
     });
   }
+}
+
+/** Of the machine, or what the process may have of it. */
+function memoryBytes(): number {
+  const allowed = process.constrainedMemory();
+  return allowed > 0 ? Math.min(allowed, totalmem()) : totalmem();
 }
 
 /** Opens or makes a file; that it is read is not noted in its inode, if we may ask for that (it is ours). */

@@ -27,8 +27,10 @@ const ANSWER_MS = 0.6;
 const SHORT_ANSWER_MS = 0.8;
 
 const isWorthIt = availableParallelism() > 1 && process.env['STORE_LOOK_OUT'] !== 'off';
-/** Whoever received last. While it is always the same one, nobody else waits for us. */
+/** Whoever received last. While it is always the same one, nobody else sends. */
 let latest: unknown = null;
+/** Connections that wait for an answer which is not ready: its parts must not wait for us. */
+let answering = 0;
 
 export class LookOut {
   readonly #native = native();
@@ -51,9 +53,10 @@ export class LookOut {
     this.#wasAlone = latest === this.#identity;
     latest = this.#identity;
     this.#turnsFor = null;
+    this.#notBusy();
   }
 
-  get #mayLook(): boolean {
+  get #isAlone(): boolean {
     return isWorthIt && this.#wasAlone && latest === this.#identity;
   }
 
@@ -71,7 +74,7 @@ export class LookOut {
     const begun = performance.now();
     this.#quietSince = begun;
     if (this.#native === null || descriptor === null) return;
-    if (!this.#gapIsShort || !this.#mayLook) return;
+    if (!this.#gapIsShort || !this.#isAlone || answering > 0) return;
     let now = begun;
     while (now - begun < TURN_MS) {
       const target = next();
@@ -94,8 +97,9 @@ export class LookOut {
 
   /** Call when the peer waits for an answer that is not ready: the event loop does not sleep for a moment. */
   answering(): void {
+    if (this.#busySince === null) answering += 1;
     this.#busySince = performance.now();
-    if (this.#answerIsQuick && this.#mayLook) this.#turn('answer', this.#busySince + ANSWER_MS);
+    if (this.#answerIsQuick && this.#isAlone) this.#turn('answer', this.#busySince + ANSWER_MS);
   }
 
   /**
@@ -106,11 +110,22 @@ export class LookOut {
     if (this.#busySince === null) return false;
     const now = performance.now();
     this.#answerIsQuick = now - this.#busySince < SHORT_ANSWER_MS;
-    this.#busySince = null;
+    this.#notBusy();
     this.#quietSince = now;
-    if (this.#gapIsShort && this.#mayLook) this.#turn('peer', now + LOOK_MS);
+    if (this.#gapIsShort && this.#isAlone) this.#turn('peer', now + LOOK_MS);
     else this.#turnsFor = null;
     return true;
+  }
+
+  /** Call when the connection is gone. */
+  closed(): void {
+    this.#notBusy();
+    this.#turnsFor = null;
+  }
+
+  #notBusy(): void {
+    if (this.#busySince !== null) answering -= 1;
+    this.#busySince = null;
   }
 
   #turn(what: 'peer' | 'answer', until: number): void {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { EAGAIN } from './real-native.js';
-import { ReadRing, readRing, type ReadQueue } from './real-read-ring.js';
+import { ReadRing, readRing } from './real-read-ring.js';
 import { Ring } from './real-ring.js';
 
 const BLOCK = 4096;
@@ -24,10 +24,20 @@ function blockText(block: number): string {
   return `block ${block} `;
 }
 
+/** It may refuse for a moment, when the machine is busy. */
+function readThen(
+  ring: ReadRing,
+  fd: number,
+  position: number,
+  target: Buffer,
+  done: (result: number) => void,
+): void {
+  if (!ring.read(fd, position, target, done))
+    setTimeout(() => readThen(ring, fd, position, target, done), 10);
+}
+
 function read(ring: ReadRing, fd: number, position: number, target: Buffer): Promise<number> {
-  return new Promise((resolve, reject) => {
-    if (!ring.read(fd, position, target, resolve)) reject(new Error('no room'));
-  });
+  return new Promise((resolve) => readThen(ring, fd, position, target, resolve));
 }
 
 const ring = ReadRing.open();
@@ -55,7 +65,7 @@ await t.test('it answers later, and says how it went', { skip }, async (t) => {
   const fd = numberedFile(t.testdir());
   let isLater = false;
   const answered = new Promise<boolean>((resolve) => {
-    ring.read(fd, 0, Buffer.alloc(BLOCK), () => resolve(isLater));
+    readThen(ring, fd, 0, Buffer.alloc(BLOCK), () => resolve(isLater));
   });
   isLater = true;
   t.ok(await answered, 'never from within the call');
@@ -86,26 +96,79 @@ await t.test('it refuses what does not fit, and has room again', { skip }, async
   closeSync(fd);
 });
 
-await t.test('what the kernel does not take at once is not lost', { skip }, async (t) => {
+/** A ring whose `submit` is another. */
+function ringThat(submit: (real: Ring) => number): ReadRing {
   const real = Ring.open(16);
-  if (real === null) throw new Error('there was one a moment ago');
+  const ring =
+    real === null
+      ? null
+      : ReadRing.over({
+          size: real.size,
+          get room() {
+            return real.room;
+          },
+          get unsubmitted() {
+            return real.unsubmitted;
+          },
+          readAndTell: (...parameters) => real.readAndTell(...parameters),
+          submit: () => submit(real),
+          withdraw: () => real.withdraw(),
+          results: (each) => real.results(each),
+        });
+  if (ring === null) throw new Error('there was one a moment ago');
+  return ring;
+}
+
+await t.test('what the kernel does not take at once is not lost', { skip }, async (t) => {
   let refusals = 3;
-  const busy: ReadQueue = {
-    size: real.size,
-    get unsubmitted() {
-      return real.unsubmitted;
-    },
-    readAndTell: (...parameters) => real.readAndTell(...parameters),
-    submit: () => ((refusals -= 1) >= 0 ? EAGAIN : real.submit()),
-    results: (each) => real.results(each),
-  };
-  const slow = ReadRing.over(busy);
-  if (slow === null) throw new Error('no pipe');
+  const slow = ringThat((real) => ((refusals -= 1) >= 0 ? EAGAIN : real.submit()));
   const fd = numberedFile(t.testdir());
   const target = Buffer.alloc(BLOCK);
   t.equal(await read(slow, fd, 3 * BLOCK, target), BLOCK);
   t.ok(target.toString().startsWith(blockText(3)));
   t.ok(refusals < 0, 'it was refused three times');
+  closeSync(fd);
+});
+
+await t.test('a kernel that refuses for good has its reads sent elsewhere', { skip }, async (t) => {
+  const ENOMEM = 12;
+  const dead = ringThat(() => ENOMEM);
+  const fd = numberedFile(t.testdir());
+  const target = Buffer.alloc(BLOCK);
+  t.same(
+    await Promise.all([read(dead, fd, 0, target), read(dead, fd, BLOCK, target)]),
+    [-EAGAIN, -EAGAIN],
+    'each is answered',
+  );
+  t.notOk(
+    dead.read(fd, 0, target, () => t.fail('it was not taken')),
+    'and no more is taken',
+  );
+  closeSync(fd);
+});
+
+await t.test('reads that follow each other let the event loop go on', { skip }, async (t) => {
+  if (ring === null) return;
+  const fd = numberedFile(t.testdir());
+  const target = Buffer.alloc(BLOCK);
+  let reads = 0;
+  let turns = 0;
+  let isOver = false;
+  const turn = (): void => {
+    turns += 1;
+    if (!isOver) setImmediate(turn);
+  };
+  setImmediate(turn);
+  await new Promise<void>((resolve) => {
+    const next = (): void => {
+      reads += 1;
+      if (reads > 2000) resolve();
+      else readThen(ring, fd, 0, target, next);
+    };
+    next();
+  });
+  isOver = true;
+  t.ok(turns > 1000, `${turns} turns for 2000 reads that were all in memory`);
   closeSync(fd);
 });
 
@@ -116,7 +179,8 @@ await t.test('it neither holds the process nor lets it go too early', { skip }, 
     import { openSync } from 'node:fs';
     const { ReadRing } = await import(${JSON.stringify(module)});
     const ring = ReadRing.open();
-    ring.read(openSync(${JSON.stringify(path)}), 0, Buffer.alloc(${BLOCK}), (n) => console.log(n));`;
+    const fd = openSync(${JSON.stringify(path)});
+    if (!ring.read(fd, 0, Buffer.alloc(${BLOCK}), (n) => console.log(n))) throw new Error('refused');`;
   const child = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
     timeout: 10_000,
     encoding: 'utf8',

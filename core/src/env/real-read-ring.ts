@@ -4,6 +4,7 @@
  * woken for each, and all that one turn of the event loop asks for starts with one system call.
  *
  * The event loop cannot wait for the ring itself, so each read is followed by one byte into a pipe that it does wait for.
+ * Results are taken then and never earlier: a chain of reads that are in memory would not let the event loop go on.
  */
 import { Socket } from 'node:net';
 import { addressOf, loadLibrary } from '../util/native-library.js';
@@ -15,6 +16,12 @@ const RING_ENTRIES = 512;
 const SUBMIT_READS_MIN = 8;
 /** When the kernel has not taken everything, it is asked again after so long. */
 const RETRY_MS = 1;
+/**
+ * Handing over starts the disk, which can take its time (its queue is full, or the file system has to read where the
+ * file's bytes are). When it took so long, reads are the thread pool's for a while.
+ */
+const SLOW_SUBMIT_MS = 2;
+const AFTER_SLOW_MS = 50;
 const EBUSY = 16;
 const O_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 const PIPE_BYTES = 4096;
@@ -23,7 +30,10 @@ const PIPE_BYTES = 4096;
 export type RingReadDone = (result: number) => void;
 
 /** What it needs of a {@link Ring}. */
-export type ReadQueue = Pick<Ring, 'size' | 'unsubmitted' | 'readAndTell' | 'submit' | 'results'>;
+export type ReadQueue = Pick<
+  Ring,
+  'size' | 'room' | 'unsubmitted' | 'readAndTell' | 'submit' | 'withdraw' | 'results'
+>;
 
 interface PendingRead {
   /** Held here: the kernel writes into it. */
@@ -48,8 +58,10 @@ export class ReadRing {
   readonly #pending: (PendingRead | null)[] = [];
   readonly #free: number[] = [];
   #inFlight = 0;
-  #unsubmittedReads = 0;
+  /** Slots of the reads that the kernel may not have taken yet, in order. */
+  #queued: number[] = [];
   #isScheduled = false;
+  #notBefore = -Infinity;
   #retry: NodeJS.Timeout | null = null;
 
   static open(): ReadRing | null {
@@ -87,34 +99,48 @@ export class ReadRing {
    */
   read(fd: number, position: number, target: Buffer, done: RingReadDone): boolean {
     // Two operations each; as many results find room, so none is ever lost.
-    if ((this.#inFlight + 1) * 2 > this.#ring.size) return false;
+    if ((this.#inFlight + 1) * 2 > this.#ring.size || this.#ring.room < 2) return false;
+    if (performance.now() < this.#notBefore) return false;
     const slot = this.#free.pop() ?? this.#pending.push(null) - 1;
     this.#pending[slot] = { target, done };
     if (this.#inFlight === 0) this.#pipe.ref();
     this.#inFlight += 1;
     this.#ring.readAndTell(slot + 1, fd, position, target, this.#tell);
-    this.#unsubmittedReads += 1;
-    if (this.#unsubmittedReads >= SUBMIT_READS_MIN) this.#submit();
+    if (this.#queued.push(slot) >= SUBMIT_READS_MIN) this.#submit();
     else if (!this.#isScheduled) {
       this.#isScheduled = true;
       queueMicrotask(() => {
         this.#isScheduled = false;
         this.#submit();
-        // What was in memory after all is here.
-        this.#takeResults();
       });
     }
     return true;
   }
 
   #submit(): void {
-    this.#unsubmittedReads = 0;
     if (this.#ring.unsubmitted === 0) return;
+    const begun = performance.now();
     const error = this.#ring.submit();
-    if (error !== 0 && error !== EAGAIN && error !== EINTR && error !== EBUSY)
-      throw new Error(`io_uring_enter failed: errno ${error}`);
+    const now = performance.now();
+    if (now - begun > SLOW_SUBMIT_MS) this.#notBefore = now + AFTER_SLOW_MS;
+    const left = Math.floor(this.#ring.unsubmitted / 2);
+    this.#queued = left === 0 ? [] : this.#queued.slice(-left);
+    const isBusy = error === EAGAIN || error === EINTR || error === EBUSY;
+    if (error !== 0 && !isBusy) this.#giveUp();
     // A read may have been taken without the byte that tells of its end: asking again looks for results, too.
-    if (this.#ring.unsubmitted > 0) this.#retry ??= setTimeout(() => this.#submitRest(), RETRY_MS);
+    else if (this.#ring.unsubmitted === 0) return;
+    this.#retry ??= setTimeout(() => this.#submitRest(), RETRY_MS);
+  }
+
+  /** The kernel will not have it (a filter of system calls, no memory): from now on reads are the thread pool's. */
+  #giveUp(): void {
+    this.#notBefore = Infinity;
+    this.#ring.withdraw();
+    const refused = this.#queued;
+    this.#queued = [];
+    setImmediate(() => {
+      for (const slot of refused) this.#finish(slot, -EAGAIN);
+    });
   }
 
   #submitRest(): void {
@@ -125,16 +151,18 @@ export class ReadRing {
   }
 
   #takeResults(): void {
-    this.#ring.results((userData, result) => {
-      const slot = userData - 1;
-      const read = this.#pending[slot];
-      if (read === undefined || read === null) return; // a byte that found the pipe full: it is awake anyway
-      this.#pending[slot] = null;
-      this.#free.push(slot);
-      this.#inFlight -= 1;
-      if (this.#inFlight === 0) this.#pipe.unref();
-      read.done(result);
-    });
+    // Without a slot: a byte that found the pipe full, which is awake anyway.
+    this.#ring.results((userData, result) => this.#finish(userData - 1, result));
+  }
+
+  #finish(slot: number, result: number): void {
+    const read = this.#pending[slot];
+    if (read === undefined || read === null) return;
+    this.#pending[slot] = null;
+    this.#free.push(slot);
+    this.#inFlight -= 1;
+    if (this.#inFlight === 0) this.#pipe.unref();
+    read.done(result);
   }
 }
 

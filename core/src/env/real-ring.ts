@@ -191,10 +191,21 @@ export class Ring {
     return 0;
   }
 
-  /** Takes the results that have come. A negative one is -errno. */
+  /** Forgets what was not handed over. Only after `submit` failed. */
+  withdraw(): void {
+    this.#tail = (this.#tail - this.#unsubmitted) | 0;
+    this.#unsubmitted = 0;
+    Atomics.store(this.#queues, this.#sqTail, this.#tail);
+  }
+
+  /**
+   * Takes the results that have come before this call; others may come of what `each` does, and would keep the event loop
+   * here. A negative one is -errno.
+   */
   results(each: (userData: number, result: number) => void): void {
     const queues = this.#queues;
-    while (this.#head !== Atomics.load(queues, this.#cqTail)) {
+    const end = Atomics.load(queues, this.#cqTail);
+    while (this.#head !== end) {
       const at = this.#results + (this.#head & this.#cqMask) * CQE_WORDS;
       const userData = queues[at] ?? 0;
       const result = queues[at + AT_RESULT] ?? 0;

@@ -87,6 +87,8 @@ export class Engine {
   failure: StoreError | null = null;
   /** No new operations; those in flight come to their end. */
   isClosing = false;
+  /** What still waits was waited for long enough: it is refused, since the last flush would not cover it. */
+  isDrained = false;
   /** Nothing may reach the disk any more. */
   isClosed = false;
   /** Called when the disk fails: whoever waits for something else than the disk must learn of it. */
@@ -112,6 +114,11 @@ export class Engine {
   /** Why a new operation is refused; null if it is not. */
   get refusal(): StoreError | null {
     return this.failure ?? (this.isClosing ? this.closedError() : null);
+  }
+
+  /** Why an operation that has begun cannot succeed any more; null if it can. */
+  get lateRefusal(): StoreError | null {
+    return this.failure ?? (this.isDrained ? this.closedError() : null);
   }
 
   /** @throws the refusal, if there is one */

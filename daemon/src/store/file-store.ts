@@ -216,9 +216,13 @@ export class FileStore implements ObjectStore {
   async #close(): Promise<void> {
     const { engine } = this;
     engine.isClosing = true;
-    this.#checkpointer.stop();
     try {
+      // Some may wait for objects to be closed, so that goes on until they are through.
       await this.#drain();
+      this.#checkpointer.stop();
+      await this.#drain();
+      engine.isDrained = true;
+      this.parts.openSet.wakeAll();
       if (engine.failure === null) {
         await promised((done) => this.#persister.flush(done));
         await promised((done) => this.#checkpointer.closeAll(done));

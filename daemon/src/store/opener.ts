@@ -4,8 +4,8 @@
  *
  * What it costs: one commit (0.3-0.5 ms) for whatever was asked meanwhile, and a small write that does not wait for it
  * (see `writer.ts`) is written twice. So an object asked again and again is opened in ever larger pieces, a large write
- * opens all of it, and so does any write while many ask: a writer who scatters over a GiB asks 256 times instead of
- * 16,384 times. Who writes little opens little, since what is open cannot be verified after a power cut.
+ * opens all of it, and while many ask each opens a MiB: a writer who scatters over a GiB asks 1,024 times instead of
+ * 16,384 times. Who writes little opens little, since what is open cannot be verified after a crash.
  */
 import type { DiskError } from '@store/core';
 import type { Engine } from './engine.js';
@@ -18,7 +18,8 @@ const WIDTHS = [1, 4, 16, PARTS_PER_OBJECT] as const;
 /** Whoever writes so many parts at a time goes on with the rest of the object: it is opened whole. */
 const BULK_PARTS_MIN = 4;
 
-/** So many requests within so long are a scattering writer. */
+/** So many requests within so long are a scattering writer, who begins with this of the `WIDTHS`. */
+const BUSY_STEP = 2;
 const BUSY_REQUESTS_MIN = 8;
 const BUSY_WINDOW_MS = 100;
 
@@ -72,12 +73,13 @@ export class Opener {
     if (wanted.length > 0) this.#commit(object, wanted);
   }
 
-  /** Parts that nobody is opening yet, and closed neighbours when the object is asked often. */
+  /** Parts that nobody is opening yet, and closed neighbours when much is asked. */
   #take(object: StoredObject, first: number, last: number): number[] {
-    const isBulk = this.#isBusy() || last - first + 1 >= BULK_PARTS_MIN;
-    const step = isBulk ? WIDTHS.length - 1 : Math.min(object.openRequests, WIDTHS.length - 1);
-    const width = WIDTHS[step] ?? 1;
-    object.openRequests += 1;
+    const isAsked = object.parts
+      .subarray(first, last + 1)
+      .some((state) => state === PART.closed || state === PART.closing);
+    if (!isAsked) return [];
+    const width = this.#width(object, last - first + 1);
     const from = first - (first % width);
     const to = last - (last % width) + width;
     const wanted: number[] = [];
@@ -88,6 +90,13 @@ export class Opener {
     }
     for (const part of wanted) object.parts[part] = PART.opening;
     return wanted;
+  }
+
+  #width(object: StoredObject, parts: number): number {
+    const steps = WIDTHS.length - 1;
+    const asked = this.#isBusy() ? Math.max(object.openRequests, BUSY_STEP) : object.openRequests;
+    object.openRequests += 1;
+    return WIDTHS[parts >= BULK_PARTS_MIN ? steps : Math.min(asked, steps)] ?? 1;
   }
 
   /** Notes a request. @returns True if there were many just now */

@@ -117,7 +117,8 @@ export class Writer {
   /** Makes whole blocks; from here on the op holds its blocks if it waits for anything. */
   #begin(op: WriteOp, parts: ByteParts): void {
     const { object, first, last } = op;
-    if (this.#engine.failure !== null) this.#finish(op, this.#engine.failure);
+    const { lateRefusal } = this.#engine;
+    if (lateRefusal !== null) this.#finish(op, lateRefusal);
     else if (!this.#parts.openSet.hasRoom(object)) {
       this.#hold(op);
       this.#parts.openSet.whenRoom(() => this.#begin(op, parts));
@@ -352,9 +353,10 @@ export class Writer {
     }
     // Refused before it held anything: the slot it was given goes back.
     if (error !== null) this.#parts.persister.releaseIfGone(op.object);
-    if (error === null && (op.flags & WRITE_FLAGS.durable) !== 0 && op.parkedAs === 0)
+    const refusal = error ?? this.#engine.lateRefusal;
+    if (refusal === null && (op.flags & WRITE_FLAGS.durable) !== 0 && op.parkedAs === 0)
       this.#parts.persister.flush(op.done);
-    else op.done(error ?? this.#engine.failure);
+    else op.done(refusal);
   }
 
   /** Takes the blocks: nothing conflicts, or the op would not have begun. */

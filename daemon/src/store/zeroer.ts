@@ -134,8 +134,9 @@ export class Zeroer {
   ): void {
     const state: BlockState =
       (flags & WRITE_FLAGS.layered) !== 0 ? BLOCK_STATE.zero : BLOCK_STATE.absent;
-    if (this.#engine.failure !== null) {
-      done(this.#engine.failure);
+    const { lateRefusal } = this.#engine;
+    if (lateRefusal !== null) {
+      done(lateRefusal);
       return;
     }
     let changes = false;

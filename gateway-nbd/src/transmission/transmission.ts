@@ -185,7 +185,7 @@ export class Transmission implements RequestSink, Answers {
 
   /** For a client that asks little at a time and waits for it: whether the next move is its own or ours. */
   get awaits(): 'peer' | 'answer' | null {
-    if (this.#chunkRequests > SHALLOW_REQUESTS_MAX) return null;
+    if (Math.max(this.#chunkRequests, this.#inFlight) > SHALLOW_REQUESTS_MAX) return null;
     return this.#inFlight === 0 ? 'peer' : 'answer';
   }
 
