@@ -76,19 +76,22 @@ await t.test('whoever comes after the close began is refused, and changes nothin
   t.same(await world.read(second, data('x'), 0), blocks('old'));
 });
 
-await t.test('writes that wait for room are made, or refused; none is answered and lost', async (t) => {
-  for (let seed = 1; seed <= SEEDS; seed += 1) {
-    const world = new SimStory(seed);
-    const names = Array.from({ length: 6 }, (_, index) => `object ${index}`);
-    const first = await world.openWith({ limits: { openObjectsMax: 2, openMsMax: 60_000 } });
-    const answers = names.map((name) => codeOf(first.user.write(data(name), 0, blocks(name))));
-    await world.pass(seed % 3);
-    await world.close(first);
-    const codes = await world.wait(() => Promise.all(answers));
-    t.same(codes, names.map(() => null), 'the close makes room for them'); // prettier-ignore
-    const second = await world.openWith();
-    for (const name of names)
-      if (!(await world.read(second, data(name), 0)).equals(blocks(name)))
-        t.fail(`seed ${seed}: ${name} was answered and is lost`);
-  }
-});
+await t.test(
+  'writes that wait for room are made, or refused; none is answered and lost',
+  async (t) => {
+    for (let seed = 1; seed <= SEEDS; seed += 1) {
+      const world = new SimStory(seed);
+      const names = Array.from({ length: 6 }, (_, index) => `object ${index}`);
+      const first = await world.openWith({ limits: { openObjectsMax: 2, openMsMax: 60_000 } });
+      const answers = names.map((name) => codeOf(first.user.write(data(name), 0, blocks(name))));
+      await world.pass(seed % 3);
+      await world.close(first);
+      const codes = await world.wait(() => Promise.all(answers));
+      t.same(codes, names.map(() => null), 'the close makes room for them'); // prettier-ignore
+      const second = await world.openWith();
+      for (const name of names)
+        if (!(await world.read(second, data(name), 0)).equals(blocks(name)))
+          t.fail(`seed ${seed}: ${name} was answered and is lost`);
+    }
+  },
+);
