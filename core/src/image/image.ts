@@ -4,7 +4,8 @@
  * on as it came. Nothing is copied; a request that spans objects is cut into views of the caller's buffers.
  *
  * Names of data objects are remembered in two generations of bounded size: a hit costs one lookup, and forgetting
- * costs nothing until a generation is full, which matters because a random reader of 1 TiB never hits.
+ * costs nothing until a generation is full, which matters because a random reader of 1 TiB never hits. Objects that
+ * the pool knows to be absent get no name at all.
  */
 import {
   BLOCK_STATE,
@@ -21,17 +22,26 @@ import type { ImageHeader } from './image-header.js';
 import { mergeExtents } from './merge-extents.js';
 import { PartsCutter } from './parts-cutter.js';
 import { runPieces } from './piece-run.js';
-import { dataRef, type Stripes } from './striping.js';
+import { dataKeyPrefix, dataRef, type Stripes } from './striping.js';
 
 /** Refs kept in each of the two generations: 8 GiB of image at 4 MiB an object. */
 const REFS_MAX = 2048;
-/** Extents of more objects than this ask the pool once which of them exist. */
+/** A pool that cannot tell what is absent is asked once which objects exist when they may be more than this. */
 const EXTENT_OBJECTS_MAX = 1024;
-/** A very long range is described up to about so many extents. */
+/** A very long range is described up to about so many extents, or as far as `EXTENT_OBJECTS_MAX` objects reach. */
 const EXTENTS_MAX = 4096;
 /** How many layers deep a block lies. */
 const DEPTH_CONTEXT = 'x-store:depth';
 const IMAGE_WRITE_FLAGS = WRITE_FLAGS.durable | WRITE_FLAGS.allocate;
+
+/** A part of a range whose extents are wanted. */
+interface ExtentPiece {
+  /** The object; null: objects that do not exist. */
+  readonly index: number | null;
+  /** Where the part begins in the object. */
+  readonly from: number;
+  readonly bytes: number;
+}
 
 /** What every image can do, known without opening one. */
 export const IMAGE_ABILITIES: {
@@ -51,6 +61,7 @@ export class Image {
   readonly contexts: readonly string[] = IMAGE_ABILITIES.contexts;
   readonly #pool: ObjectPool;
   readonly #stripes: Stripes;
+  readonly #keyPrefix: string;
   readonly #objectBytes: number;
   #refs = new Map<number, ObjectRef>();
   #olderRefs = new Map<number, ObjectRef>();
@@ -68,6 +79,7 @@ export class Image {
     this.readOnly = options.readOnly;
     this.#pool = pool;
     this.#stripes = stripes;
+    this.#keyPrefix = dataKeyPrefix(stripes.layer).toString('latin1');
     this.#objectBytes = header.objectBytes;
   }
 
@@ -81,11 +93,11 @@ export class Image {
     const index = Math.floor(offset / this.#objectBytes);
     const start = offset - index * this.#objectBytes;
     if (start + bytes <= this.#objectBytes) {
-      this.#pool.read(this.#ref(index), start, target, done);
+      this.#readPiece(index, start, target, done);
       return;
     }
-    this.#eachPiece(offset, bytes, done, (ref, from, size, at, pieceDone) => {
-      this.#pool.read(ref, from, target.subarray(at, at + size), pieceDone);
+    this.#eachPiece(offset, bytes, done, (index, from, size, at, pieceDone) => {
+      this.#readPiece(index, from, target.subarray(at, at + size), pieceDone);
     });
   }
 
@@ -105,8 +117,8 @@ export class Image {
       return;
     }
     const cutter = new PartsCutter(parts);
-    this.#eachPiece(offset, bytes, done, (ref, from, size, _at, pieceDone) => {
-      this.#pool.write(ref, from, cutter.next(size), flags, pieceDone);
+    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+      this.#pool.write(this.#ref(index), from, cutter.next(size), flags, pieceDone);
     });
   }
 
@@ -117,8 +129,11 @@ export class Image {
       done(refusal);
       return;
     }
-    this.#eachPiece(offset, bytes, done, (ref, from, size, _at, pieceDone) => {
-      this.#pool.zero(ref, from, size, flags & IMAGE_WRITE_FLAGS, pieceDone);
+    const zeroFlags = flags & IMAGE_WRITE_FLAGS;
+    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+      // Nothing to do, nothing to make durable.
+      if (zeroFlags === WRITE_FLAGS.none && this.#isAbsent(index)) pieceDone(null);
+      else this.#pool.zero(this.#ref(index), from, size, zeroFlags, pieceDone);
     });
   }
 
@@ -132,8 +147,9 @@ export class Image {
       done(refusal);
       return;
     }
-    this.#eachPiece(offset, bytes, done, (ref, from, size, _at, pieceDone) => {
-      this.#pool.prefetch(ref, from, size, pieceDone);
+    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+      if (this.#isAbsent(index)) pieceDone(null);
+      else this.#pool.prefetch(this.#ref(index), from, size, pieceDone);
     });
   }
 
@@ -146,19 +162,9 @@ export class Image {
       done(refusal);
       return;
     }
-    if (bytes <= EXTENT_OBJECTS_MAX * this.#objectBytes) {
-      const pieces: Extent[][] = [];
-      const finished: Done = (error) => {
-        if (error !== null) done(error);
-        else done(null, mergeExtents(pieces.flat()));
-      };
-      this.#eachPiece(offset, bytes, finished, (ref, from, size, _at, pieceDone) => {
-        const slot = pieces.push([]) - 1;
-        this.#pool.extents(ref, from, size, (error, extents) => {
-          if (extents !== undefined) pieces[slot] = extents;
-          pieceDone(error);
-        });
-      });
+    const pieces = this.#extentPieces(offset, bytes);
+    if (pieces !== null) {
+      this.#askExtents(pieces, done);
       return;
     }
     this.#extentsOfExisting(offset, bytes).then(
@@ -189,6 +195,57 @@ export class Image {
         status: state === BLOCK_STATE.absent ? 0 : 1,
       });
       done(error, extents?.map(depth));
+    });
+  }
+
+  /**
+   * The range as runs of objects that are known to be absent, and objects to be asked; it ends early after very many of
+   * those. Null: too many may be there, and the pool cannot tell which.
+   */
+  #extentPieces(offset: number, bytes: number): ExtentPiece[] | null {
+    const objectBytes = this.#objectBytes;
+    const end = offset + bytes;
+    const objectEnd = Math.ceil(end / objectBytes);
+    const pieces: ExtentPiece[] = [];
+    let asked = 0;
+    let index = Math.floor(offset / objectBytes);
+    for (let at = offset; at < end && asked < EXTENT_OBJECTS_MAX;) {
+      const absent = this.#pool.absentRun(this.#keyPrefix, index, objectEnd - index);
+      if (absent === null && objectEnd - index > EXTENT_OBJECTS_MAX) return null;
+      const isAbsent = absent !== null && absent > 0;
+      const from = at - index * objectBytes;
+      const next = Math.min(end, (index + (isAbsent ? absent : 1)) * objectBytes);
+      pieces.push({ index: isAbsent ? null : index, from, bytes: next - at });
+      if (!isAbsent) asked += 1;
+      index += isAbsent ? absent : 1;
+      at = next;
+    }
+    return pieces;
+  }
+
+  #askExtents(pieces: readonly ExtentPiece[], done: DoneWith<Extent[]>): void {
+    if (pieces.length === 0) {
+      done(null, []);
+      return;
+    }
+    const found: Extent[][] = [];
+    const start = (at: number, pieceDone: Done): void => {
+      const piece = pieces[at];
+      invariant(piece !== undefined, 'as many pieces are started as there are');
+      const { index, from, bytes } = piece;
+      if (index === null) {
+        found[at] = [{ bytes, state: BLOCK_STATE.absent }];
+        pieceDone(null);
+        return;
+      }
+      this.#pool.extents(this.#ref(index), from, bytes, (error, extents) => {
+        found[at] = extents ?? [];
+        pieceDone(error);
+      });
+    };
+    runPieces(pieces.length, start, (error) => {
+      if (error !== null) done(error);
+      else done(null, mergeExtents(found.flat()));
     });
   }
 
@@ -228,7 +285,7 @@ export class Image {
     offset: number,
     bytes: number,
     done: Done,
-    start: (ref: ObjectRef, from: number, size: number, at: number, pieceDone: Done) => void,
+    start: (index: number, from: number, size: number, at: number, pieceDone: Done) => void,
   ): void {
     if (bytes === 0) {
       done(null);
@@ -244,10 +301,25 @@ export class Image {
         const begin = Math.max(offset, index * objectBytes);
         const end = Math.min(offset + bytes, (index + 1) * objectBytes);
         const from = begin - index * objectBytes;
-        start(this.#ref(index), from, end - begin, begin - offset, pieceDone);
+        start(index, from, end - begin, begin - offset, pieceDone);
       },
       done,
     );
+  }
+
+  #readPiece(index: number, from: number, target: Buffer, done: Done): void {
+    // Who has a name was there a moment ago, most likely; the question would be for nothing.
+    const ref = this.#refs.get(index);
+    if (ref !== undefined) this.#pool.read(ref, from, target, done);
+    else if (this.#isAbsent(index)) {
+      target.fill(0);
+      done(null);
+    } else this.#pool.read(this.#ref(index), from, target, done);
+  }
+
+  /** Certainly, and after everything called before. */
+  #isAbsent(index: number): boolean {
+    return this.#pool.absentRun(this.#keyPrefix, index, 1) === 1;
   }
 
   #ref(index: number): ObjectRef {
