@@ -14,34 +14,20 @@ import {
   type ObjectPool,
   type ObjectRef,
 } from '../pool/object-pool.js';
-import { promisedWith, StoreError, type Done, type DoneWith } from '../util/errors.js';
+import { StoreError, type Done, type DoneWith } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import { BLOCK_BYTES } from '../util/limits.js';
-import { dataIndexes } from './data-remover.js';
+import { imageExtents, type ImageObjects } from './image-extents.js';
 import type { ImageHeader } from './image-header.js';
-import { mergeExtents } from './merge-extents.js';
 import { PartsCutter } from './parts-cutter.js';
 import { runPieces } from './piece-run.js';
 import { dataKeyPrefix, dataRef, type Stripes } from './striping.js';
 
 /** Refs kept in each of the two generations: 8 GiB of image at 4 MiB an object. */
 const REFS_MAX = 2048;
-/** A pool that cannot tell what is absent is asked once which objects exist when they may be more than this. */
-const EXTENT_OBJECTS_MAX = 1024;
-/** A very long range is described up to about so many extents, or as far as `EXTENT_OBJECTS_MAX` objects reach. */
-const EXTENTS_MAX = 4096;
 /** How many layers deep a block lies. */
 const DEPTH_CONTEXT = 'x-store:depth';
 const IMAGE_WRITE_FLAGS = WRITE_FLAGS.durable | WRITE_FLAGS.allocate;
-
-/** A part of a range whose extents are wanted. */
-interface ExtentPiece {
-  /** The object; null: objects that do not exist. */
-  readonly index: number | null;
-  /** Where the part begins in the object. */
-  readonly from: number;
-  readonly bytes: number;
-}
 
 /** What every image can do, known without opening one. */
 export const IMAGE_ABILITIES: {
@@ -63,6 +49,8 @@ export class Image {
   readonly #stripes: Stripes;
   readonly #keyPrefix: string;
   readonly #objectBytes: number;
+  /** For what is told of them elsewhere. */
+  readonly #objects: ImageObjects;
   #refs = new Map<number, ObjectRef>();
   #olderRefs = new Map<number, ObjectRef>();
 
@@ -81,6 +69,13 @@ export class Image {
     this.#stripes = stripes;
     this.#keyPrefix = dataKeyPrefix(stripes.layer).toString('latin1');
     this.#objectBytes = header.objectBytes;
+    this.#objects = {
+      pool,
+      stripes,
+      objectBytes: header.objectBytes,
+      keyPrefix: this.#keyPrefix,
+      ref: (index) => this.#ref(index),
+    };
   }
 
   read(offset: number, target: Buffer, done: Done): void {
@@ -162,20 +157,7 @@ export class Image {
       done(refusal);
       return;
     }
-    const pieces = this.#extentPieces(offset, bytes);
-    if (pieces !== null) {
-      this.#askExtents(pieces, done);
-      return;
-    }
-    this.#extentsOfExisting(offset, bytes).then(
-      (extents) => {
-        done(null, extents);
-      },
-      (error: unknown) => {
-        invariant(error instanceof StoreError, 'a pool fails with StoreErrors');
-        done(error);
-      },
-    );
+    imageExtents(this.#objects, offset, bytes, done);
   }
 
   /**
@@ -196,88 +178,6 @@ export class Image {
       });
       done(error, extents?.map(depth));
     });
-  }
-
-  /**
-   * The range as runs of objects that are known to be absent, and objects to be asked; it ends early after very many of
-   * those. Null: too many may be there, and the pool cannot tell which.
-   */
-  #extentPieces(offset: number, bytes: number): ExtentPiece[] | null {
-    const objectBytes = this.#objectBytes;
-    const end = offset + bytes;
-    const objectEnd = Math.ceil(end / objectBytes);
-    const pieces: ExtentPiece[] = [];
-    let asked = 0;
-    let index = Math.floor(offset / objectBytes);
-    for (let at = offset; at < end && asked < EXTENT_OBJECTS_MAX;) {
-      const absent = this.#pool.absentRun(this.#keyPrefix, index, objectEnd - index);
-      if (absent === null && objectEnd - index > EXTENT_OBJECTS_MAX) return null;
-      const isAbsent = absent !== null && absent > 0;
-      const from = at - index * objectBytes;
-      const next = Math.min(end, (index + (isAbsent ? absent : 1)) * objectBytes);
-      pieces.push({ index: isAbsent ? null : index, from, bytes: next - at });
-      if (!isAbsent) asked += 1;
-      index += isAbsent ? absent : 1;
-      at = next;
-    }
-    return pieces;
-  }
-
-  #askExtents(pieces: readonly ExtentPiece[], done: DoneWith<Extent[]>): void {
-    if (pieces.length === 0) {
-      done(null, []);
-      return;
-    }
-    const found: Extent[][] = [];
-    const start = (at: number, pieceDone: Done): void => {
-      const piece = pieces[at];
-      invariant(piece !== undefined, 'as many pieces are started as there are');
-      const { index, from, bytes } = piece;
-      if (index === null) {
-        found[at] = [{ bytes, state: BLOCK_STATE.absent }];
-        pieceDone(null);
-        return;
-      }
-      this.#pool.extents(this.#ref(index), from, bytes, (error, extents) => {
-        found[at] = extents ?? [];
-        pieceDone(error);
-      });
-    };
-    runPieces(pieces.length, start, (error) => {
-      if (error !== null) done(error);
-      else done(null, mergeExtents(found.flat()));
-    });
-  }
-
-  /** Extents of a range too large to ask every object that could be in it. */
-  async #extentsOfExisting(offset: number, bytes: number): Promise<Extent[]> {
-    const objectBytes = this.#objectBytes;
-    const first = Math.floor(offset / objectBytes);
-    const last = Math.floor((offset + bytes - 1) / objectBytes);
-    const extents: Extent[] = [];
-    let at = offset;
-    for (const index of await this.#existing(first, last)) {
-      const begin = Math.max(offset, index * objectBytes);
-      const end = Math.min(offset + bytes, (index + 1) * objectBytes);
-      if (begin > at) extents.push({ bytes: begin - at, state: BLOCK_STATE.absent });
-      const found = await promisedWith<Extent[]>((done) => {
-        this.#pool.extents(this.#ref(index), begin - index * objectBytes, end - begin, done);
-      });
-      extents.push(...found);
-      at = end;
-      if (extents.length >= EXTENTS_MAX) break;
-    }
-    if (at < offset + bytes && extents.length < EXTENTS_MAX)
-      extents.push({ bytes: offset + bytes - at, state: BLOCK_STATE.absent });
-    return mergeExtents(extents);
-  }
-
-  /** Indexes of the data objects there are, ascending. */
-  async #existing(first: number, last: number): Promise<number[]> {
-    const found: number[] = [];
-    for await (const page of dataIndexes(this.#pool, this.#stripes))
-      for (const { index } of page) if (index >= first && index <= last) found.push(index);
-    return found.sort((a, b) => a - b);
   }
 
   /** Cuts a range at object boundaries: `from` and `size` within the object, `at` from the start of the range. */
