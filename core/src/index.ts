@@ -20,6 +20,7 @@ export { Image, IMAGE_ABILITIES } from './image/image.js';
 export { ImageCatalog, type ImageInfo, type ListedImage } from './image/image-catalog.js';
 export { checkImageName, checkPoolName } from './image/image-name.js';
 export { checkImageSize } from './image/image-header.js';
+export { splitDataKey } from './image/striping.js';
 export * from './config/configuration.js';
 export * from './config/setting.js';
 export { realClock, realRandom, realTimers } from './env/real-clock.js';

@@ -47,6 +47,9 @@ class LatePool extends PoolWrapper {
   inFlightMax = 0;
   readonly waiting: (() => void)[] = [];
 
+  /** As one far away: it cannot tell. */
+  override absentRun: ObjectPool['absentRun'] = () => null;
+
   #later(done: Done): Done {
     this.inFlight += 1;
     this.inFlightMax = Math.max(this.inFlightMax, this.inFlight);
@@ -218,6 +221,81 @@ await t.test('extents of an empty 1 TiB image ask the pool for next to nothing',
     { bytes: 2 ** 40 - at - 4096, state: absent },
   ]);
   t.equal(pool.calls, 1);
+});
+
+await t.test('an image finds its data in a pool that cannot tell what is absent', async (t) => {
+  class BlindPool extends PoolWrapper {
+    override absentRun: ObjectPool['absentRun'] = () => null;
+  }
+  const pool = new BlindPool(await memPool());
+  const image = new Image(pool, 'vm1', headerOf(2 ** 40), { readOnly: false });
+  const at = 2 ** 39 + 8192;
+  await promised((done) => image.write(at, [Buffer.alloc(4096, 1)], 0, done));
+  const ranges: [number, number][] = [
+    [512, 2 ** 40 - 512], // listed
+    [at - 10 * OBJECT, 20 * OBJECT], // asked one by one
+  ];
+  for (const [offset, bytes] of ranges)
+    t.same(await promisedWith((done) => image.extents(offset, bytes, done)), [
+      { bytes: at - offset, state: absent },
+      { bytes: 4096, state: data },
+      { bytes: offset + bytes - at - 4096, state: absent },
+    ]);
+  const seen = Buffer.alloc(8192, 9);
+  await promised((done) => image.read(at, seen, done));
+  t.ok(seen.equals(Buffer.concat([Buffer.alloc(4096, 1), Buffer.alloc(4096)])));
+});
+
+await t.test('objects that are absent are neither read nor zeroed nor fetched', async (t) => {
+  class StrictPool extends PoolWrapper {
+    calls = 0;
+    override read: ObjectPool['read'] = (ref, offset, target, done) => {
+      this.calls += 1;
+      this.below.read(ref, offset, target, done);
+    };
+    override zero: ObjectPool['zero'] = (ref, offset, bytes, flags, done) => {
+      this.calls += 1;
+      this.below.zero(ref, offset, bytes, flags, done);
+    };
+    override prefetch: ObjectPool['prefetch'] = (ref, offset, bytes, done) => {
+      this.calls += 1;
+      this.below.prefetch(ref, offset, bytes, done);
+    };
+  }
+  const pool = new StrictPool(await memPool());
+  const image = new Image(pool, 'vm1', headerOf(8 * OBJECT), { readOnly: false });
+  const reader = new Image(pool, 'vm1', headerOf(8 * OBJECT), { readOnly: true });
+  const everything = async (): Promise<Buffer> => {
+    const seen = Buffer.alloc(3 * OBJECT, 9);
+    await promised((done) => reader.read(OBJECT, seen, done));
+    await promised((done) => image.prefetch(OBJECT, 3 * OBJECT, done));
+    await promised((done) => image.zero(3 * OBJECT, OBJECT, 0, done));
+    return seen;
+  };
+  t.ok((await everything()).equals(Buffer.alloc(3 * OBJECT)));
+  t.equal(pool.calls, 0);
+  await promised((done) => image.write(2 * OBJECT, [Buffer.alloc(512, 7)], 0, done));
+  const seen = await everything();
+  t.ok(seen.subarray(OBJECT, OBJECT + 512).equals(Buffer.alloc(512, 7)), 'another handle sees it');
+  t.equal(pool.calls, 2, 'one read, one prefetch');
+  await promised((done) => image.zero(0, OBJECT, WRITE_FLAGS.durable, done));
+  t.equal(pool.calls, 3, 'what shall be durable is for the pool to say');
+});
+
+await t.test('of a very long range full of data the beginning is described', async (t) => {
+  const pool = await memPool();
+  const image = new Image(pool, 'vm1', headerOf(2000 * OBJECT), { readOnly: false });
+  for (let index = 0; index < 2000; index += 1)
+    await promised((done) => image.write(index * OBJECT, [Buffer.alloc(4096, 1)], 0, done));
+  for (let at = 0; at < image.bytes;) {
+    const found: Extent[] = await promisedWith((done) => image.extents(at, image.bytes - at, done));
+    t.ok(found.length > 0, 'it goes on');
+    for (const { bytes, state } of found) {
+      if (state !== (at % OBJECT === 0 ? data : absent)) t.fail(`${at} is in state ${state}`);
+      at += bytes;
+    }
+    if (at > image.bytes) t.fail('more than the image');
+  }
 });
 
 await t.test('an image refuses ranges behind its end and writes when read-only', async (t) => {

@@ -4,7 +4,8 @@
  * on as it came. Nothing is copied; a request that spans objects is cut into views of the caller's buffers.
  *
  * Names of data objects are remembered in two generations of bounded size: a hit costs one lookup, and forgetting
- * costs nothing until a generation is full, which matters because a random reader of 1 TiB never hits.
+ * costs nothing until a generation is full, which matters because a random reader of 1 TiB never hits. Objects that
+ * the pool knows to be absent get no name at all.
  */
 import {
   BLOCK_STATE,
@@ -13,22 +14,17 @@ import {
   type ObjectPool,
   type ObjectRef,
 } from '../pool/object-pool.js';
-import { promisedWith, StoreError, type Done, type DoneWith } from '../util/errors.js';
+import { StoreError, type Done, type DoneWith } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import { BLOCK_BYTES } from '../util/limits.js';
-import { dataIndexes } from './data-remover.js';
+import { imageExtents, type ImageObjects } from './image-extents.js';
 import type { ImageHeader } from './image-header.js';
-import { mergeExtents } from './merge-extents.js';
 import { PartsCutter } from './parts-cutter.js';
 import { runPieces } from './piece-run.js';
-import { dataRef, type Stripes } from './striping.js';
+import { dataKeyPrefix, dataRef, type Stripes } from './striping.js';
 
 /** Refs kept in each of the two generations: 8 GiB of image at 4 MiB an object. */
 const REFS_MAX = 2048;
-/** Extents of more objects than this ask the pool once which of them exist. */
-const EXTENT_OBJECTS_MAX = 1024;
-/** A very long range is described up to about so many extents. */
-const EXTENTS_MAX = 4096;
 /** How many layers deep a block lies. */
 const DEPTH_CONTEXT = 'x-store:depth';
 const IMAGE_WRITE_FLAGS = WRITE_FLAGS.durable | WRITE_FLAGS.allocate;
@@ -51,7 +47,10 @@ export class Image {
   readonly contexts: readonly string[] = IMAGE_ABILITIES.contexts;
   readonly #pool: ObjectPool;
   readonly #stripes: Stripes;
+  readonly #keyPrefix: string;
   readonly #objectBytes: number;
+  /** For what is told of them elsewhere. */
+  readonly #objects: ImageObjects;
   #refs = new Map<number, ObjectRef>();
   #olderRefs = new Map<number, ObjectRef>();
 
@@ -68,7 +67,15 @@ export class Image {
     this.readOnly = options.readOnly;
     this.#pool = pool;
     this.#stripes = stripes;
+    this.#keyPrefix = dataKeyPrefix(stripes.layer).toString('latin1');
     this.#objectBytes = header.objectBytes;
+    this.#objects = {
+      pool,
+      stripes,
+      objectBytes: header.objectBytes,
+      keyPrefix: this.#keyPrefix,
+      ref: (index) => this.#ref(index),
+    };
   }
 
   read(offset: number, target: Buffer, done: Done): void {
@@ -81,11 +88,11 @@ export class Image {
     const index = Math.floor(offset / this.#objectBytes);
     const start = offset - index * this.#objectBytes;
     if (start + bytes <= this.#objectBytes) {
-      this.#pool.read(this.#ref(index), start, target, done);
+      this.#readPiece(index, start, target, done);
       return;
     }
-    this.#eachPiece(offset, bytes, done, (ref, from, size, at, pieceDone) => {
-      this.#pool.read(ref, from, target.subarray(at, at + size), pieceDone);
+    this.#eachPiece(offset, bytes, done, (index, from, size, at, pieceDone) => {
+      this.#readPiece(index, from, target.subarray(at, at + size), pieceDone);
     });
   }
 
@@ -105,8 +112,8 @@ export class Image {
       return;
     }
     const cutter = new PartsCutter(parts);
-    this.#eachPiece(offset, bytes, done, (ref, from, size, _at, pieceDone) => {
-      this.#pool.write(ref, from, cutter.next(size), flags, pieceDone);
+    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+      this.#pool.write(this.#ref(index), from, cutter.next(size), flags, pieceDone);
     });
   }
 
@@ -117,8 +124,11 @@ export class Image {
       done(refusal);
       return;
     }
-    this.#eachPiece(offset, bytes, done, (ref, from, size, _at, pieceDone) => {
-      this.#pool.zero(ref, from, size, flags & IMAGE_WRITE_FLAGS, pieceDone);
+    const zeroFlags = flags & IMAGE_WRITE_FLAGS;
+    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+      // Nothing to do, nothing to make durable.
+      if (zeroFlags === WRITE_FLAGS.none && this.#isAbsent(index)) pieceDone(null);
+      else this.#pool.zero(this.#ref(index), from, size, zeroFlags, pieceDone);
     });
   }
 
@@ -132,8 +142,9 @@ export class Image {
       done(refusal);
       return;
     }
-    this.#eachPiece(offset, bytes, done, (ref, from, size, _at, pieceDone) => {
-      this.#pool.prefetch(ref, from, size, pieceDone);
+    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+      if (this.#isAbsent(index)) pieceDone(null);
+      else this.#pool.prefetch(this.#ref(index), from, size, pieceDone);
     });
   }
 
@@ -146,30 +157,7 @@ export class Image {
       done(refusal);
       return;
     }
-    if (bytes <= EXTENT_OBJECTS_MAX * this.#objectBytes) {
-      const pieces: Extent[][] = [];
-      const finished: Done = (error) => {
-        if (error !== null) done(error);
-        else done(null, mergeExtents(pieces.flat()));
-      };
-      this.#eachPiece(offset, bytes, finished, (ref, from, size, _at, pieceDone) => {
-        const slot = pieces.push([]) - 1;
-        this.#pool.extents(ref, from, size, (error, extents) => {
-          if (extents !== undefined) pieces[slot] = extents;
-          pieceDone(error);
-        });
-      });
-      return;
-    }
-    this.#extentsOfExisting(offset, bytes).then(
-      (extents) => {
-        done(null, extents);
-      },
-      (error: unknown) => {
-        invariant(error instanceof StoreError, 'a pool fails with StoreErrors');
-        done(error);
-      },
-    );
+    imageExtents(this.#objects, offset, bytes, done);
   }
 
   /**
@@ -192,43 +180,12 @@ export class Image {
     });
   }
 
-  /** Extents of a range too large to ask every object that could be in it. */
-  async #extentsOfExisting(offset: number, bytes: number): Promise<Extent[]> {
-    const objectBytes = this.#objectBytes;
-    const first = Math.floor(offset / objectBytes);
-    const last = Math.floor((offset + bytes - 1) / objectBytes);
-    const extents: Extent[] = [];
-    let at = offset;
-    for (const index of await this.#existing(first, last)) {
-      const begin = Math.max(offset, index * objectBytes);
-      const end = Math.min(offset + bytes, (index + 1) * objectBytes);
-      if (begin > at) extents.push({ bytes: begin - at, state: BLOCK_STATE.absent });
-      const found = await promisedWith<Extent[]>((done) => {
-        this.#pool.extents(this.#ref(index), begin - index * objectBytes, end - begin, done);
-      });
-      extents.push(...found);
-      at = end;
-      if (extents.length >= EXTENTS_MAX) break;
-    }
-    if (at < offset + bytes && extents.length < EXTENTS_MAX)
-      extents.push({ bytes: offset + bytes - at, state: BLOCK_STATE.absent });
-    return mergeExtents(extents);
-  }
-
-  /** Indexes of the data objects there are, ascending. */
-  async #existing(first: number, last: number): Promise<number[]> {
-    const found: number[] = [];
-    for await (const page of dataIndexes(this.#pool, this.#stripes))
-      for (const { index } of page) if (index >= first && index <= last) found.push(index);
-    return found.sort((a, b) => a - b);
-  }
-
   /** Cuts a range at object boundaries: `from` and `size` within the object, `at` from the start of the range. */
   #eachPiece(
     offset: number,
     bytes: number,
     done: Done,
-    start: (ref: ObjectRef, from: number, size: number, at: number, pieceDone: Done) => void,
+    start: (index: number, from: number, size: number, at: number, pieceDone: Done) => void,
   ): void {
     if (bytes === 0) {
       done(null);
@@ -244,10 +201,25 @@ export class Image {
         const begin = Math.max(offset, index * objectBytes);
         const end = Math.min(offset + bytes, (index + 1) * objectBytes);
         const from = begin - index * objectBytes;
-        start(this.#ref(index), from, end - begin, begin - offset, pieceDone);
+        start(index, from, end - begin, begin - offset, pieceDone);
       },
       done,
     );
+  }
+
+  #readPiece(index: number, from: number, target: Buffer, done: Done): void {
+    // Who has a name was there a moment ago, most likely; the question would be for nothing.
+    const ref = this.#refs.get(index);
+    if (ref !== undefined) this.#pool.read(ref, from, target, done);
+    else if (this.#isAbsent(index)) {
+      target.fill(0);
+      done(null);
+    } else this.#pool.read(this.#ref(index), from, target, done);
+  }
+
+  /** Certainly, and after everything called before. */
+  #isAbsent(index: number): boolean {
+    return this.#pool.absentRun(this.#keyPrefix, index, 1) === 1;
   }
 
   #ref(index: number): ObjectRef {

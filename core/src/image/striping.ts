@@ -9,7 +9,7 @@ import { OBJECT_KIND, ObjectRef } from '../pool/object-pool.js';
 const ID = /^[0-9a-f]{32}$/;
 /** Identities of images the ancestor made; the prefix keeps them apart from every random one. */
 const ANCESTOR_ID = /^ancestor-[0-9a-f]{32}$/;
-const DATA_KEY = /^(?:ancestor-)?[0-9a-f]{32}_(\d{1,10})$/;
+const DATA_KEY = /^((?:ancestor-)?[0-9a-f]{32}_)(\d{1,10})$/;
 
 /** What striping needs of an image. */
 export interface Stripes {
@@ -45,6 +45,11 @@ export function dataRef(stripes: Stripes, index: number): ObjectRef {
 
 /** The index in the key of a data object; null if it is none. */
 export function indexOfDataKey(key: Buffer): number | null {
-  const match = DATA_KEY.exec(key.toString('latin1'));
-  return match === null ? null : Number(match[1]);
+  return splitDataKey(key.toString('latin1'))?.index ?? null;
+}
+
+/** The key of a data object, one character a byte: what all of its layer begin with, and its index; null if it is none. */
+export function splitDataKey(key: string): { prefix: string; index: number } | null {
+  const [, prefix, digits] = DATA_KEY.exec(key) ?? [];
+  return prefix === undefined ? null : { prefix, index: Number(digits) };
 }

@@ -25,6 +25,9 @@ import {
 import { eachBlock, MemObject } from './mem-object.js';
 import type { ObjectStore } from './object-store.js';
 
+/** Objects looked for in one call of `absentRun`. */
+const ABSENT_RUN_MAX = 4096;
+
 /** An `ObjectStore` that lives and dies with the process. */
 export class MemStore implements ObjectStore {
   readonly #pools = new Map<string, MemPool>();
@@ -149,6 +152,14 @@ class MemPool implements ObjectPool {
       else runs.push({ bytes: end - start, state });
     });
     done(null, runs);
+  }
+
+  absentRun(prefix: string, first: number, count: number): number | null {
+    if (this.#shared.closed) return null;
+    const most = Math.min(count, ABSENT_RUN_MAX);
+    let absent = 0;
+    while (absent < most && !this.#objects.has(`${prefix}${first + absent}`)) absent += 1;
+    return absent;
   }
 
   flush(done: Done): void {

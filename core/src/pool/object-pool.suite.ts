@@ -12,6 +12,7 @@ import {
   type ObjectPool,
 } from './object-pool.js';
 import type { ObjectStore } from './object-store.js';
+import { ABSENT_PREFIX, absentRef, objectPoolAbsentStories } from './object-pool-absent.suite.js';
 import { objectPoolDataStories } from './object-pool-data.suite.js';
 import { objectPoolModelStories } from './object-pool-model.suite.js';
 import { objectPoolNameStories } from './object-pool-names.suite.js';
@@ -51,6 +52,7 @@ export async function objectPoolSuite(
     };
     await objectPoolDataStories(story);
     await objectPoolNameStories(story);
+    await objectPoolAbsentStories(story);
     await objectPoolModelStories(story);
     await storeStories(t, open);
   });
@@ -89,6 +91,7 @@ async function storeStories(t: Test, open: () => Promise<OpenedStore>): Promise<
     const ref = new ObjectRef(OBJECT_KIND.plain, 'late');
     await user.write(ref, 0, Buffer.from('in time'));
     await store.close();
+    t.equal(pool.absentRun(ABSENT_PREFIX, 0, 1), null, 'the objects, when asked, say why');
     t.equal(await codeOf(user.read(ref, 0, 4)), 'E_CLOSED');
     t.equal(await codeOf(user.write(ref, 0, Buffer.from('late'))), 'E_CLOSED');
     t.equal(await codeOf(user.zero(ref, 0, 4)), 'E_CLOSED');
@@ -113,6 +116,7 @@ async function storeStories(t: Test, open: () => Promise<OpenedStore>): Promise<
     await before.zero(data, 16_384, 8192);
     await before.zero(hidden, 4096, 4096, WRITE_FLAGS.layered);
     await before.write(gone, 0, Buffer.alloc(4096, 9));
+    for (const index of [5, 70_000]) await before.write(absentRef(index), 0, Buffer.from('x'));
     await before.flush();
     await before.zero(gone, 0, 4096);
     await before.write(deleted, 0, Buffer.from('x'));
@@ -136,6 +140,9 @@ async function storeStories(t: Test, open: () => Promise<OpenedStore>): Promise<
       { bytes: 4096, state: BLOCK_STATE.absent },
       { bytes: 4096, state: BLOCK_STATE.zero },
     ]);
+    for (const index of [5, 70_000])
+      t.not(after.pool.absentRun(ABSENT_PREFIX, index, 1), 1, `${index} is known to be there`);
+    t.not(after.pool.absentRun(ABSENT_PREFIX, 6, 100_000), 100_000);
     t.equal(await after.pool.stat(gone), null, 'what was discarded stays gone');
     t.equal(await after.pool.stat(deleted), null, 'what was deleted stays deleted');
     t.equal((await after.pool.stat(header))?.version, version);

@@ -140,6 +140,19 @@ export interface ObjectPool {
   /** Runs of equal state that cover exactly `[offset, offset + bytes)`; equal neighbours are merged. */
   extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void;
 
+  /**
+   * How many of the image data objects `<prefix><first>`, `<prefix><first + 1>`, … certainly do not exist, one after
+   * the other and at most `count` (1 or more): now, after all operations called before. It is answered from memory,
+   * so it may be fewer than there are, never more, and 0 says nothing. It spares a reader of a large and almost empty
+   * image the question to each object.
+   *
+   * Null: this pool cannot tell, the objects must be asked. Only who knows of each object before it comes to be can
+   * tell. The local engine owns its folder, so it does; a client over the network does not know what other clients
+   * create, and answers null unless it holds something that keeps them from it.
+   * @param prefix - What the keys of a layer's data begin with, one character a byte.
+   */
+  absentRun(prefix: string, first: number, count: number): number | null;
+
   /** Everything answered before this call is durable when it is answered. */
   flush(done: Done): void;
 

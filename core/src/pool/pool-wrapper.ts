@@ -36,6 +36,10 @@ export class PoolWrapper implements ObjectPool {
     this.below.extents(ref, offset, bytes, done);
   }
 
+  absentRun(prefix: string, first: number, count: number): number | null {
+    return this.below.absentRun(prefix, first, count);
+  }
+
   flush(done: Done): void {
     this.below.flush(done);
   }

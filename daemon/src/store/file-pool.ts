@@ -116,6 +116,12 @@ export class FilePool implements ObjectPool {
     else answer();
   }
 
+  absentRun(prefix: string, first: number, count: number): number | null {
+    const { engine, table } = this.#parts;
+    // The objects, when asked, say why nothing can be done.
+    return engine.refusal === null ? table.present.absentRun(this.#id, prefix, first, count) : null;
+  }
+
   flush(done: Done): void {
     const { refusal } = this.#parts.engine;
     if (refusal !== null) done(refusal);

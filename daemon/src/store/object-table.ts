@@ -21,6 +21,7 @@ import {
   splitHeadKey,
   unseal,
 } from './format.js';
+import { PresentObjects } from './present-objects.js';
 import { StoredObject } from './stored-object.js';
 
 /** What checksums are filled with when their record cannot be read: matches a block once in 4 billion. */
@@ -30,6 +31,12 @@ export class ObjectTable {
   readonly #engine: Engine;
   /** By pool id, then by `ObjectRef.place`. */
   readonly #pools = new Map<number, Map<string, StoredObject>>();
+  /**
+   * Image data that exists or may be about to: all that is in this table or has a head in the metadata store. The
+   * folder has one owner, so nothing comes into the one but through `#add`, and into the other but from here or before
+   * the start.
+   */
+  readonly present: PresentObjects = new PresentObjects();
   #count = 0;
   #sweepAt: number;
 
@@ -66,6 +73,7 @@ export class ObjectTable {
     const key = headKey(poolId, ref.hash, ref.key);
     const object = new StoredObject(poolId, ref.id, ref.key, key, ref.kind);
     if (value !== null) this.#load(object, value);
+    else this.present.add(poolId, ref.id);
     this.#add(this.#pool(poolId), ref.place, object);
     return this.#remember(object, ref);
   }
@@ -89,6 +97,7 @@ export class ObjectTable {
       object = new StoredObject(poolId, name, Buffer.from(key), head, kind);
       const value = this.#engine.meta.get(head);
       if (value !== null) this.#load(object, value);
+      else this.present.add(poolId, name);
       this.#add(pool, place, object);
     }
     object.used = true;
@@ -185,6 +194,8 @@ export class ObjectTable {
         if (object.used) object.used = false;
         else if (this.#isEvictable(object)) {
           pool.delete(place);
+          if (object.durable === null && this.#engine.meta.get(object.headKey) === null)
+            this.present.remove(object.poolId, object.name);
           object.table = null;
           if (object.foundBy !== null) object.foundBy.found = null;
           this.#count -= 1;

@@ -24,6 +24,7 @@ import {
   NO_SLOT,
   decodeHead,
   hasOpenParts,
+  splitHeadKey,
   unseal,
 } from './format.js';
 import { readLive, type LiveObject, type LiveRecord } from './live-log.js';
@@ -189,7 +190,7 @@ async function land(
   persister.markChanged(object);
 }
 
-/** Finds out which slots are taken. @returns keys of the heads with open parts */
+/** Finds out which slots are taken and which image data there is. @returns keys of the heads with open parts */
 function claimSlots(engine: Engine, table: ObjectTable): Buffer[] {
   const leftOpen: Buffer[] = [];
   let unreadable = 0;
@@ -198,6 +199,8 @@ function claimSlots(engine: Engine, table: ObjectTable): Buffer[] {
     if (slot !== NO_SLOT && !engine.slots.take(slot)) doubled.push(slot);
   };
   forEachHead(engine, (key, value) => {
+    const { poolId, key: name } = splitHeadKey(key);
+    table.present.add(poolId, name.toString('latin1')); // readable or not
     const known = table.cached(key);
     if (known !== undefined && known.broken === null) return; // memory knows better
     const head = unseal(key, value);
