@@ -117,8 +117,12 @@ export class Image {
       done(refusal);
       return;
     }
-    this.#eachPiece(offset, bytes, done, (ref, from, size, _at, pieceDone) => {
-      this.#pool.zero(ref, from, size, flags & IMAGE_WRITE_FLAGS, pieceDone);
+    this.#eachPiece(offset, bytes, done, (ref, from, size, at, pieceDone) => {
+      // A block that the image's end cuts short can go as a whole: nobody reaches what lies behind the end.
+      const isLast = offset + at + size === this.bytes;
+      const whole = isLast ? Math.ceil((from + size) / BLOCK_BYTES) * BLOCK_BYTES - from : size;
+      const zeroed = Math.min(whole, this.#objectBytes - from);
+      this.#pool.zero(ref, from, zeroed, flags & IMAGE_WRITE_FLAGS, pieceDone);
     });
   }
 
