@@ -204,7 +204,7 @@ function announce(
   if (image === null)
     context.log.info(
       { example: security.uri(server.uri('NAME')) },
-      'Every image of the pool is an export; the URI takes its name',
+      'Every image of the pool is an export: add its name to the URI',
     );
   if (printAttach())
     context.print(security.needsTls ? tlsAttachAdvice(uri) : attachAdvice(server.address, uri));
