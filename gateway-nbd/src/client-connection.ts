@@ -25,6 +25,7 @@ import {
   type LookUp,
 } from './handshake/handshake.js';
 import type { Negotiated } from './handshake/negotiated.js';
+import type { RareWarning } from './rare-warning.js';
 import type { StatsBook } from './stats-book.js';
 import type { BufferPool } from './transmission/buffer-pool.js';
 import type { ServerBudget } from './transmission/budget.js';
@@ -36,6 +37,8 @@ import { Transmission } from './transmission/transmission.js';
 export const SWEEP_MS = 1000;
 /** After the goodbye a client has this long to read what was sent and to close its side, as long as it reads. */
 const LINGER_MS = 1000;
+const CLIENT_CLOSED = 'the client closed the connection';
+const TLS_FAILED = 'The TLS handshake failed';
 
 export interface ClientOptions {
   readonly id: number;
@@ -44,6 +47,8 @@ export interface ClientOptions {
   readonly rules: HandshakeRules;
   /** What STARTTLS needs; null if `rules` allow none. */
   readonly tls: TlsContext | null;
+  /** For handshakes of TLS that fail, of all clients of the server. */
+  readonly tlsFailures: RareWarning;
   readonly book: StatsBook;
   readonly budget: ServerBudget;
   readonly pool: BufferPool;
@@ -84,7 +89,7 @@ export class ClientConnection {
   #hasRoom = true;
   /** Runs when the connection took all that was written. */
   #onDrain: (() => void) | null = null;
-  #reason = 'the client closed the connection';
+  #reason = CLIENT_CLOSED;
 
   #receivedBytes = 0;
   #sweptBytes = 0;
@@ -309,13 +314,15 @@ export class ClientConnection {
 
   /** A handshake that fails ends the connection (T10); the deadline of the whole handshake bounds it. */
   async #startTls(): Promise<void> {
-    const { tls } = this.#options;
+    const { tls, tlsFailures } = this.#options;
     invariant(tls !== null, 'TLS is offered only with keys for it');
     let started;
     try {
       started = await this.#connection.startTls(tls);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
+      const why = this.#reason === CLIENT_CLOSED ? error.message : `${TLS_FAILED}: ${this.#reason}`;
+      tlsFailures.warn(this.#log, { code: error.code }, why);
       this.drop(error.message);
       return;
     }

@@ -5,7 +5,7 @@ import type { AccessRule, TlsOptions } from './access.js';
 import { MemoryBackend, memoryCatalog } from './memory-backend.js';
 import { NBD_OPT, NBD_REP } from './protocol/constants.js';
 import { clientFlags, exportRequest, option, RawClient } from './testing/raw-client.js';
-import { startServer } from './testing/test-server.js';
+import { pause, startServer, until, type LogLine } from './testing/test-server.js';
 import type { NbdServer } from './server.js';
 
 const KEY = Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex');
@@ -122,6 +122,51 @@ t.test('T10: a wrong key, an unknown name and garbage end the session', async (t
   t.equal(await ask(good, NBD_OPT.LIST), NBD_REP.ACK, 'others are served');
   good.close();
 });
+
+t.test('T10: failed handshakes are warned of, one line a second with a count', async (t) => {
+  const context = new RealTlsContext({ psk: new Map([['alice', KEY]]) });
+  const catalog = memoryCatalog({ open: new MemoryBackend(MEBIBYTE) });
+  const { server, env, stop } = await startServer(catalog, { tls: { context, mode: 'forced' } });
+  t.teardown(stop);
+  const warnings = (): LogLine[] => env.log.lines.filter(({ level }) => level === 'warn');
+  const fail = async (): Promise<void> => {
+    const client = await greeted(server);
+    client.send(option(NBD_OPT.STARTTLS));
+    await client.optionReply();
+    client.send(Buffer.alloc(500, 'x'));
+    await client.closed;
+  };
+  const startedAt = performance.now();
+  for (let one = 0; one < 20; one += 1) await fail();
+  const seconds = (performance.now() - startedAt) / 1000;
+  t.match(warnings()[0]?.message, /^The TLS handshake failed: .*(wrong version|packet)/i);
+  t.match(warnings()[0]?.fields, { unlogged: 0 });
+  t.ok(warnings().length <= 1 + seconds, `${warnings().length} lines in ${seconds} s`);
+  await pause(1100);
+  await fail();
+  await until(() => (warnings().at(-1)?.fields['unlogged'] ?? 0) !== 0, 'a line with a count');
+  const counted = warnings().reduce((sum, { fields }) => sum + Number(fields['unlogged']) + 1, 0);
+  t.equal(counted, 21, 'none is forgotten');
+});
+
+t.test(
+  'T10: a handshake that is not finished in time is warned of, with that reason',
+  async (t) => {
+    const context = new RealTlsContext({ psk: new Map([['alice', KEY]]) });
+    const catalog = memoryCatalog({ open: new MemoryBackend(MEBIBYTE) });
+    const { server, env, stop } = await startServer(catalog, {
+      tls: { context, mode: 'forced' },
+      limits: { handshakeMs: 300 },
+    });
+    t.teardown(stop);
+    const client = await greeted(server);
+    client.send(option(NBD_OPT.STARTTLS));
+    await client.closed;
+    await until(() => env.log.lines.some(({ level }) => level === 'warn'), 'a warning');
+    const { message } = env.log.lines.find(({ level }) => level === 'warn') ?? {};
+    t.match(message, /^The TLS handshake failed: it did not finish the handshake within 0.3 s$/);
+  },
+);
 
 t.test(
   'T6, TRAP4: an export for TLS only is hidden from a selective server, and asks for TLS',

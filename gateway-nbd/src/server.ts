@@ -32,6 +32,7 @@ import {
   SERVER_LIMITS,
   type ServerLimits,
 } from './protocol/limits.js';
+import { RareWarning } from './rare-warning.js';
 import type { ServerState } from './server-state.js';
 import { StatsBook } from './stats-book.js';
 import { BufferPool } from './transmission/buffer-pool.js';
@@ -123,6 +124,7 @@ class Server implements NbdServer {
   readonly #door: ExportDoor;
   readonly #rules: HandshakeRules;
   readonly #book: StatsBook = new StatsBook();
+  readonly #tlsFailures: RareWarning;
   /** In order of arrival. */
   readonly #clients = new Set<ClientConnection>();
   #listeners: Listener[] = [];
@@ -139,6 +141,7 @@ class Server implements NbdServer {
     this.#env = options.env ?? realNbdEnv();
     this.#limits = { ...SERVER_LIMITS, ...options.limits };
     checkLimits(this.#limits);
+    this.#tlsFailures = new RareWarning(this.#env.clock);
     this.#budget = new ServerBudget(this.#limits);
     this.#pool = new BufferPool(POOL_BYTES_MAX, { poison: options.poisonBuffers ?? false });
     this.#door = new ExportDoor(catalog, options.access ?? (() => 'write'));
@@ -282,6 +285,7 @@ class Server implements NbdServer {
       door: this.#door,
       rules: this.#rules,
       tls: this.#options.tls?.context ?? null,
+      tlsFailures: this.#tlsFailures,
       book: this.#book,
       budget: this.#budget,
       pool: this.#pool,

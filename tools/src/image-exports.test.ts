@@ -45,6 +45,17 @@ await t.test('without one every image is exported by its name', async (t) => {
   }
 });
 
+await t.test('clients are answered when what they ask for is ready', async (t) => {
+  const { catalog } = await scene();
+  let made: () => void = () => undefined;
+  const ready = new Promise<void>((resolve) => (made = resolve));
+  const exports = new ImageExports(catalog, { only: 'vm3', readOnly: false, ready });
+  const answers = [exports.list(), exports.info(''), exports.open('vm3')];
+  await catalog.create('vm3', 1024 * 1024);
+  made();
+  t.match(await Promise.all(answers), [[{ name: 'vm3' }], { bytes: 1024 * 1024 }, { name: 'vm3' }]);
+});
+
 await t.test('connections to one name share an image; the last one to leave flushes', async (t) => {
   const { pool, catalog } = await scene();
   const exports = new ImageExports(catalog, { only: 'vm1', readOnly: false });

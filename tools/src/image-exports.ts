@@ -13,6 +13,14 @@ import {
 } from '@store/core';
 import type { ExportCatalog, ExportFacts, ExportInfo, OpenExport } from '@store/gateway-nbd';
 
+export interface ImageExportsOptions {
+  /** The one image to export, also under the empty name; null: all of the pool. */
+  readonly only: string | null;
+  readonly readOnly: boolean;
+  /** Nobody is answered before it resolves: what clients ask for may still have to be made. */
+  readonly ready?: Promise<void>;
+}
+
 interface Shared {
   readonly image: Promise<Image>;
   users: number;
@@ -22,16 +30,18 @@ export class ImageExports implements ExportCatalog {
   readonly #catalog: ImageCatalog;
   readonly #only: string | null;
   readonly #readOnly: boolean;
+  readonly #ready: Promise<void>;
   readonly #open = new Map<string, Shared>();
 
-  /** @param options.only - The one image to export, also under the empty name; null: all of the pool. */
-  constructor(catalog: ImageCatalog, options: { only: string | null; readOnly: boolean }) {
+  constructor(catalog: ImageCatalog, options: ImageExportsOptions) {
     this.#catalog = catalog;
     this.#only = options.only;
     this.#readOnly = options.readOnly;
+    this.#ready = options.ready ?? Promise.resolve();
   }
 
   async list(): Promise<ExportInfo[]> {
+    await this.#ready;
     if (this.#only !== null) {
       const found = await this.info(this.#only);
       return found === null ? [] : [{ name: this.#only, description: found.description }];
@@ -45,6 +55,7 @@ export class ImageExports implements ExportCatalog {
   }
 
   async info(name: string): Promise<ExportFacts | null> {
+    await this.#ready;
     const image = this.#imageOf(name);
     if (image === null) return null;
     return nullIfMissing(async () => {
@@ -56,6 +67,7 @@ export class ImageExports implements ExportCatalog {
   }
 
   async open(name: string): Promise<(OpenExport & { backend: Image }) | null> {
+    await this.#ready;
     const image = this.#imageOf(name);
     if (image === null) return null;
     return nullIfMissing(async () => {

@@ -194,6 +194,34 @@ await t.test('what cannot be done is exit code 1 and one line that says what to 
   t.match(verbose.stderr, /\n\s+at /, '-v shows where it happened');
 });
 
+await t.test('a server that cannot listen leaves no image behind', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'store-')); // short: so must the path of a socket be
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const dir = ['--dir', join(folder, 'data')];
+  const create = (...more: string[]): Promise<Result> =>
+    run('store-nbd', [...dir, '--image', 'vm1', '--create', '1M', ...more]);
+  const images = async (): Promise<string> => (await run('store-image', ['ls', ...dir])).stdout;
+  const socket = join(folder, 'taken.sock');
+  const occupants = [createServer().listen(0, '127.0.0.1'), createServer().listen(socket)];
+  for (const occupant of occupants) {
+    if (!occupant.listening) await once(occupant, 'listening');
+    t.teardown(() => occupant.close());
+  }
+  const { port } = occupants[0]?.address() as AddressInfo; // it listens on TCP
+  failed(t, await create('--port', String(port)), 1, /port is taken/);
+  t.notMatch(await images(), /vm1/, 'a port');
+  failed(t, await create('--socket', socket), 1, /another program serves there/);
+  t.notMatch(await images(), /vm1/, 'a Unix socket');
+  const metrics = ['--port', '0', '--metrics', String(port)];
+  const { code, stdout } = await create(...metrics);
+  t.same({ code, stdout }, { code: 1, stdout: '' });
+  t.notMatch(await images(), /vm1/, 'the port of the metrics');
+  const { child } = await serve(t, [...dir, '--image', 'vm1', '--create', '1M', '--port', '0']);
+  child.kill('SIGTERM');
+  t.same(await once(child, 'exit'), [0, null]);
+  t.match(await images(), /vm1/, 'and where it can listen it makes one');
+});
+
 await t.test('store-nbd serves, prints one line, keeps others out, and stops with 0', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'store-')); // short: so must the path of a socket be
   t.teardown(() => rmSync(folder, { recursive: true }));

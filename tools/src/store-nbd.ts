@@ -15,6 +15,7 @@ import {
 import { serveNbd, type Estate, type NbdServer } from '@store/gateway-nbd';
 import { attachAdvice, quote } from './attach-advice.js';
 import { newProgram } from './common-options.js';
+import { Gate } from './gate.js';
 import { passedSockets } from './handover/passed-sockets.js';
 import { Succession, type Legacy } from './handover/succession.js';
 import { ImageExports } from './image-exports.js';
@@ -123,9 +124,15 @@ async function serveUntilEnd(
   const image = context.get(SETTINGS.image);
   const work = async (pool: ObjectPool): Promise<Estate | null> => {
     const catalog = new ImageCatalog(pool, context.env.random);
-    if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
+    const prepare = async (): Promise<void> => {
+      if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
+    };
+    // Whoever is replaced must hear that the image cannot be opened before it lets go of its clients. Else nothing is
+    // made before it is certain that it can be served: clients wait at this gate.
+    const gate = new Gate();
+    if (legacy !== null) await gate.passAfter(prepare);
     const readOnly = context.get(SETTINGS.readOnly);
-    const exports = new ImageExports(catalog, { only: image, readOnly });
+    const exports = new ImageExports(catalog, { only: image, readOnly, ready: gate.passed });
     const server = await serveNbd(exports, {
       env: context.env,
       address:
@@ -137,7 +144,15 @@ async function serveUntilEnd(
       ...security.options,
       ...(legacy === null ? {} : { inherited: legacy.inherited }),
     });
-    const metrics = await startMetrics(context, server, legacy !== null);
+    let metrics: MetricsEndpoint | null;
+    try {
+      metrics = await startMetrics(context, server, legacy !== null);
+      if (legacy === null) await gate.passAfter(prepare);
+    } catch (error) {
+      gate.refuse(error);
+      await server.close({ drainMs: 0 });
+      throw error;
+    }
     await succession.began(server);
     context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
     context.log.info({ through: readRing() === null ? 'threads' : 'io_uring' }, 'Reading the disk');
@@ -189,7 +204,7 @@ function announce(
   if (image === null)
     context.log.info(
       { example: security.uri(server.uri('NAME')) },
-      'Every image of the pool is an export; the URI takes its name',
+      'Every image of the pool is an export: add its name to the URI',
     );
   if (printAttach())
     context.print(security.needsTls ? tlsAttachAdvice(uri) : attachAdvice(server.address, uri));

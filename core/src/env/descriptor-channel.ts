@@ -43,6 +43,18 @@ export interface ChannelOptions {
   readonly version: number;
 }
 
+/** What one message may hold. */
+export interface MessageLimits {
+  readonly jsonBytes: number;
+  readonly bodyBytes: number;
+  readonly descriptors: number;
+}
+
+const LIMITS: MessageLimits = {
+  jsonBytes: JSON_BYTES_MAX,
+  bodyBytes: BODY_BYTES_MAX,
+  descriptors: DESCRIPTORS_MAX,
+};
 const NOTHING = Buffer.alloc(0);
 
 export class DescriptorChannel {
@@ -83,16 +95,17 @@ export class DescriptorChannel {
 
   /**
    * The next message; null: the peer has gone, and everything it sent was received.
+   * @param limits - For a peer that is not trusted yet: less than others may send.
    * @throws StoreError `E_TIMEOUT`, `E_FORMAT` if it speaks another version or no sense, `E_SYSTEM`
    */
-  async receive(limitMs: number): Promise<ChannelMessage | null> {
+  async receive(limitMs: number, limits: MessageLimits = LIMITS): Promise<ChannelMessage | null> {
     const { clock, timers } = this.#options;
     const deadline = clock.now() + limitMs;
     for (;;) {
-      const message = this.#next();
+      const message = this.#next(limits);
       if (message !== null) return message;
       if (this.#ended) return null;
-      if (this.#poll()) continue;
+      if (this.#poll(limits)) continue;
       if (clock.now() > deadline)
         throw new StoreError('E_TIMEOUT', `The other process said nothing for ${limitMs / 1000} s`);
       await timers.sleep(POLL_MS);
@@ -136,10 +149,13 @@ export class DescriptorChannel {
   }
 
   /** Takes what is there. @returns False if that is nothing */
-  #poll(): boolean {
+  #poll(limits: MessageLimits): boolean {
     const { bytes, descriptors } = receiveWithDescriptors(this.#socket, this.#landing);
     if (bytes === null) return false;
     this.#descriptors.push(...descriptors);
+    // The end of one message and the beginning of the next arrive together at most.
+    if (this.#descriptors.length > 2 * limits.descriptors)
+      throw new StoreError('E_FORMAT', 'The other process sends more descriptors than it may');
     if (bytes === 0) this.#ended = true;
     else {
       this.#chunks.push(Buffer.from(this.#landing.subarray(0, bytes)));
@@ -149,7 +165,7 @@ export class DescriptorChannel {
   }
 
   /** The next message, if it has arrived as a whole. */
-  #next(): ChannelMessage | null {
+  #next(limits: MessageLimits): ChannelMessage | null {
     if (this.#bytes < HEADER_BYTES) return null;
     const header = this.#peek(HEADER_BYTES);
     if (header.readUInt32BE(AT_MAGIC) !== MAGIC)
@@ -163,7 +179,7 @@ export class DescriptorChannel {
     const count = header.readUInt16BE(AT_DESCRIPTORS);
     const jsonBytes = header.readUInt32BE(AT_JSON_BYTES);
     const bodyBytes = header.readUInt32BE(AT_BODY_BYTES);
-    if (count > DESCRIPTORS_MAX || jsonBytes > JSON_BYTES_MAX || bodyBytes > BODY_BYTES_MAX)
+    if (count > limits.descriptors || jsonBytes > limits.jsonBytes || bodyBytes > limits.bodyBytes)
       throw new StoreError('E_FORMAT', 'The other process announces a message that is too long');
     const bytes = HEADER_BYTES + jsonBytes + bodyBytes;
     if (this.#bytes < bytes) return null;

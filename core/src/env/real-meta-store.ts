@@ -2,15 +2,19 @@
  * The metadata store on LMDB. `overlappingSync` is off: in the default mode a failed sync is printed and
  * swallowed; off, a commit is answered after its own sync, or with the error.
  */
+import { join } from 'node:path';
 import type { Database, RootDatabase } from 'lmdb';
 import { open } from 'lmdb';
 import type { DiskDone, MetaChange, MetaStore } from './disk.js';
 import { DiskError } from './disk.js';
 import type { Log } from './log.js';
+import { checkMetaFile } from './real-meta-file.js';
 import { messageOf } from '../util/errors.js';
 
 /** LMDB reports a full map by this number, and passes errno through. */
 const MDB_MAP_FULL = -30792;
+/** LMDB's name for it. */
+const DATA_FILE = 'data.mdb';
 const PAGE_BYTES = 4096;
 const PAGES_PER_COMMIT = 32;
 const PAGES_PER_CHANGE = 4;
@@ -23,6 +27,7 @@ export class RealMetaStore implements MetaStore {
   readonly #log: Log;
 
   static open(folder: string, freeBytes: () => number, log: Log): RealMetaStore {
+    checkMetaFile(join(folder, DATA_FILE));
     try {
       return new RealMetaStore(
         open<Buffer, Buffer>({

@@ -317,6 +317,23 @@ await t.test('an image refuses ranges behind its end and writes when read-only',
   t.equal((await pool.list({})).entries.length, 0, 'nothing was written');
 });
 
+t.test('zeroing to an end that lies within a block gives the block back', async (t) => {
+  for (const bytes of [512, OBJECT + 4096 + 512, 2 * OBJECT - 512]) {
+    const image = new Image(await memPool(), 'vm1', headerOf(bytes), { readOnly: false });
+    const whole = (): Promise<Extent[]> =>
+      promisedWith((done) => {
+        image.extents(0, bytes, done);
+      });
+    await promised((done) => image.write(0, [Buffer.alloc(bytes, 1)], 0, done));
+    t.same(await whole(), [{ bytes, state: data }]);
+    const start = Math.floor((bytes - 1) / 4096) * 4096;
+    await promised((done) => image.zero(start, bytes - start, 0, done));
+    t.same((await whole()).at(-1), { bytes: bytes - start, state: absent });
+    await promised((done) => image.zero(0, bytes, 0, done));
+    t.same(await whole(), [{ bytes, state: absent }]);
+  }
+});
+
 await t.test('flags reach the pool: durable and allocate', async (t) => {
   const pool = await memPool();
   const image = new Image(pool, 'vm1', headerOf(4 * OBJECT), { readOnly: false });

@@ -125,10 +125,17 @@ export class Image {
       return;
     }
     const zeroFlags = flags & IMAGE_WRITE_FLAGS;
-    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+    this.#eachPiece(offset, bytes, done, (index, from, size, at, pieceDone) => {
       // Nothing to do, nothing to make durable.
-      if (zeroFlags === WRITE_FLAGS.none && this.#isAbsent(index)) pieceDone(null);
-      else this.#pool.zero(this.#ref(index), from, size, zeroFlags, pieceDone);
+      if (zeroFlags === WRITE_FLAGS.none && this.#isAbsent(index)) {
+        pieceDone(null);
+        return;
+      }
+      // A block that the image's end cuts short can go as a whole: nobody reaches what lies behind the end.
+      const isLast = offset + at + size === this.bytes;
+      const whole = isLast ? Math.ceil((from + size) / BLOCK_BYTES) * BLOCK_BYTES - from : size;
+      const zeroed = Math.min(whole, this.#objectBytes - from);
+      this.#pool.zero(this.#ref(index), from, zeroed, zeroFlags, pieceDone);
     });
   }
 

@@ -56,14 +56,12 @@ export class ExpectedImage {
 
   /**
    * The status each whole block inside the extents must have: HOLE and ZERO where nothing is, neither where bytes
-   * other than 0 are. Blocks for which both are right (zeros that were written, space that was reserved, a block cut
-   * short by the end of the image, which we fill with zeros instead of giving it back) are left out.
+   * other than 0 are. Blocks for which both are right (zeros that were written, space that was reserved) are left out.
    */
   certainStatus(block: number): number | null {
     const start = block * BLOCK_BYTES;
     const content = this.content.subarray(start, start + BLOCK_BYTES);
     if (!isZero(content)) return 0;
-    if (content.length < BLOCK_BYTES) return null;
     return this.#origins[block] === 'nothing' ? HOLE | ZERO : null;
   }
 

@@ -110,6 +110,40 @@ for (const [what, play] of Object.entries(ENDINGS))
     await server.stop();
   });
 
+t.test('a few callers are heard at a time, and none can fill the memory', async (t) => {
+  const { server, dir, verify } = await scene(t);
+  const answerTo = async (channel: DescriptorChannel): Promise<string> => {
+    const answer = await channel.receive(10_000);
+    return JSON.stringify(answer?.value);
+  };
+  const silent = [1, 2, 3, 4].map(() => call(dir));
+  const fifth = call(dir); // accepted after those
+  await fifth.send(HELLO).catch(() => undefined); // it may be refused before
+  t.match(await answerTo(fifth), /"refused".*4 processes have called .*; try again/);
+  fifth.close();
+  for (const channel of silent) channel.close();
+  await waitUntil(
+    'the silent ones to be forgotten',
+    10_000,
+    () => server.log.split('It said nothing').length > silent.length,
+  );
+  // Neither a long value nor a body is waited for, nor taken.
+  for (const [value, options] of [
+    [{ ...HELLO, pool: 'x'.repeat(100_000) }, {}],
+    [HELLO, { body: Buffer.alloc(32 * 1024 * 1024) }],
+    [HELLO, { descriptors: [0] }],
+  ] as const) {
+    const greedy = call(dir);
+    await greedy.send(value, options).catch(() => undefined); // it is refused while it sends
+    t.match(await answerTo(greedy), /"refused".*(too long|more descriptors)/);
+    greedy.close();
+  }
+  await verify();
+  await server.restart('--replace');
+  t.pass('and it can be replaced');
+  await server.stop();
+});
+
 t.test('a call that makes no sense is refused, and disturbs nobody', async (t) => {
   const { server, dir, verify } = await scene(t);
   const said = async (version: number, message: unknown): Promise<unknown> => {

@@ -22,7 +22,7 @@ import {
   NBD_EINVAL,
   NBD_ENOSPC,
 } from '../nbd-client/nbd-constants.js';
-import { ExpectedImage, statusOfBlocks } from '../same-stream/expected-image.js';
+import { BLOCK_BYTES, ExpectedImage, statusOfBlocks } from '../same-stream/expected-image.js';
 import { QemuNbd } from '../same-stream/qemu-nbd.js';
 import { randomRequest } from '../same-stream/random-request.js';
 import { StoreServer } from '../server/store-server.js';
@@ -167,6 +167,9 @@ function check({ request, ours, theirs }: Pair, expected: ExpectedImage): string
     if (problem !== null) return `${who} said: ${problem}`;
     for (const [block, status] of statusOfBlocks(extents, offset, IMAGE_BYTES)) {
       const certain = expected.certainStatus(block);
+      // The file system under qemu-nbd keeps a block that the end of the file cuts short; we give it back.
+      const isCut = (block + 1) * BLOCK_BYTES > IMAGE_BYTES;
+      if (who === 'qemu-nbd' && isCut && certain !== 0) continue;
       if (certain !== null && status !== certain)
         return `${who} said ${status} of block ${block}, which is ${certain}`;
     }

@@ -40,6 +40,10 @@ import { callServer, receiveAll, takeIt } from './successor.js';
 /** In the data folder. */
 export const CONTROL_SOCKET = 'store-nbd.ctl';
 const HELLO_MS = 5000;
+/** A name of a pool and an address: whoever calls may send no more before it is the one that takes over. */
+const HELLO_LIMITS = { jsonBytes: 64 * 1024, bodyBytes: 0, descriptors: 0 } as const;
+/** So many are heard at a time: one that is silent keeps nobody out, and all of them hold little. */
+const CALLERS_MAX = 4;
 /** A process that dies takes a moment to unlock the folder; one that has to be killed takes longer. */
 const PATIENCE_MS = 30_000;
 
@@ -72,6 +76,8 @@ export class Succession {
   #controlListener: Listener | null = null;
   /** To the process that wants to go on for this one. */
   #caller: { channel: DescriptorChannel; hello: Hello } | null = null;
+  /** Processes that have called and did not say yet what they want. */
+  #heardCount = 0;
   /** The last one that served, for the status line. */
   #server: NbdServer | null = null;
   #wake: () => void = () => undefined;
@@ -304,12 +310,7 @@ export class Succession {
       const uid = channel.peer?.uid;
       if (uid !== 0 && uid !== process.getuid?.())
         throw new StoreError('E_INVALID', `User ${uid ?? '?'} may not replace this server`);
-      const received = await channel.receive(HELLO_MS);
-      if (received === null) throw new StoreError('E_CLOSED', 'It said nothing');
-      const hello = messageIn(received);
-      if (hello.kind !== 'hello') throw new StoreError('E_FORMAT', `It said '${hello.kind}' first`);
-      if (!this.#isServing || this.#caller !== null)
-        throw new StoreError('E_IN_USE', 'another hand-over is under way');
+      const hello = await this.#helloOf(channel);
       this.#caller = { channel, hello };
       this.#spawner.called();
       this.#wake();
@@ -321,6 +322,32 @@ export class Succession {
       );
       await this.#refuse(channel, error.message);
     }
+  }
+
+  /** @throws StoreError `E_IN_USE` if somebody else takes over, or too many call; or if this is no call */
+  async #helloOf(channel: DescriptorChannel): Promise<Hello> {
+    this.#checkIsFree();
+    if (this.#heardCount >= CALLERS_MAX)
+      throw new StoreError(
+        'E_IN_USE',
+        `${CALLERS_MAX} processes have called and said nothing; try again in a few seconds`,
+      );
+    this.#heardCount += 1;
+    try {
+      const received = await channel.receive(HELLO_MS, HELLO_LIMITS);
+      if (received === null) throw new StoreError('E_CLOSED', 'It said nothing');
+      const hello = messageIn(received);
+      if (hello.kind !== 'hello') throw new StoreError('E_FORMAT', `It said '${hello.kind}' first`);
+      this.#checkIsFree(); // it may have been told to stop meanwhile
+      return hello;
+    } finally {
+      this.#heardCount -= 1;
+    }
+  }
+
+  #checkIsFree(): void {
+    if (!this.#isServing || this.#caller !== null)
+      throw new StoreError('E_IN_USE', 'another hand-over is under way');
   }
 
   async #refuse(channel: DescriptorChannel, message: string): Promise<void> {
