@@ -4,6 +4,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { run } from '../host/command.js';
+import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
 import { sleep, waitUntil } from '../host/wait-until.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
@@ -18,8 +20,8 @@ t.setTimeout(290_000);
 
 const BLOCKS = 2048;
 const LIMIT_MS = 30_000;
-/** For what a process that is not stopped does at once. */
-const SETTLE_MS = 300;
+/** Who sends, and sends nothing for so long, has sent everything. */
+const SILENCE_MS = 500;
 
 /** Two processes in the middle of a hand-over. Those that are stopped (SIGSTOP) go on after the signal. */
 interface Middle {
@@ -55,6 +57,16 @@ async function scene(t: Test): Promise<Scene> {
   return { server, dir, socket, uri, history, writer, client, running };
 }
 
+/** What the two have been sent over the control socket and have not read. */
+async function unread({ dir }: Scene): Promise<{ oldBytes: number; newBytes: number }> {
+  const sockets = (await run('ss', ['-xH'])).split('\n').map((line) => line.trim().split(/ +/));
+  const path = join(dir, 'store-nbd.ctl');
+  // Kind, state, bytes to read and to send, path, number, then path and number of the other end.
+  const ofOld = sockets.find(([, state, , , place]) => state === 'ESTAB' && place === path);
+  const ofNew = sockets.find((one) => one[5] !== undefined && one[5] === ofOld?.[7]);
+  return { oldBytes: Number(ofOld?.[2] ?? 0), newBytes: Number(ofNew?.[2] ?? 0) };
+}
+
 /** The old process has been called, and waits (a second at most) for a client that negotiates. */
 async function called({ server, socket }: Scene): Promise<Middle> {
   const oldPid = server.pid;
@@ -69,8 +81,13 @@ async function called({ server, socket }: Scene): Promise<Middle> {
 async function sent(scene: Scene): Promise<Middle> {
   const { oldPid, newPid } = await called(scene);
   process.kill(newPid, 'SIGSTOP');
-  await waitUntil('the old process to let go', LIMIT_MS, () => scene.server.pid === 0);
-  await sleep(SETTLE_MS);
+  let sentBytes = 0;
+  await waitUntil('the old process to have sent everything', LIMIT_MS, async () => {
+    const beforeBytes = sentBytes;
+    await sleep(SILENCE_MS);
+    sentBytes = (await unread(scene)).newBytes;
+    return scene.server.pid === 0 && sentBytes > 0 && sentBytes === beforeBytes;
+  });
   return { oldPid, newPid, stopped: [newPid] };
 }
 
@@ -79,8 +96,8 @@ async function opened(scene: Scene): Promise<Middle> {
   const { oldPid, newPid } = await sent(scene);
   process.kill(oldPid, 'SIGSTOP');
   process.kill(newPid, 'SIGCONT');
-  await waitUntil('the new process to open the store', LIMIT_MS, () => scene.server.pid === newPid);
-  await sleep(SETTLE_MS);
+  await waitUntil('ready', LIMIT_MS, async () => (await unread(scene)).oldBytes > 0);
+  if (scene.server.pid !== newPid) throw new Error(`process ${scene.server.pid} has the folder`);
   return { oldPid, newPid, stopped: [oldPid] };
 }
 
@@ -89,7 +106,7 @@ async function gone(scene: Scene): Promise<Middle> {
   const { oldPid, newPid } = await opened(scene);
   process.kill(newPid, 'SIGSTOP');
   process.kill(oldPid, 'SIGCONT');
-  await sleep(SETTLE_MS);
+  await waitUntil('go', LIMIT_MS, async () => (await unread(scene)).newBytes > 0);
   return { oldPid, newPid, stopped: [newPid] };
 }
 
@@ -103,6 +120,7 @@ async function serving(scene: Scene): Promise<Middle> {
 }
 
 type Who = 'old' | 'new' | 'both';
+type Left = 'old' | 'new' | 'nobody';
 type Signal = 'SIGTERM' | 'SIGINT' | 'SIGKILL';
 
 interface Case {
@@ -111,8 +129,8 @@ interface Case {
   readonly who: Who;
   readonly signal: Signal;
   /** Who serves in the end. */
-  readonly left: 'old' | 'new' | 'nobody';
-  /** Whether the client keeps its connection. */
+  readonly left: Left | 'new or nobody';
+  /** Whether the client keeps its connection; if the new one may serve or not, it does if that serves. */
   readonly keeps: boolean;
 }
 
@@ -129,8 +147,8 @@ function cases(): Case[] {
     ...ASKED.flatMap((signal): Case[] => [
       { ...beforeOffer, who: 'old', signal, left: 'nobody', keeps: false },
       { ...afterSockets, who: 'old', signal, left: 'nobody', keeps: false },
-      // `ready` has arrived before the signal.
-      { ...afterOpen, who: 'old', signal, left: 'new', keeps: true },
+      // `ready` and the signal are there at once.
+      { ...afterOpen, who: 'old', signal, left: 'new or nobody', keeps: true },
       { ...afterGo, who: 'old', signal, left: 'new', keeps: true },
       { ...afterAll, who: 'new', signal, left: 'nobody', keeps: false },
     ]),
@@ -155,7 +173,7 @@ function cases(): Case[] {
 }
 
 /** Ends when nobody is left who should not be, and who is left serves. */
-async function settle(scene: Scene, { oldPid, newPid }: Middle, left: Case['left']): Promise<void> {
+async function settle(scene: Scene, { oldPid, newPid }: Middle, left: Left): Promise<void> {
   const { server } = scene;
   const wanted = { old: oldPid, new: newPid, nobody: 0 }[left];
   const living = (): number[] => [oldPid, newPid].filter(isAlive);
@@ -178,6 +196,14 @@ async function settle(scene: Scene, { oldPid, newPid }: Middle, left: Case['left
   }
 }
 
+/** Which of the two outcomes came about. */
+async function outcomeOf({ server }: Scene, { oldPid, newPid }: Middle): Promise<Left> {
+  const isOver = (): boolean =>
+    !isAlive(oldPid) && (!isAlive(newPid) || server.log.includes('Took over from the running'));
+  await waitUntil('the old process to end', LIMIT_MS, isOver);
+  return isAlive(newPid) ? 'new' : 'nobody';
+}
+
 /** The client's connection ends, or its requests are answered. */
 async function clientKnows({ writer, client }: Scene): Promise<boolean> {
   const before = writer.answers;
@@ -189,10 +215,10 @@ async function clientKnows({ writer, client }: Scene): Promise<boolean> {
   return client.ended === null;
 }
 
-for (const { step, reach, who, signal, left, keeps } of cases()) {
-  const outcome = left === 'nobody' ? 'nobody serves' : `the ${left} one serves`;
+for (const { step, reach, who, signal, left: expected, keeps: mayKeep } of cases()) {
+  const outcome = `${expected === 'nobody' ? expected : `the ${expected}`} serves`;
   const whom = who === 'both' ? 'both processes' : `the ${who} process`;
-  t.test(`${signal} to ${whom} ${step}: ${outcome}`, async (t) => {
+  t.test(`${signal} to ${whom} ${step}: ${outcome}`, needs({ commands: ['ss'] }), async (t) => {
     const play = await scene(t);
     const { server, dir, socket, uri, history, writer, client, running } = play;
     const middle = await reach(play);
@@ -203,7 +229,12 @@ for (const { step, reach, who, signal, left, keeps } of cases()) {
     };
     for (const pid of pids[who]) process.kill(pid, signal);
     for (const pid of middle.stopped) if (isAlive(pid)) process.kill(pid, 'SIGCONT');
+    let left: Left;
+    let keeps: boolean;
     try {
+      const isOpen = expected === 'new or nobody';
+      left = isOpen ? await outcomeOf(play, middle) : expected;
+      keeps = mayKeep && (!isOpen || left === 'new');
       await settle(play, middle, left);
       t.equal(await clientKnows(play), keeps, keeps ? 'it keeps its client' : 'the client knows');
     } catch (error) {
