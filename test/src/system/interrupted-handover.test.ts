@@ -277,6 +277,9 @@ t.test('a server that stops takes the process along that it has started', async 
   await waitUntil('the old process to end', LIMIT_MS, () => !isAlive(pid));
   const child = Number(/a new process is starting.* process=(\d+)/.exec(server.log)?.[1]);
   t.ok(child > 0 && child !== pid, `it started process ${child}`);
+  t.teardown(() => {
+    if (child > 0 && isAlive(child)) process.kill(child, 'SIGKILL');
+  });
   await waitUntil('the new process to end', LIMIT_MS, () => !isAlive(child));
   t.equal(server.pid, 0, 'nobody has the folder');
   writer.stop();
