@@ -22,6 +22,10 @@
  * | old, between two sessions           | the new one goes on with those that it has; the others are disconnected  |
  * | old, after `all`, before `go`       | the new one goes on with all: nobody else can                            |
  * | old, after `go`                     | nothing: the new one serves                                              |
+ * | old is told to stop, before `go`    | it says `stop` (or `refused`), takes all back, lets the clients finish,  |
+ * |                                     | and ends. Nobody serves. The same for a process it has started itself    |
+ * | new is told to stop, before `go`    | it says `no`: as if it had died                                          |
+ * | either is told to stop, after `go`  | the old one ends anyway; the new one serves, lets them finish, and ends  |
  * | either, `go` or `ready` is not read | `go` counts as soon as it is sent. The new one shuts its end before it   |
  * |                                     | gives up, so a `go` that comes too late fails, and the old one goes on   |
  */

@@ -7,6 +7,7 @@ import {
 } from '@store/core';
 import { encodeSession, type Estate } from '@store/gateway-nbd';
 import { messageIn, type Message } from './messages.js';
+import { receiveUnlessStopped, type StopCheck } from './stop-check.js';
 
 /** To open the store, which may have to be recovered, and every export. */
 const READY_MS = 30_000;
@@ -16,15 +17,16 @@ const END_MS = 5000;
 
 /**
  * Offers everything to the new process. Once this resolves it is the new one's, and nothing here may be used again.
- * @param isStopped - This process was told to stop meanwhile: then it stays here, to be drained.
+ * @param check - Throws if this process was told to stop: then all stays here, to be drained.
  * @throws StoreError if the new process does not take it. It will not touch anything then: all goes on here
  */
 export async function passOn(
   channel: DescriptorChannel,
   estate: Estate,
   control: ListeningDescriptor,
-  isStopped: () => boolean,
+  check: StopCheck,
 ): Promise<void> {
+  check();
   const say = (message: Message, more: Parameters<DescriptorChannel['send']>[1] = {}) =>
     channel.send(message, more);
   const sockets = [...estate.sockets, control];
@@ -38,14 +40,14 @@ export async function passOn(
       { body: session.leftover, descriptors: [session.descriptor] },
     );
   await say({ kind: 'all' });
-  const answer = await channel.receive(READY_MS);
+  const answer = await receiveUnlessStopped(channel, READY_MS, check);
   if (answer === null)
     throw new StoreError('E_CLOSED', 'It ended before it was ready; its own log says why');
   const message = messageIn(answer);
   if (message.kind === 'no') throw new StoreError('E_INVALID', message.message);
   if (message.kind !== 'ready')
     throw new StoreError('E_FORMAT', `It said '${message.kind}' instead of 'ready'`);
-  if (isStopped()) throw new StoreError('E_CLOSED', 'The server was told to stop meanwhile');
+  check();
   await say({ kind: 'go' }); // too short to be sent in part: it counts or it does not
 }
 

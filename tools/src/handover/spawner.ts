@@ -57,6 +57,13 @@ export class Spawner {
     this.#child = null;
   }
 
+  /** This process stops: one that was started and has not called would only serve against the user's will. */
+  cancel(): void {
+    const child = this.#limit === null ? null : this.#child;
+    this.reset();
+    child?.kill('SIGTERM');
+  }
+
   #fail(child: ChildProcess, why: string): void {
     if (this.#child !== child || this.#limit === null) return;
     this.reset();

@@ -35,6 +35,7 @@ import {
 import { awaitServing, passOn, withdraw } from './predecessor.js';
 import { sdNotify } from './sd-notify.js';
 import { Spawner } from './spawner.js';
+import type { StopCheck } from './stop-check.js';
 import { callServer, receiveAll, takeIt } from './successor.js';
 
 /** In the data folder. */
@@ -107,7 +108,8 @@ export class Succession {
     }
     this.#predecessor = channel;
     const { pool, address } = this.#options;
-    const received = await receiveAll(channel, { kind: 'hello', pool, address });
+    const hello = { kind: 'hello', pool, address } as const;
+    const received = await receiveAll(channel, hello, this.#stopCheck('new process'));
     const { sockets, sessions, control, isOrphaned } = received;
     this.#control = control;
     if (isOrphaned)
@@ -124,7 +126,7 @@ export class Succession {
   }
 
   async #confirm(channel: DescriptorChannel): Promise<void> {
-    if (!(await takeIt(channel)))
+    if (!(await takeIt(channel, this.#stopCheck('new process'))))
       this.#context.log.error({}, 'The running server died in the end: going on with all it had');
   }
 
@@ -174,6 +176,7 @@ export class Succession {
       try {
         this.#check(hello, server);
         await prepare();
+        if (this.#isStopped()) continue; // and refuse it
         return await server.handOver();
       } catch (error) {
         if (!(error instanceof StoreError)) throw error;
@@ -186,20 +189,21 @@ export class Succession {
     }
     this.#isServing = false;
     sdNotify({ STOPPING: '1' }, log);
+    this.#spawner.cancel();
     await this.#controlListener?.close();
     return null;
   }
 
   /** Gives what a life left to the process that asked for it. @returns Null if it took it, else what to go on with */
   async passOn(estate: Estate): Promise<Legacy | null> {
-    const { log, stop } = this.#context;
+    const { log } = this.#context;
     const call = this.#caller;
     const control = this.#controlListener?.release();
     if (call === null || control === undefined) throw new Error('somebody has called');
     const { channel } = call;
     this.#isServing = false;
     try {
-      await passOn(channel, estate, control, () => stop.aborted);
+      await passOn(channel, estate, control, this.#stopCheck('server'));
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       log.error(
@@ -223,6 +227,17 @@ export class Succession {
     channel.close();
     log.info({ process: pid, sessions: estate.sessions.length }, 'Handed over');
     return null;
+  }
+
+  #isStopped(): boolean {
+    return this.#context.stop.aborted;
+  }
+
+  #stopCheck(who: string): StopCheck {
+    return () => {
+      if (this.#isStopped())
+        throw new StoreError('E_CLOSED', `The ${who} was told to stop meanwhile`);
+    };
   }
 
   #onSignal(): void {
@@ -258,10 +273,9 @@ export class Succession {
 
   /** Null: this process shall stop. */
   async #nextCall(): Promise<{ channel: DescriptorChannel; hello: Hello } | null> {
-    const { stop } = this.#context;
-    while (!stop.aborted && this.#caller === null)
+    while (!this.#isStopped() && this.#caller === null)
       await new Promise<void>((resolve) => (this.#wake = resolve));
-    if (!stop.aborted) return this.#caller;
+    if (!this.#isStopped()) return this.#caller;
     if (this.#caller !== null) await this.#refuse(this.#caller.channel, 'it is stopping');
     return null;
   }

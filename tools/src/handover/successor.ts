@@ -12,6 +12,7 @@ import {
 } from '@store/core';
 import { decodeSession, type HandedSession } from '@store/gateway-nbd';
 import { HAND_OVER_VERSION, messageIn, type Hello, type Message } from './messages.js';
+import { receiveUnlessStopped, type StopCheck } from './stop-check.js';
 
 /** The old one waits for its clients, flushes and closes its store before it says the first word. */
 const FIRST_WORD_MS = 90_000;
@@ -45,14 +46,18 @@ export function callServer(env: Env, path: string): DescriptorChannel | null {
 
 /**
  * Asks the old process to hand over, and receives it all.
- * @throws StoreError if it refuses, in which case it goes on serving
+ * @throws StoreError if it refuses, or this process is told to stop, in which cases it goes on serving
  */
-export async function receiveAll(channel: DescriptorChannel, hello: Hello): Promise<Received> {
+export async function receiveAll(
+  channel: DescriptorChannel,
+  hello: Hello,
+  check: StopCheck,
+): Promise<Received> {
   const sockets: ListeningDescriptor[] = [];
   const sessions: HandedSession[] = [];
   await saidTo(channel, hello);
   for (let limitMs = FIRST_WORD_MS; ; limitMs = NEXT_WORD_MS) {
-    const received = await channel.receive(limitMs);
+    const received = await receiveUnlessStopped(channel, limitMs, check);
     const message = received === null ? null : messageIn(received);
     if (received === null || message === null || message.kind === 'all') {
       const control = sockets.pop() ?? null;
@@ -91,15 +96,18 @@ function take(
 /**
  * Says that everything could be taken, and waits until it is ours.
  * @returns False if the old process has died, which makes it ours as well
- * @throws StoreError if the old process goes on instead
+ * @throws StoreError if the old process goes on instead, as it does if this one is told to stop
  */
-export async function takeIt(channel: DescriptorChannel): Promise<boolean> {
+export async function takeIt(channel: DescriptorChannel, check: StopCheck): Promise<boolean> {
+  check();
   await saidTo(channel, { kind: 'ready' });
   let answer: ChannelMessage | null;
   try {
-    answer = await channel.receive(GO_MS);
+    answer = await receiveUnlessStopped(channel, GO_MS, check);
   } catch (error) {
-    if (!(error instanceof StoreError) || error.code !== 'E_TIMEOUT') throw error;
+    const givesUp =
+      error instanceof StoreError && (error.code === 'E_TIMEOUT' || error.code === 'E_CLOSED');
+    if (!givesUp) throw error;
     // From here on it cannot say `go` any more; if it already has, that counts.
     channel.endReceiving();
     answer = await channel.receive(0);
