@@ -106,11 +106,13 @@ export class ReplyOutbox {
     const sentBytes = this.#takenBytes - unsentBytes;
     let gone = 0;
     let goneBytes = 0;
-    for (const { slab, count, bytes, end } of this.#queued) {
-      if (end > sentBytes) break;
+    // By index: an iterator would be garbage of each send.
+    for (;;) {
+      const first = this.#queued[gone];
+      if (first === undefined || first.end > sentBytes) break;
       gone += 1;
-      goneBytes += bytes;
-      if (slab !== null) this.#haveLeft(slab, count);
+      goneBytes += first.bytes;
+      if (first.slab !== null) this.#haveLeft(first.slab, first.count);
     }
     if (gone === this.#queued.length) this.#queued = [];
     else if (gone > 0) this.#queued.splice(0, gone);
