@@ -11,6 +11,7 @@ export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
 export { openRealDisk } from './env/real-disk.js';
+export { dropPages } from './env/real-memory.js';
 export { exitNow } from './env/real-native.js';
 export { readRing } from './env/real-read-ring.js';
 export { realEnv } from './env/real-env.js';

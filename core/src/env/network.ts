@@ -15,7 +15,10 @@ export interface ConnectionEvents {
   awaits?(): 'peer' | 'answer' | null;
   /** The peer will send nothing more; what is in flight may still be answered. */
   end(): void;
-  /** Everything written so far was handed to the operating system, after `write` returned false. */
+  /**
+   * Everything written so far was handed to the operating system, after `write` left some of it in `unsentBytes`. Not
+   * called if a later `write` finds that all has left; never from within one.
+   */
   drain(): void;
   /** The connection is gone, with the reason if it was an error. Always called, exactly once. */
   closed(error: Error | null): void;

@@ -16,7 +16,7 @@ export interface SendQueueOptions {
   readonly socket: Socket;
   /** Descriptor to send through; null if only the stream can. */
   readonly descriptor: () => number | null;
-  /** Everything was handed to the operating system, after `write` returned false. */
+  /** Everything was handed to the operating system, after a `write` that left something unsent. */
   readonly drained: () => void;
 }
 
@@ -44,7 +44,8 @@ export class SendQueue {
 
   /**
    * @param now - More is not to be expected in this turn.
-   * @returns False: wait for `drained` before writing much more.
+   * `drained` tells when all has left, unless it has when this or a later `write` returns; never from within.
+   * @returns False: wait for that before writing much more.
    */
   write(parts: readonly Buffer[], now: boolean): boolean {
     for (const part of parts) {
@@ -52,16 +53,18 @@ export class SendQueue {
       this.#queuedBytes += part.length;
       this.#unsentBytes += part.length;
     }
-    if (now) this.flush();
-    else if (!this.#flushScheduled) {
+    if (now) {
+      this.#drainWanted = false;
+      this.flush();
+    } else if (!this.#flushScheduled) {
       this.#flushScheduled = true;
       setImmediate(() => {
         this.#flushScheduled = false;
         this.flush();
       });
     }
-    this.#drainWanted ||= this.#unsentBytes > UNSENT_BYTES_HIGH;
-    return !this.#drainWanted;
+    this.#drainWanted = this.#unsentBytes > 0;
+    return this.#unsentBytes <= UNSENT_BYTES_HIGH;
   }
 
   /** Sends what is queued. */

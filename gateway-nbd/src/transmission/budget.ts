@@ -118,6 +118,11 @@ export class ConnectionBudget {
     this.#change(-1, replyBytes - bytes);
   }
 
+  /** A piece of an answer, for which `bytes` were taken, is ready: `replyBytes` wait to be sent. */
+  finishPiece(bytes: number, replyBytes: number): void {
+    this.#change(0, replyBytes - bytes);
+  }
+
   /** An answer without a request that was admitted. */
   addUnsent(bytes: number): void {
     this.#change(0, bytes);

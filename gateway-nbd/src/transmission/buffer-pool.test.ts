@@ -1,3 +1,4 @@
+import { dropPages } from '@store/core';
 import t from 'tap';
 import { BufferPool } from './buffer-pool.js';
 
@@ -23,4 +24,26 @@ t.test('what nobody needed between two looks is given up, and nothing else', asy
   t.equal(pool.keptBytes, 3 * 68 * KIB, 'three were needed');
   pool.trim();
   t.equal(pool.keptBytes, 0, 'then none');
+});
+
+t.test('a buffer is at most a quarter larger than what it is for, and its headroom', async (t) => {
+  const pool = new BufferPool(0, { poison: false });
+  for (let bytes = 64 * KIB; bytes < 5 * 1024 * KIB; bytes += 12_345) {
+    const { length } = pool.take(bytes);
+    t.ok(length >= bytes && length <= bytes * 1.25 + 4 * KIB, `${length} for ${bytes}`);
+  }
+});
+
+t.test('memory that is given up is free at once, not when garbage is collected', async (t) => {
+  if (!dropPages(Buffer.allocUnsafeSlow(64 * KIB))) return t.pass('not on this system');
+  const byteOf = (buffer: Buffer): number | undefined => buffer[buffer.length >> 1];
+  const pool = new BufferPool(1100 * KIB, { poison: false });
+  const [kept, beyond, large] = [1024, 512, 6 * 1024].map((size) =>
+    pool.take(size * KIB - 4 * KIB).fill(7),
+  ) as [Buffer, Buffer, Buffer]; // as many as there are sizes
+  for (const buffer of [kept, beyond, large]) pool.release(buffer);
+  t.strictSame([kept, beyond, large].map(byteOf), [7, 0, 0], 'what the pool may not keep');
+  pool.trim();
+  pool.trim();
+  t.equal(byteOf(kept), 0, 'what nobody needed');
 });

@@ -20,6 +20,7 @@ class Answer {
   failures: (StoreError | null)[] = [];
   wholes = 0;
   abandoned: Reply[] = [];
+  discarded: Reply[] = [];
   isGone = false;
 
   read(backend: Backend, offset: number, bytes: number): this {
@@ -30,6 +31,7 @@ class Answer {
       room: ROOM,
       allocate: (size) => outbox.allocate(size),
       abandon: (reply) => this.abandoned.push(reply),
+      discard: (reply) => this.discarded.push(reply),
       isGone: () => this.isGone,
       piece: (piece, isLast) => {
         if (isLast) this.lastAt = this.count;
@@ -139,7 +141,9 @@ t.test(
     t.strictSame(answer.failures, []);
     while (waiting.length > 0) waiting.shift()?.done(null);
     t.strictSame(answer.failures, [failure]);
-    t.strictSame([answer.count, answer.lastAt, answer.abandoned.length], [1, -1, 4]);
+    t.strictSame([answer.count, answer.lastAt], [1, -1]);
+    const { abandoned, discarded } = answer;
+    t.strictSame([abandoned.length, discarded.length], [1, 3], 'only who failed may still write');
   },
 );
 

@@ -27,8 +27,10 @@ export interface ChunkedRead {
   readonly room: number;
   /** Makes room for one piece of data and its header. */
   readonly allocate: (bytes: number) => Reply;
-  /** What `allocate` gave will not be used. */
+  /** What `allocate` gave will not be used; who failed may still be writing to it. */
   readonly abandon: (reply: Reply) => void;
+  /** It will not be used, and nobody writes to it. */
+  readonly discard: (reply: Reply) => void;
   /** Nobody waits for the answer any more. */
   readonly isGone: () => boolean;
   /** A piece of the answer; called until `isLast`, or until `failed`. */
@@ -105,6 +107,7 @@ function readPieces(backend: Backend, read: ChunkedRead, pieces: readonly Run[])
       inFlight -= 1;
       failure ??= error;
       if (error === null && failure === null) deliver({ kind: 'data', offset: from, reply });
+      else if (error === null) read.discard(reply);
       else read.abandon(reply);
       proceed();
     });

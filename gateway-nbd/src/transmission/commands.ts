@@ -117,6 +117,7 @@ export class Commands {
       room: this.#format.dataRoom,
       allocate: (bytes) => this.#outbox.allocate(bytes),
       abandon: (reply) => this.#outbox.abandon(reply),
+      discard: (reply) => this.#outbox.discard(reply),
       isGone: this.#isGone,
       piece: (piece, isLast) => this.#answers.piece(request, piece, isLast),
       failed: (error) => this.#finish(request, error),

@@ -70,6 +70,40 @@ t.test('large replies have memory of their own, which comes back in the order of
   t.end();
 });
 
+t.test('an answer counts for all of its bytes until the last of them has left', (t) => {
+  const { outbox } = outboxWithPool();
+  for (const bytes of [1000, 2000, 40 * KIB, 128 * KIB]) outbox.push(piece(outbox, bytes, 1));
+  outbox.takeParts();
+  const small = 3000 + 40 * KIB;
+  t.equal(outbox.sentAllBut(small + 128 * KIB), 0);
+  t.equal(outbox.sentAllBut(128 * KIB + 1), 3000, 'neighbours in one slab leave together');
+  t.equal(outbox.sentAllBut(128 * KIB), 40 * KIB);
+  t.equal(outbox.sentAllBut(1), 0);
+  t.equal(outbox.sentAllBut(0), 128 * KIB);
+  t.equal(outbox.sentAllBut(0), 0, 'once');
+  t.end();
+});
+
+t.test(
+  'when the connection is closed all memory comes back but that of a READ that failed',
+  (t) => {
+    const { pool, outbox } = outboxWithPool();
+    outbox.push(piece(outbox, 128 * KIB, 1));
+    outbox.takeParts();
+    outbox.push(piece(outbox, 64 * KIB, 2));
+    const [late, failed] = [piece(outbox, 256 * KIB, 3), piece(outbox, 512 * KIB, 4)];
+    t.equal(outbox.close(), 192 * KIB, 'what had not left');
+    t.equal(pool.keptBytes, (132 + 68) * KIB, 'nobody sends it any more');
+    t.equal(late.view()[0], 3, 'somebody may still write to this');
+    outbox.discard(late);
+    outbox.abandon(failed);
+    t.equal(pool.keptBytes, (132 + 68 + 260) * KIB);
+    t.equal(failed.view()[0], 4);
+    t.equal(outbox.close(), 0);
+    t.end();
+  },
+);
+
 t.test('memory of an abandoned piece never comes back, and its neighbours still leave', (t) => {
   const { pool, outbox } = outboxWithPool();
   const failed = piece(outbox, 4 * KIB, 1);

@@ -5,9 +5,11 @@
  *
  * Memory is used again, because fresh memory costs more than the work: 4 KiB reads at depth 32 spent a sixth of
  * their time in the garbage collector, for nothing but slabs. A slab or a large buffer goes back to the pool when
- * every piece cut from it was queued and the operating system has taken the last byte of each. A piece that is never
- * queued (the READ failed, and whoever failed may still be writing) keeps its memory from ever coming back: that is
- * for the garbage collector.
+ * every piece cut from it was queued and the operating system has taken the last byte of each, or when the connection
+ * is closed. A piece that is never queued because its READ failed (and whoever failed may still be writing) keeps its
+ * memory from ever coming back: that is for the garbage collector.
+ *
+ * Until then an answer counts for all of its bytes, also if the last of them alone is still here: the memory is.
  */
 import { POOLED_BYTES_MIN, type BufferPool } from './buffer-pool.js';
 import { Reply, type Slab } from './reply.js';
@@ -16,10 +18,11 @@ const SLAB_BYTES = 256 * 1024;
 /** Longer replies get a buffer of their own; 16 KiB of data and any header fit. */
 const SLAB_REPLY_BYTES_MAX = 16 * 1024 + 64;
 
-/** Replies that were queued one after the other and lie in one slab. */
+/** Replies that were queued one after the other and lie in one slab; or one with memory of its own. */
 interface Queued {
-  readonly slab: Slab;
+  readonly slab: Slab | null;
   count: number;
+  bytes: number;
   /** All bytes ever queued, up to the end of the last of them. */
   end: number;
 }
@@ -58,7 +61,7 @@ export class ReplyOutbox {
   /** Queues what `allocate` gave and the caller has filled. */
   push(reply: Reply): void {
     this.#bytes += reply.bytes;
-    if (reply.slab !== null) this.#enqueue(reply.slab);
+    this.#enqueue(reply);
     if (this.#run !== reply.memory || this.#runEnd !== reply.at) {
       this.#endRun();
       this.#run = reply.memory;
@@ -74,6 +77,17 @@ export class ReplyOutbox {
     if (this.#slab === reply.slab) this.#slab = null;
   }
 
+  /** A piece will not be queued, and nobody writes to it. */
+  discard(reply: Reply): void {
+    if (reply.slab !== null) this.#haveLeft(reply.slab, 1);
+  }
+
+  /** The connection is closed, nothing is sent any more. @returns Bytes that had not left */
+  close(): number {
+    this.takeParts();
+    return this.sentAllBut(0);
+  }
+
   /** Everything queued, to be sent in this order. */
   takeParts(): Buffer[] {
     this.#endRun();
@@ -84,18 +98,25 @@ export class ReplyOutbox {
     return parts;
   }
 
-  /** All but the last `unsentBytes` of what was taken has left: its memory is free again. */
-  sentAllBut(unsentBytes: number): void {
+  /**
+   * All but the last `unsentBytes` of what was taken has left: its memory is free again.
+   * @returns Bytes of the answers whose memory nothing holds any more
+   */
+  sentAllBut(unsentBytes: number): number {
     const sentBytes = this.#takenBytes - unsentBytes;
     let gone = 0;
-    for (const { slab, count, end } of this.#queued) {
-      if (end > sentBytes) break;
+    let goneBytes = 0;
+    // By index: an iterator would be garbage of each send.
+    for (;;) {
+      const first = this.#queued[gone];
+      if (first === undefined || first.end > sentBytes) break;
       gone += 1;
-      slab.live -= count;
-      if (slab.live === 0) this.#allHasLeft(slab);
+      goneBytes += first.bytes;
+      if (first.slab !== null) this.#haveLeft(first.slab, first.count);
     }
     if (gone === this.#queued.length) this.#queued = [];
     else if (gone > 0) this.#queued.splice(0, gone);
+    return goneBytes;
   }
 
   #slabFor(bytes: number): Slab {
@@ -109,18 +130,22 @@ export class ReplyOutbox {
     return { memory: this.#pool.take(bytes), cutBytes: 0, live: 0, isSpoiled: false };
   }
 
-  #enqueue(slab: Slab): void {
+  #enqueue({ slab, bytes }: Reply): void {
     const end = this.#takenBytes + this.#bytes;
-    const last = this.#queued.at(-1);
-    if (last?.slab === slab) {
+    const last = slab === null ? undefined : this.#queued.at(-1);
+    if (last !== undefined && last.slab === slab) {
       last.count += 1;
+      last.bytes += bytes;
       last.end = end;
     } else {
-      this.#queued.push({ slab, count: 1, end });
+      this.#queued.push({ slab, count: 1, bytes, end });
     }
   }
 
-  #allHasLeft(slab: Slab): void {
+  /** So many pieces of it are nobody's any more. */
+  #haveLeft(slab: Slab, count: number): void {
+    slab.live -= count;
+    if (slab.live > 0) return;
     if (this.#slab === slab) this.#slab = null;
     if (!slab.isSpoiled) this.#pool.release(slab.memory);
   }

@@ -14,8 +14,8 @@ export interface Request {
 
 /** A request that was admitted. */
 export interface Admitted extends Request {
-  /** Bytes of the budget it holds. */
-  readonly charge: number;
+  /** Bytes of the budget it holds; less with each piece of its answer. */
+  charge: number;
   /** When it was admitted, in milliseconds of the clock. */
   readonly startedAt: number;
 }

@@ -111,8 +111,6 @@ export class Transmission implements RequestSink, Answers {
   #inFlight = 0;
   /** What the outbox held before the answer that is being written. */
   #outboxBefore = 0;
-  /** Reply bytes handed to the connection that still count against the budget. */
-  #unsentBytes = 0;
   /** What a WRITE holds of the budget while its payload is on its way. */
   #payloadCharge = 0;
   /** The pooled buffer that the present payload is received into. */
@@ -211,9 +209,7 @@ export class Transmission implements RequestSink, Answers {
 
   /** The connection took everything that was written. */
   drained(): void {
-    this.#budget.sent(this.#unsentBytes);
-    this.#unsentBytes = 0;
-    this.#outbox.sentAllBut(this.#connection.unsentBytes);
+    this.#countSent();
     this.#retry();
   }
 
@@ -260,9 +256,9 @@ export class Transmission implements RequestSink, Answers {
     this.#stopReading();
     this.#endInput();
     this.#budget.leave();
-    this.#budget.sent(this.#unsentBytes + this.#outbox.bytes);
-    this.#outbox.takeParts();
-    this.#unsentBytes = 0;
+    this.#budget.sent(this.#outbox.close());
+    if (this.#direct !== null) this.#pool.release(this.#direct);
+    this.#direct = null;
   }
 
   /** After the client's last request: resolves when the backend holds nothing of this connection any more. */
@@ -386,7 +382,7 @@ export class Transmission implements RequestSink, Answers {
     if (this.#finish(request, request.length, false)) {
       this.#format.data(this.#outbox, request, reply);
       this.#answered(request);
-    }
+    } else this.#outbox.discard(reply);
   }
 
   /** @internal Answers: a piece leaves at once, for the client to take while the next is read. */
@@ -395,13 +391,16 @@ export class Transmission implements RequestSink, Answers {
       if (this.#finish(request, request.length, false)) {
         this.#format.piece(this.#outbox, request, piece, true);
         this.#answered(request);
-      }
+      } else if (piece.kind === 'data') this.#outbox.discard(piece.reply);
     } else if (!this.#gone) {
       const before = this.#outbox.bytes;
       this.#format.piece(this.#outbox, request, piece, false);
-      this.#budget.addUnsent(this.#outbox.bytes - before);
+      // From here on its bytes count as an answer, and no longer as part of the request.
+      const bytes = piece.kind === 'data' ? piece.reply.bytes - this.#format.dataRoom : piece.bytes;
+      request.charge -= bytes;
+      this.#budget.finishPiece(bytes, this.#outbox.bytes - before);
       this.#send();
-    }
+    } else if (piece.kind === 'data') this.#outbox.discard(piece.reply);
   }
 
   /** @internal Answers */
@@ -584,15 +583,17 @@ export class Transmission implements RequestSink, Answers {
     const bytes = this.#outbox.bytes;
     this.#unsentAnswers = 0;
     if (bytes === 0) return;
-    this.#unsentBytes += bytes;
-    const room = this.#connection.write(this.#outbox.takeParts());
-    this.#outbox.sentAllBut(this.#connection.unsentBytes);
-    const left = room ? 0 : Math.min(this.#unsentBytes, this.#connection.unsentBytes);
+    // Whether there is room shows in `unsentBytes`; what stays there is told of when it has left (`drained`).
+    this.#connection.write(this.#outbox.takeParts());
     // A request may have waited for what leaves here, and nothing else would ask about it again.
-    if (this.#unsentBytes > left && this.#reader.isWaiting && !this.#suspended)
-      this.#scheduleFlush();
-    this.#budget.sent(this.#unsentBytes - left);
-    this.#unsentBytes = left;
+    if (this.#countSent() && this.#reader.isWaiting && !this.#suspended) this.#scheduleFlush();
+  }
+
+  /** @returns True if an answer has left since it was asked last */
+  #countSent(): boolean {
+    const sentBytes = this.#outbox.sentAllBut(this.#connection.unsentBytes);
+    this.#budget.sent(sentBytes);
+    return sentBytes > 0;
   }
 
   #finishIfDone(): void {
