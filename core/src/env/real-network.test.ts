@@ -250,12 +250,13 @@ t.test('write() asks to wait, and drain() tells when everything is with the syst
   t.equal(server.write([Buffer.alloc(100)]), true);
   await pause(10);
   t.equal(server.unsentBytes, 0);
+  t.equal(witness.drains, 1, 'it left at the end of the turn');
   t.equal(server.write([Buffer.alloc(8 * MIB)]), false);
   await pause(50);
   t.ok(server.unsentBytes > 0);
-  t.equal(witness.drains, 0);
+  t.equal(witness.drains, 1);
   client.resume();
-  await until(() => witness.drains === 1, 'it drains');
+  await until(() => witness.drains === 2, 'it drains');
   t.equal(server.unsentBytes, 0);
 });
 
