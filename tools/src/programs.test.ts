@@ -235,7 +235,9 @@ await t.test('store-nbd serves, prints one line, keeps others out, and stops wit
   const status = readFileSync(`/proc/${child.pid ?? 0}/status`, 'utf8');
   const threads = Number(/Threads:\s+(\d+)/.exec(status)?.[1]);
   t.ok(threads > 16, `${threads} threads: sixteen of the pool, and what Node needs itself`);
+  child.kill('SIGHUP'); // there is nothing to read again
   const second = await run('store-image', ['ls', ...dir]);
+  t.equal(child.signalCode, null, 'it goes on');
   failed(t, second, 1, new RegExp(`in use by process ${child.pid ?? 0}`));
   child.kill('SIGTERM');
   const [code] = (await once(child, 'exit')) as [number | null]; // the arguments of 'exit'

@@ -43,6 +43,9 @@ t.test('a server whose certificate expired is cured without a restart', TOOLS, a
   t.notOk(await getsIn(server, client), 'nothing is read before it is asked for');
   await reload(server, TAKEN);
   t.ok(await getsIn(server, client));
+  await setup.authority.writeServer(setup.dir, 'past');
+  await reload(server, /TLS files not taken.*server-cert\.pem is valid from .* not today/);
+  t.ok(await getsIn(server, client), 'the good one stays');
   await server.stop();
 });
 

@@ -63,9 +63,12 @@ export async function attach(context: Context, positional: readonly string[]): P
 
 /** `attach --print`: the same in the words of other programs. */
 export function printLines(context: Context, positional: readonly string[]): void {
-  const uri = asUsage(() => parseNbdUri(positional[0] ?? ''));
+  const [text = ''] = positional;
+  const uri = asUsage(() => parseNbdUri(text));
+  for (const setting of Object.values(ATTACH_SETTINGS)) context.get(setting); // a typo is said
   const connections = context.get(ATTACH_SETTINGS.connections);
-  context.print(attachLines(uri, { connections, readOnly: context.get(SETTINGS.readOnly) }));
+  const readOnly = context.get(SETTINGS.readOnly);
+  context.print(attachLines(uri, { connections, readOnly }, text));
 }
 
 interface Wanted {

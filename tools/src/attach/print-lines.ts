@@ -4,11 +4,22 @@ import { quote } from '../attach-advice.js';
 /** How long QEMU and libvirt keep requests while they redial. */
 const RECONNECT_SECONDS = 60;
 
-/** How other clients attach what a URI names: nbd-client, libvirt and QEMU, ready to be pasted. */
+/**
+ * How other clients attach what a URI names: nbd-client, libvirt and QEMU, ready to be pasted. Inside TLS: nbdfuse, for
+ * the others need keys that are configured elsewhere.
+ */
 export function attachLines(
   uri: NbdUri,
   options: { connections: number; readOnly: boolean },
+  text: string,
 ): string {
+  if (uri.tls.required)
+    return `Through FUSE, inside TLS (as root; where the keys are: nbd_set_tls_certificates(3), nbd_set_tls_psk_file(3)):
+  mkdir -p /tmp/store-nbd && nbdfuse${options.readOnly ? ' --readonly' : ''} /tmp/store-nbd ${quote(text)} &
+  losetup --find --show /tmp/store-nbd/nbd
+
+Linux's nbd-client, libvirt and QEMU take keys from places of their own: nbd-client(8) -x, <source tls='yes'>, and
+-object tls-creds-x509 or tls-creds-psk with tls-creds= in the -blockdev.`;
   return `Linux, without reconnecting (as root; 'store-nbd attach' reconnects):
   ${nbdClientLine(uri, options)}
 

@@ -64,8 +64,24 @@ export async function openSecurity(
   const approve = (reached: ListenAddress): void => {
     planTls({ ...source.given, mode: plan.mode }, files, reachOf(reached, insecure));
   };
-  if (plan.mode === 'off') return { options: {}, needsTls: false, uri: (plain) => plain, approve };
-  const security = new Security(source, await load(source, files), plan.mode, only ?? '', approve);
+  if (plan.mode === 'off') {
+    // The signal would end the process.
+    onHangup(() => {
+      context.log.warn(
+        {},
+        'Nothing to read again on SIGHUP: TLS is off; new settings need a restart',
+      );
+      return Promise.resolve();
+    });
+    return { options: {}, needsTls: false, uri: (plain) => plain, approve };
+  }
+  const security = new Security(
+    source,
+    await load(source, files, 'warn'),
+    plan.mode,
+    only ?? '',
+    approve,
+  );
   onHangup(() => security.reload());
   return security;
 }
@@ -138,7 +154,7 @@ class Security implements ServerSecurity {
       const missing = missingFile(this.#loaded.files, files);
       if (missing !== null) throw new StoreError('E_NOT_FOUND', `${missing} is gone`);
       planTls(given, files, reach);
-      const loaded = await load(this.#source, files);
+      const loaded = await load(this.#source, files, 'refuse');
       this.#tls.replace(loaded.keys);
       this.#loaded = loaded;
       this.#say('TLS files read again, for connections from now on');
@@ -160,8 +176,12 @@ class Security implements ServerSecurity {
   }
 }
 
-async function load({ given, log }: Source, files: TlsFiles): Promise<Loaded> {
-  const keys = await readTlsKeys(files, log);
+async function load(
+  { given, log }: Source,
+  files: TlsFiles,
+  outOfDate: 'warn' | 'refuse',
+): Promise<Loaded> {
+  const keys = await readTlsKeys(files, log, outOfDate);
   const path = given.rights;
   if (path === null) return { files, keys, rights: null };
   return { files, keys, rights: parseRights(path, (await readSmallFile(path)).toString()) };

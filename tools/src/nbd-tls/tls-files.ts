@@ -74,9 +74,14 @@ export async function readSmallFile(
 
 /**
  * Reads and checks the files.
+ * @param outOfDate - What to do about a certificate of the server that is not valid today: there may be a better one
  * @throws StoreError `E_SYSTEM` if one cannot be read, `E_INVALID` if it is not what it should be
  */
-export async function readTlsKeys(files: TlsFiles, log: Log): Promise<TlsKeys> {
+export async function readTlsKeys(
+  files: TlsFiles,
+  log: Log,
+  outOfDate: 'warn' | 'refuse',
+): Promise<TlsKeys> {
   const { cert, key, ca, crl, psk } = files;
   const keys = {
     ...(cert === null ? {} : { cert: await readSmallFile(cert) }),
@@ -89,7 +94,7 @@ export async function readTlsKeys(files: TlsFiles, log: Log): Promise<TlsKeys> {
     const certificate = certificateIn(cert, keys.cert);
     if (key !== null && keys.key !== undefined && !belongs(certificate, keyIn(key, keys.key)))
       throw new StoreError('E_INVALID', `The key in ${key} is not that of the certificate ${cert}`);
-    warnOfDates(certificate, cert, log);
+    checkDates(certificate, cert, outOfDate === 'warn' ? log : null);
   }
   if (psk === null) return keys;
   const text = (await readSmallFile(psk, { secretFor: log })).toString();
@@ -123,9 +128,14 @@ function belongs(certificate: X509Certificate, key: KeyObject): boolean {
   }
 }
 
-/** Clients refuse such a server, and say little of why. */
-function warnOfDates({ validFrom, validTo }: X509Certificate, file: string, log: Log): void {
+/** Clients refuse such a server, and say little of why. @throws StoreError without a log to warn in */
+function checkDates({ validFrom, validTo }: X509Certificate, file: string, log: Log | null): void {
   const now = Date.now();
   if (Date.parse(validFrom) <= now && now <= Date.parse(validTo)) return;
+  if (log === null)
+    throw new StoreError(
+      'E_INVALID',
+      `${file} is valid from ${validFrom} to ${validTo}, not today`,
+    );
   log.warn({ file, validFrom, validTo }, 'This certificate is not valid today; clients refuse it');
 }
