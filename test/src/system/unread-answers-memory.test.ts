@@ -20,7 +20,7 @@ const IMAGE_BYTES = 96 * MIB;
 /** What the server may have resident, whatever its clients do. */
 const RESIDENT_BYTES_MAX = 200 * MIB;
 /** Beyond what it had before its clients came, soon after they left: what the allocator keeps for the next. */
-const LEFT_BYTES_MAX = 64 * MIB;
+const LEFT_BYTES_MAX = 96 * MIB;
 const SAMPLE_MS = 10;
 const HOLD_MS = 1000;
 const CALM_MS = 3000;
