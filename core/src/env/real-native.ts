@@ -2,7 +2,7 @@
  * Linux system calls that Node does not offer, through `koffi` (optional: without it reads go through the
  * thread pool and freed space is not given back before its slot is reused).
  */
-import { addressOf, errno, loadLibrary } from '../util/native-library.js';
+import { addressOf, errno, loadLibrary, pageBytes } from '../util/native-library.js';
 
 const RWF_NOWAIT = 8;
 const FALLOC_FL_KEEP_SIZE_PUNCH_HOLE = 1 | 2;
@@ -13,7 +13,6 @@ const SO_SNDBUFFORCE = 32;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const SYS_CACHESTAT = 451;
-const PAGE_BYTES = 4096;
 const IOVEC_BYTES = 16;
 // struct msghdr: name and its length (8 bytes each with padding), then these, then control data and flags.
 const AT_IOV = 4; //     16, in units of 4 bytes
@@ -134,6 +133,7 @@ function load(): Native | null {
 
   // struct cachestat_range: offset, length. struct cachestat: nr_cache, four more.
   const range = new Uint32Array(4);
+  const cachePageBytes = pageBytes() ?? 0; // 0: nothing is known to be there
   const statistics = new Uint32Array(10);
   const rangeAddress = addressOf(new Uint8Array(range.buffer));
   const statisticsAddress = addressOf(new Uint8Array(statistics.buffer));
@@ -144,7 +144,7 @@ function load(): Native | null {
       range[1] = Math.floor(position / 2 ** 32);
       range[2] = bytes;
       const result = syscall(SYS_CACHESTAT, fd, rangeAddress, statisticsAddress, 0);
-      return result < 0 ? -errno() : (statistics[0] ?? 0) * PAGE_BYTES;
+      return result < 0 ? -errno() : (statistics[0] ?? 0) * cachePageBytes;
     },
     readCached(fd, position, target) {
       setVector(0, target);

@@ -94,14 +94,15 @@ export class RealTlsConnection implements DirectConnection {
 
   /** Nothing while it is paused; the end comes after everything else. */
   #report(): void {
+    if (!this.#mayReport()) return;
     for (const record of this.#held.splice(0)) this.#arrived(record);
-    if (this.#mayReport && this.#arrivedBytes > 0) this.#reportBytes();
-    if (!this.#mayReport || !this.#hasEnded) return;
+    if (this.#mayReport() && this.#arrivedBytes > 0) this.#reportBytes();
+    if (!this.#mayReport() || !this.#hasEnded) return;
     this.#hasEnded = false;
     this.#events?.end();
   }
 
-  get #mayReport(): boolean {
+  #mayReport(): boolean {
     return !this.#paused && !this.#isClosed;
   }
 

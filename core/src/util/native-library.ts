@@ -8,6 +8,8 @@
 import { createRequire } from 'node:module';
 import type { LibraryHandle, default as Koffi } from 'koffi';
 
+const SC_PAGESIZE = 30;
+
 export type NativeLibrary = LibraryHandle;
 
 let koffi: typeof Koffi | null | undefined;
@@ -42,6 +44,14 @@ export function addressOf(view: Uint8Array): number {
 /** Memory that something else allocated and that stays for good; null only where there is no koffi. */
 export function memoryAt(address: number, bytes: number): ArrayBuffer | null {
   return bridge()?.view(BigInt(address), bytes) ?? null;
+}
+
+/** Bytes of a page of memory; null where that cannot be asked. */
+export function pageBytes(): number | null {
+  const sysconf = loadLibrary('libc.so.6')?.func('int64_t sysconf(int)') as
+    ((name: number) => number) | undefined;
+  const bytes = sysconf?.(SC_PAGESIZE) ?? 0;
+  return bytes < 1 ? null : bytes;
 }
 
 /** `errno` as the last call left it. */

@@ -62,7 +62,7 @@ export class OpenSet {
     this.onCrowded();
   }
 
-  /** The disk failed: those who wait learn it by going on. */
+  /** There will be no room (the disk failed, or the store closes): those who wait learn it by going on. */
   wakeAll(): void {
     const waiting = this.#waiting;
     this.#waiting = [];

@@ -13,9 +13,8 @@ import { tempFolder } from '../host/temp-folder.js';
 import { sleep, waitUntil } from '../host/wait-until.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
 import { isAlive, ReplaceableServer } from '../server/replaceable-server.js';
-import { BLOCK_BYTES, DeviceHistory } from '../tagged-writer/device-history.js';
-import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
-import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
+import { startWrittenServer } from '../server/written-server.js';
+import { recoverDevice } from '../tagged-writer/tagged-writer.js';
 
 t.setTimeout(280_000);
 
@@ -31,17 +30,10 @@ interface Scene {
 }
 
 async function scene(t: Test): Promise<Scene> {
-  const folder = tempFolder(t);
-  const dir = join(folder, 'data');
-  const socket = join(folder, 'nbd.sock');
-  const args = ['--pool', 'testpool', '--image', 'vm1', '--create', `${BLOCKS * BLOCK_BYTES}`];
-  const server = await ReplaceableServer.start(t, { dir, args: [...args, '--socket', socket] });
-  const uri = `nbd+unix:///vm1?socket=${socket}`;
-  const history = new DeviceHistory(BLOCKS);
-  const writer = new TaggedWriter({ history, random: new SeededRandom(testSeed()), depth: 8 });
-  const client = await NbdClient.connect(uri);
-  const running = writer.run(client, 'rarely');
-  await sleep(100);
+  const { server, dir, uri, history, writer, client, running } = await startWrittenServer(
+    t,
+    BLOCKS,
+  );
   const verify = async (): Promise<void> => {
     const before = writer.answers;
     await waitUntil('the writer to go on', 10_000, () => writer.answers > before + 50);

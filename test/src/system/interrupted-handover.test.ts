@@ -3,18 +3,16 @@
 // `--replace` works.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { run } from '../host/command.js';
 import { needs } from '../host/requirements.js';
-import { tempFolder } from '../host/temp-folder.js';
 import { sleep, waitUntil } from '../host/wait-until.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
 import { NBD_ESHUTDOWN } from '../nbd-client/nbd-constants.js';
 import { RawConnection } from '../nbd-client/raw-connection.js';
-import { isAlive, ReplaceableServer } from '../server/replaceable-server.js';
-import { BLOCK_BYTES, DeviceHistory } from '../tagged-writer/device-history.js';
-import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
-import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
+import { isAlive } from '../server/replaceable-server.js';
+import { startWrittenServer, type WrittenServer } from '../server/written-server.js';
+import { recoverDevice } from '../tagged-writer/tagged-writer.js';
 
 t.setTimeout(290_000);
 
@@ -30,35 +28,8 @@ interface Middle {
   readonly stopped: readonly number[];
 }
 
-interface Scene {
-  readonly server: ReplaceableServer;
-  readonly dir: string;
-  readonly socket: string;
-  readonly uri: string;
-  readonly history: DeviceHistory;
-  readonly writer: TaggedWriter;
-  readonly client: NbdClient;
-  /** Ends with the client's connection, or when the writer is stopped. */
-  readonly running: Promise<void>;
-}
-
-async function scene(t: Test): Promise<Scene> {
-  const folder = tempFolder(t);
-  const dir = join(folder, 'data');
-  const socket = join(folder, 'nbd.sock');
-  const args = ['--pool', 'testpool', '--image', 'vm1', '--create', `${BLOCKS * BLOCK_BYTES}`];
-  const server = await ReplaceableServer.start(t, { dir, args: [...args, '--socket', socket] });
-  const uri = `nbd+unix:///vm1?socket=${socket}`;
-  const history = new DeviceHistory(BLOCKS);
-  const writer = new TaggedWriter({ history, random: new SeededRandom(testSeed()), depth: 8 });
-  const client = await NbdClient.connect(uri);
-  const running = writer.run(client, 'rarely');
-  await waitUntil('the writer to write', LIMIT_MS, () => writer.answers > 50);
-  return { server, dir, socket, uri, history, writer, client, running };
-}
-
 /** What the two have been sent over the control socket and have not read. */
-async function unread({ dir }: Scene): Promise<{ oldBytes: number; newBytes: number }> {
+async function unread({ dir }: WrittenServer): Promise<{ oldBytes: number; newBytes: number }> {
   const sockets = (await run('ss', ['-xH'])).split('\n').map((line) => line.trim().split(/ +/));
   const path = join(dir, 'store-nbd.ctl');
   // Kind, state, bytes to read and to send, path, number, then path and number of the other end.
@@ -68,7 +39,7 @@ async function unread({ dir }: Scene): Promise<{ oldBytes: number; newBytes: num
 }
 
 /** The old process has been called, and waits (a second at most) for a client that negotiates. */
-async function called({ server, socket }: Scene): Promise<Middle> {
+async function called({ server, socket }: WrittenServer): Promise<Middle> {
   const oldPid = server.pid;
   await RawConnection.open({ socket });
   await sleep(50); // until it is accepted
@@ -78,7 +49,7 @@ async function called({ server, socket }: Scene): Promise<Middle> {
 }
 
 /** The old process has closed its store and sent everything; the new one has read nothing of it. */
-async function sent(scene: Scene): Promise<Middle> {
+async function sent(scene: WrittenServer): Promise<Middle> {
   const { oldPid, newPid } = await called(scene);
   process.kill(newPid, 'SIGSTOP');
   let sentBytes = 0;
@@ -92,7 +63,7 @@ async function sent(scene: Scene): Promise<Middle> {
 }
 
 /** The new process has the folder, and is ready; the old one has not read that. */
-async function opened(scene: Scene): Promise<Middle> {
+async function opened(scene: WrittenServer): Promise<Middle> {
   const { oldPid, newPid } = await sent(scene);
   process.kill(oldPid, 'SIGSTOP');
   process.kill(newPid, 'SIGCONT');
@@ -102,7 +73,7 @@ async function opened(scene: Scene): Promise<Middle> {
 }
 
 /** The old process has said `go`; the new one has not read that. */
-async function gone(scene: Scene): Promise<Middle> {
+async function gone(scene: WrittenServer): Promise<Middle> {
   const { oldPid, newPid } = await opened(scene);
   process.kill(newPid, 'SIGSTOP');
   process.kill(oldPid, 'SIGCONT');
@@ -111,7 +82,7 @@ async function gone(scene: Scene): Promise<Middle> {
 }
 
 /** The new process has just taken over. */
-async function serving(scene: Scene): Promise<Middle> {
+async function serving(scene: WrittenServer): Promise<Middle> {
   const middle = await called(scene);
   await waitUntil('the new process to serve', LIMIT_MS, () =>
     scene.server.log.includes('Took over from the running server'),
@@ -125,7 +96,7 @@ type Signal = 'SIGTERM' | 'SIGINT' | 'SIGKILL';
 
 interface Case {
   readonly step: string;
-  readonly reach: (scene: Scene) => Promise<Middle>;
+  readonly reach: (scene: WrittenServer) => Promise<Middle>;
   readonly who: Who;
   readonly signal: Signal;
   /** Who serves in the end. */
@@ -173,7 +144,7 @@ function cases(): Case[] {
 }
 
 /** Ends when nobody is left who should not be, and who is left serves. */
-async function settle(scene: Scene, { oldPid, newPid }: Middle, left: Left): Promise<void> {
+async function settle(scene: WrittenServer, { oldPid, newPid }: Middle, left: Left): Promise<void> {
   const { server } = scene;
   const wanted = { old: oldPid, new: newPid, nobody: 0 }[left];
   const living = (): number[] => [oldPid, newPid].filter(isAlive);
@@ -197,7 +168,7 @@ async function settle(scene: Scene, { oldPid, newPid }: Middle, left: Left): Pro
 }
 
 /** Which of the two outcomes came about. */
-async function outcomeOf({ server }: Scene, { oldPid, newPid }: Middle): Promise<Left> {
+async function outcomeOf({ server }: WrittenServer, { oldPid, newPid }: Middle): Promise<Left> {
   const isOver = (): boolean =>
     !isAlive(oldPid) && (!isAlive(newPid) || server.log.includes('Took over from the running'));
   await waitUntil('the old process to end', LIMIT_MS, isOver);
@@ -205,7 +176,7 @@ async function outcomeOf({ server }: Scene, { oldPid, newPid }: Middle): Promise
 }
 
 /** The client's connection ends, or its requests are answered. */
-async function clientKnows({ writer, client }: Scene): Promise<boolean> {
+async function clientKnows({ writer, client }: WrittenServer): Promise<boolean> {
   const before = writer.answers;
   await waitUntil(
     'the client to be answered or disconnected',
@@ -219,7 +190,7 @@ for (const { step, reach, who, signal, left: expected, keeps: mayKeep } of cases
   const outcome = `${expected === 'nobody' ? expected : `the ${expected}`} serves`;
   const whom = who === 'both' ? 'both processes' : `the ${who} process`;
   t.test(`${signal} to ${whom} ${step}: ${outcome}`, needs({ commands: ['ss'] }), async (t) => {
-    const play = await scene(t);
+    const play = await startWrittenServer(t, BLOCKS);
     const { server, dir, socket, uri, history, writer, client, running } = play;
     const middle = await reach(play);
     const pids = {
@@ -268,7 +239,7 @@ for (const { step, reach, who, signal, left: expected, keeps: mayKeep } of cases
 }
 
 t.test('a server that stops takes the process along that it has started', async (t) => {
-  const play = await scene(t);
+  const play = await startWrittenServer(t, BLOCKS);
   const { server, writer, running } = play;
   const { pid } = server;
   process.kill(pid, 'SIGUSR2');

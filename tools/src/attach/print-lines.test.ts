@@ -25,7 +25,7 @@ t.test('the default export and one connection need no flags', (t) => {
 t.test('what is inside TLS is never attached in the clear', (t) => {
   const text = 'nbds://alice@storage.example.org/vm1?tls-psk-file=/etc/keys.psk';
   const lines = attachLines(parseNbdUri(text), { connections: 1, readOnly: true }, text);
-  t.match(lines, `nbdfuse --readonly /tmp/store-nbd '${text}' &`);
+  t.match(lines, `nbdfuse -r /tmp/store-nbd '${text}' &`);
   t.notMatch(lines, /nbd-client storage|export=vm1|protocol='nbd'/);
   t.end();
 });

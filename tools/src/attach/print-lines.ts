@@ -7,6 +7,7 @@ const RECONNECT_SECONDS = 60;
 /**
  * How other clients attach what a URI names: nbd-client, libvirt and QEMU, ready to be pasted. Inside TLS: nbdfuse, for
  * the others need keys that are configured elsewhere.
+ * @param text - The URI as it was given
  */
 export function attachLines(
   uri: NbdUri,
@@ -15,7 +16,7 @@ export function attachLines(
 ): string {
   if (uri.tls.required)
     return `Through FUSE, inside TLS (as root; where the keys are: nbd_set_tls_certificates(3), nbd_set_tls_psk_file(3)):
-  mkdir -p /tmp/store-nbd && nbdfuse${options.readOnly ? ' --readonly' : ''} /tmp/store-nbd ${quote(text)} &
+  mkdir -p /tmp/store-nbd && nbdfuse${options.readOnly ? ' -r' : ''} /tmp/store-nbd ${quote(text)} &
   losetup --find --show /tmp/store-nbd/nbd
 
 Linux's nbd-client, libvirt and QEMU take keys from places of their own: nbd-client(8) -x, <source tls='yes'>, and
