@@ -40,6 +40,11 @@ export interface TlsContext {
   readonly kind: 'tls-context';
 }
 
+/** What the client's side of TLS trusts and shows. Made by `realTlsClient`. */
+export interface TlsClientContext {
+  readonly kind: 'tls-client-context';
+}
+
 /** One byte stream. Slices given to `write` belong to the connection until it has sent them. */
 export interface Connection {
   /** Who is at the other end, for log lines. */
@@ -63,6 +68,17 @@ export interface Connection {
    * @throws StoreError `E_SYSTEM` if the handshake fails, after which this connection is `closed` as always
    */
   startTls(context: TlsContext): Promise<{ connection: Connection; peer: TlsPeer }>;
+  /**
+   * As `startTls`, as the client. The server must show a certificate of the context's authority for `host` (a name or
+   * an address).
+   * @throws StoreError `E_DENIED` if its certificate is not good; `E_SYSTEM`, `E_UNREACHABLE` if the handshake fails
+   */
+  startTlsClient(context: TlsClientContext, host: string): Promise<Connection>;
+  /**
+   * Bytes that only the two ends of this TLS connection know (RFC 5705, RFC 8446 7.5), the same at both; null without
+   * TLS.
+   */
+  exportKey(label: string, bytes: number): Buffer | null;
   /** File descriptor, for another process to go on with; null if it cannot (TLS lies over it, or it is closed). */
   readonly descriptor: number | null;
   /**
@@ -93,6 +109,31 @@ export interface Listener {
   release(): ListeningDescriptor;
 }
 
+/** An IP address and a port. */
+export interface DatagramAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What a datagram socket tells its owner. */
+export interface DatagramEvents {
+  /** A datagram arrived; it belongs to the receiver. */
+  received(datagram: Buffer, from: DatagramAddress): void;
+  /** The socket failed and is closed. */
+  failed(error: Error): void;
+}
+
+/** A UDP socket. Datagrams may be lost, come twice, late or in another order. */
+export interface DatagramSocket {
+  readonly address: DatagramAddress;
+  /**
+   * Sends the parts as one datagram. They may be used again when this returns. What the system refuses (a full
+   * buffer, a port that nobody listens on) is a lost datagram.
+   */
+  send(parts: readonly Buffer[], to: DatagramAddress): void;
+  close(): void;
+}
+
 export interface Network {
   /** @throws StoreError `E_SYSTEM` with advice: address in use, not ours, no permission. */
   listen(address: ListenAddress, accept: (connection: Connection) => void): Promise<Listener>;
@@ -106,4 +147,14 @@ export interface Network {
    * @throws StoreError `E_SYSTEM` if it is none
    */
   adopt(descriptor: number): Connection;
+  /**
+   * Connects to where somebody listens.
+   * @throws StoreError `E_UNREACHABLE` with advice if nobody does, or nobody answers within `timeoutMs`
+   */
+  connect(address: ListenAddress, options: { timeoutMs: number }): Promise<Connection>;
+  /**
+   * Opens a UDP socket; port 0: a free one.
+   * @throws StoreError `E_SYSTEM` with advice, as `listen`
+   */
+  openDatagrams(address: DatagramAddress, events: DatagramEvents): Promise<DatagramSocket>;
 }

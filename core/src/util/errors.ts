@@ -29,6 +29,22 @@ export const ERRORS = {
   E_SYSTEM: { status: 12, retry: 'never' },
   /** A wait passed its deadline. */
   E_TIMEOUT: { status: 13, retry: 'later' },
+  /** Nobody answers there, or the connection broke. */
+  E_UNREACHABLE: { status: 14, retry: 'later' },
+  /** What arrived is not our protocol, or breaks its rules. */
+  E_BAD_FRAME: { status: 15, retry: 'never' },
+  /** Client and daemon speak no common version of the protocol. */
+  E_PROTOCOL_VERSION: { status: 16, retry: 'never' },
+  /** Who asks may not: no ticket, a wrong, expired or revoked one, or one without that right. */
+  E_DENIED: { status: 17, retry: 'never' },
+  /** The answer was lost with the daemon that gave it: the change was made, or it was not. */
+  E_IN_DOUBT: { status: 18, retry: 'reread' },
+  /** Writes that were answered, but not flushed, are gone with the power of their machine. Said once, to a flush. */
+  E_LOST_WRITES: { status: 19, retry: 'never' },
+  /** The daemon does not know this chain of layers (any more): register it again. */
+  E_UNKNOWN_CHAIN: { status: 20, retry: 'register' },
+  /** So much is under way that no more is taken. */
+  E_BUSY: { status: 21, retry: 'later' },
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;
