@@ -42,3 +42,8 @@ export {
   systemError,
   UNIX_PATH_BYTES_MAX,
 } from './env/socket-calls.js';
+export { BufferPool, POOLED_BYTES_MIN } from './env/buffer-pool.js';
+export { ReplyOutbox } from './env/reply-outbox.js';
+export { Reply } from './env/reply.js';
+export { crc32cShort } from './util/crc32c-short.js';
+export { ConnectionBudget, ServerBudget, type BudgetLimits } from './util/budget.js';

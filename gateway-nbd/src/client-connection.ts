@@ -27,8 +27,9 @@ import {
 import type { Negotiated } from './handshake/negotiated.js';
 import type { RareWarning } from './rare-warning.js';
 import type { StatsBook } from './stats-book.js';
-import type { BufferPool } from './transmission/buffer-pool.js';
-import type { ServerBudget } from './transmission/budget.js';
+import type { BufferPool } from '@store/core';
+import type { ServerBudget } from '@store/core';
+import type { ServerLimits } from './protocol/limits.js';
 import type { ConnectionState } from './server-state.js';
 import { Stats } from './stats.js';
 import { Transmission } from './transmission/transmission.js';
@@ -50,7 +51,7 @@ export interface ClientOptions {
   /** For handshakes of TLS that fail, of all clients of the server. */
   readonly tlsFailures: RareWarning;
   readonly book: StatsBook;
-  readonly budget: ServerBudget;
+  readonly budget: ServerBudget<ServerLimits>;
   readonly pool: BufferPool;
   readonly clock: Clock;
   readonly timers: Timers;

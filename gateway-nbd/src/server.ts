@@ -35,8 +35,8 @@ import {
 import { RareWarning } from './rare-warning.js';
 import type { ServerState } from './server-state.js';
 import { StatsBook } from './stats-book.js';
-import { BufferPool } from './transmission/buffer-pool.js';
-import { ServerBudget } from './transmission/budget.js';
+import { BufferPool } from '@store/core';
+import { ServerBudget } from '@store/core';
 import { nbdUri } from './uri.js';
 
 export interface NbdServerOptions {
@@ -119,7 +119,7 @@ class Server implements NbdServer {
   readonly #options: NbdServerOptions;
   readonly #env: NbdServerEnv;
   readonly #limits: ServerLimits;
-  readonly #budget: ServerBudget;
+  readonly #budget: ServerBudget<ServerLimits>;
   readonly #pool: BufferPool;
   readonly #door: ExportDoor;
   readonly #rules: HandshakeRules;

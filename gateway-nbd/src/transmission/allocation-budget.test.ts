@@ -11,8 +11,8 @@ import { NBD_CMD } from '../protocol/constants.js';
 import { SERVER_LIMITS } from '../protocol/limits.js';
 import { Stats } from '../stats.js';
 import { compactRequest } from '../testing/wire.js';
-import { BufferPool } from './buffer-pool.js';
-import { ServerBudget } from './budget.js';
+import { BufferPool } from '@store/core';
+import { ServerBudget } from '@store/core';
 import { Transmission } from './transmission.js';
 
 /** Heap bytes for each request, measured 595-645 and 859-928. Lower these when it gets less. */

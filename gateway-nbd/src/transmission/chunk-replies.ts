@@ -13,9 +13,9 @@ import {
   NBD_REPLY_TYPE,
 } from '../protocol/constants.js';
 import { wireString } from '../protocol/wire-string.js';
-import type { Reply } from './reply.js';
+import type { Reply } from '@store/core';
 import type { ContextStatus, ReplyFormat } from './reply-format.js';
-import type { ReplyOutbox } from './reply-outbox.js';
+import type { ReplyOutbox } from '@store/core';
 import type { Request } from './request.js';
 import { simpleReply } from './simple-replies.js';
 

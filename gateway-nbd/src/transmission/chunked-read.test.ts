@@ -3,10 +3,10 @@ import t from 'tap';
 import type { Backend } from '../backend.js';
 import { MemoryBackend } from '../memory-backend.js';
 import { READ_PIECE_BYTES_MAX } from '../protocol/limits.js';
-import { BufferPool } from './buffer-pool.js';
+import { BufferPool } from '@store/core';
 import { chunkedRead } from './chunked-read.js';
-import type { Reply } from './reply.js';
-import { ReplyOutbox } from './reply-outbox.js';
+import type { Reply } from '@store/core';
+import { ReplyOutbox } from '@store/core';
 
 const PIECE = READ_PIECE_BYTES_MAX;
 const ROOM = 28;

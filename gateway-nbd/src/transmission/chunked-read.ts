@@ -10,7 +10,7 @@ import type { StoreError } from '@store/core';
 import { BLOCK_STATE, type Extent } from '@store/core';
 import type { Backend } from '../backend.js';
 import { READ_PIECE_BYTES_MAX, SPARSE_READ_PIECES_MAX } from '../protocol/limits.js';
-import type { Reply } from './reply.js';
+import type { Reply } from '@store/core';
 import type { ReadPiece } from './reply-format.js';
 
 /** A hole shorter than this is sent as data: saying it would cost about as much. */

@@ -13,8 +13,8 @@ import {
 import { blockStatus } from './block-status.js';
 import { chunkedRead } from './chunked-read.js';
 import type { ContextStatus, ReadPiece, ReplyFormat } from './reply-format.js';
-import type { Reply } from './reply.js';
-import type { ReplyOutbox } from './reply-outbox.js';
+import type { Reply } from '@store/core';
+import type { ReplyOutbox } from '@store/core';
 import type { Admitted } from './request.js';
 import type { SliceQueue } from './slices.js';
 

@@ -1,8 +1,8 @@
 import type { StatusRun } from '../backend.js';
 import type { HeaderKind } from '../handshake/negotiated.js';
 import { chunkReplies } from './chunk-replies.js';
-import type { Reply } from './reply.js';
-import type { ReplyOutbox } from './reply-outbox.js';
+import type { Reply } from '@store/core';
+import type { ReplyOutbox } from '@store/core';
 import type { Request } from './request.js';
 import { simpleReplies } from './simple-replies.js';
 

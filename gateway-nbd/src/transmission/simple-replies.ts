@@ -1,8 +1,8 @@
 import { invariant } from '@store/core';
 import { NBD_ERROR, NBD_MAGIC } from '../protocol/constants.js';
-import type { Reply } from './reply.js';
+import type { Reply } from '@store/core';
 import type { ReplyFormat } from './reply-format.js';
-import type { ReplyOutbox } from './reply-outbox.js';
+import type { ReplyOutbox } from '@store/core';
 import type { Request } from './request.js';
 
 // Simple reply, big-endian.

@@ -15,8 +15,8 @@ import { commandName, errorName, NBD_CMD, NBD_ERROR } from '../protocol/constant
 import { PAYLOAD_BYTES_MAX, REQUEST_BYTES_MIN, UNSENT_BYTES_MAX } from '../protocol/limits.js';
 import type { Stats } from '../stats.js';
 import { statusBytesMax } from './block-status.js';
-import type { BufferPool } from './buffer-pool.js';
-import { ConnectionBudget, type ServerBudget } from './budget.js';
+import type { BufferPool } from '@store/core';
+import { ConnectionBudget, type ServerBudget } from '@store/core';
 import { Commands, type Answers } from './commands.js';
 import { errnoFor } from './errno.js';
 import {
@@ -25,8 +25,8 @@ import {
   type ReadPiece,
   type ReplyFormat,
 } from './reply-format.js';
-import type { Reply } from './reply.js';
-import { ReplyOutbox } from './reply-outbox.js';
+import type { Reply } from '@store/core';
+import { ReplyOutbox } from '@store/core';
 import {
   HEADER_BYTES_MAX,
   RequestReader,

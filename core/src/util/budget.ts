@@ -7,19 +7,30 @@
  * once even while others hold all the rest. The rest is given out first come, first served: a newcomer never
  * overtakes a request that waits, so large ones do not starve.
  */
-import { invariant } from '@store/core';
-import type { ServerLimits } from '../protocol/limits.js';
+import { invariant } from './invariant.js';
+
+/** How much there is, and how much of it is each connection's own. */
+export interface BudgetLimits {
+  /** Beyond the guarantees, of all connections together. */
+  readonly serverRequestsMax: number;
+  readonly serverBytesMax: number;
+  readonly connectionRequestsMax: number;
+  readonly connectionBytesMax: number;
+  /** What nobody can take from a connection. */
+  readonly guaranteedRequests: number;
+  readonly guaranteedBytes: number;
+}
 
 /** What all connections share. */
-export class ServerBudget {
-  readonly limits: ServerLimits;
+export class ServerBudget<Limits extends BudgetLimits = BudgetLimits> {
+  readonly limits: Limits;
   #requests = 0;
   #bytes = 0;
   /** Who waits, in order; called when there is room again, in a later microtask. */
   readonly #waiters = new Set<() => void>();
   #wakeScheduled = false;
 
-  constructor(limits: ServerLimits) {
+  constructor(limits: Limits) {
     this.limits = limits;
   }
 

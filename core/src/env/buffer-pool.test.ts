@@ -1,4 +1,4 @@
-import { dropPages } from '@store/core';
+import { dropPages } from './real-memory.js';
 import t from 'tap';
 import { BufferPool } from './buffer-pool.js';
 

@@ -10,7 +10,8 @@
  * without an error, the reply to a READ when the operating system has taken its last byte or the connection is closed.
  * Whatever is in doubt (errors) is left to the garbage collector.
  */
-import { dropPages, invariant } from '@store/core';
+import { invariant } from '../util/invariant.js';
+import { dropPages } from './real-memory.js';
 
 /** Room for a header beside a payload of a power of two. */
 const HEADROOM_BYTES = 4096;
