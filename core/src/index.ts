@@ -30,6 +30,12 @@ export type { DirectConnection } from './env/real-connection.js';
 export { realNetwork } from './env/real-network.js';
 export { errnoText, POLL, pollSockets, RawSocket, type SocketAddress } from './env/real-sockets.js';
 export { RealTlsContext, type TlsKeys } from './env/real-tls.js';
+export {
+  realTlsClient,
+  type RealTlsClientContext,
+  type TlsClientKeys,
+} from './env/real-tls-client.js';
+export { DATAGRAM_BYTES_MAX } from './env/real-datagrams.js';
 export { silentLog } from './env/silent-log.js';
 export { DescriptorChannel, type ChannelMessage } from './env/descriptor-channel.js';
 export { DESCRIPTORS_MAX } from './env/descriptor-passing.js';

@@ -8,11 +8,19 @@
  * event loop write leaves together (`SendQueue`).
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
-import type { Connection, ConnectionEvents, TlsContext, TlsPeer } from './network.js';
+import { StoreError } from '../util/errors.js';
+import type {
+  Connection,
+  ConnectionEvents,
+  TlsClientContext,
+  TlsContext,
+  TlsPeer,
+} from './network.js';
 import { native } from './real-native.js';
 import { LookOut } from './real-look-out.js';
 import { ReceiveBuffer } from './real-receive-buffer.js';
 import { SendQueue } from './real-send-queue.js';
+import { startTlsClient } from './real-tls-client.js';
 import { startTls } from './real-tls.js';
 import { duplicateDescriptor } from './socket-calls.js';
 
@@ -46,8 +54,8 @@ interface OnRead {
 }
 
 /**
- * Gives an accepted, paused socket its own receive buffers. Node takes `onread` only when a socket is made, so a new
- * one takes over the handle of the accepted one (the undocumented `handle` option that node:net itself uses).
+ * Gives a paused socket its own receive buffers. Node takes `onread` only when a socket is made, so a new one takes over
+ * the handle of the old one (the undocumented `handle` option that node:net itself uses).
  */
 function adopt(accepted: Socket, onread: OnRead): Socket {
   const owner = accepted as unknown as { _handle: object | null };
@@ -63,7 +71,7 @@ function socketOn(descriptor: number, onread: OnRead): Socket {
   return new Socket({ ...options, manualStart: true, onread } as SocketConstructorOpts);
 }
 
-/** An accepted socket; see `Connection`. */
+/** A socket that was accepted, or that connected; see `Connection`. */
 export class RealConnection implements DirectConnection {
   readonly peer: string;
   readonly #socket: Socket;
@@ -75,8 +83,10 @@ export class RealConnection implements DirectConnection {
   #handlingChunk = false;
   #paused = false;
   #ending = false;
+  /** TLS lies over the socket: nothing leaves or arrives beside it. */
+  #isSpent = false;
 
-  /** @param accepted - A paused socket of `node:net`, or the descriptor of one that another process accepted. */
+  /** @param accepted - A paused, connected socket of `node:net`, or the descriptor of one that another process has. */
   constructor(accepted: Socket | number) {
     const onread = {
       buffer: () => this.#received.next(),
@@ -144,12 +154,12 @@ export class RealConnection implements DirectConnection {
   }
 
   get #awaits(): 'peer' | 'answer' | null {
-    if (this.#paused || this.#ending || this.#socket.destroyed) return null;
+    if (this.#paused || this.#ending || this.#isSpent || this.#socket.destroyed) return null;
     return this.#events?.awaits?.() ?? null;
   }
 
   write(parts: readonly Buffer[]): boolean {
-    if (this.#ending || this.#socket.destroyed) return true;
+    if (this.#ending || this.#isSpent || this.#socket.destroyed) return true;
     if (this.#handlingChunk) return this.#sending.write(parts, true);
     return this.#sending.write(parts, this.#lookOut.answered());
   }
@@ -176,14 +186,33 @@ export class RealConnection implements DirectConnection {
   }
 
   async startTls(context: TlsContext): Promise<{ connection: Connection; peer: TlsPeer }> {
-    this.#sending.flush();
+    this.#leaveToTls();
     const started = await startTls(this.#socket, context, this.peer);
     this.#events = null;
     return started;
   }
 
+  async startTlsClient(context: TlsClientContext, host: string): Promise<Connection> {
+    this.#leaveToTls();
+    const connection = await startTlsClient(this.#socket, context, host, this.peer);
+    this.#events = null;
+    return connection;
+  }
+
+  /** What was written leaves first: Node lets TLS wait for it. */
+  #leaveToTls(): void {
+    if (this.#socket.destroyed)
+      throw new StoreError('E_UNREACHABLE', `The connection to ${this.peer} is closed`);
+    this.#sending.flush();
+    this.#isSpent = true;
+  }
+
+  exportKey(): null {
+    return null;
+  }
+
   get descriptor(): number | null {
-    if (this.#socket.destroyed) return null;
+    if (this.#isSpent || this.#socket.destroyed) return null;
     const { _handle: handle } = this.#socket as unknown as { _handle: { fd: number } | null };
     return handle === null || handle.fd < 0 ? null : handle.fd;
   }

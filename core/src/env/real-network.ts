@@ -1,4 +1,4 @@
-/** Listening sockets of the real machine, on node:net. */
+/** The network of the real machine: listening sockets, on node:net, and what others make. */
 import { chmodSync, existsSync, lstatSync, unlinkSync, type Stats } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import { dirname, resolve as resolvePath } from 'node:path';
@@ -11,7 +11,10 @@ import type {
   ListeningDescriptor,
   Network,
 } from './network.js';
+import { portAdvice } from './real-address-advice.js';
 import { RealConnection } from './real-connection.js';
+import { openDatagrams } from './real-datagrams.js';
+import { dial } from './real-dial.js';
 import {
   closeDescriptor,
   duplicateDescriptor,
@@ -25,12 +28,14 @@ import {
 const STALE_PROBE_MS = 2000;
 const BACKLOG = 1024;
 
-/** TCP and Unix sockets of this machine. */
+/** TCP, UDP and Unix sockets of this machine. */
 export function realNetwork(log: Log): Network {
   return {
     listen: (address, accept) => listen(log, address, accept),
     listenOn: (socket, accept) => listenOn(log, socket, accept),
     adopt,
+    connect: dial,
+    openDatagrams,
   };
 }
 
@@ -159,22 +164,6 @@ async function listenOnPort(server: Server, host: string, port: number): Promise
     throw new StoreError('E_SYSTEM', `Cannot listen on ${host}:${port}: ${portAdvice(error)}`, {
       cause: error,
     });
-  }
-}
-
-function portAdvice(error: unknown): string {
-  switch (errnoOf(error)) {
-    case 'EADDRINUSE':
-      return 'the port is taken; stop the program that uses it or choose another port';
-    case 'EACCES':
-      return 'no permission; choose a port from 1024 up or run as root';
-    case 'EADDRNOTAVAIL':
-      return 'this machine does not have that address; choose one of `ip address` or 127.0.0.1';
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return 'no such host name; write an address, for example 127.0.0.1';
-    default:
-      return messageOf(error);
   }
 }
 

@@ -6,6 +6,7 @@
  * each payload. What comes in one turn of the event loop is copied together and reported once.
  */
 import type { TLSSocket } from 'node:tls';
+import { StoreError } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import type { Connection, ConnectionEvents, TlsPeer } from './network.js';
 import type { DirectConnection } from './real-connection.js';
@@ -145,6 +146,17 @@ export class RealTlsConnection implements DirectConnection {
 
   startTls(): Promise<{ connection: Connection; peer: TlsPeer }> {
     invariant(false, 'TLS starts once');
+  }
+
+  startTlsClient(): Promise<Connection> {
+    invariant(false, 'TLS starts once');
+  }
+
+  exportKey(label: string, bytes: number): Buffer {
+    if (this.#socket.destroyed)
+      throw new StoreError('E_CLOSED', 'A TLS connection that is closed makes no keys');
+    // Without a context TLS 1.2 makes other bytes than with an empty one: both ends give that one.
+    return this.#socket.exportKeyingMaterial(bytes, label, Buffer.alloc(0));
   }
 
   /** The keys are in this process. */

@@ -2,30 +2,19 @@
  * TLS over an accepted socket, the server's side, on node:tls (OpenSSL): X.509, PSK, or both at once. TLS 1.2 at
  * least (T1). A client that does not prove what is demanded never gets a connection.
  */
-import { constants } from 'node:crypto';
-import {
-  createSecureContext,
-  TLSSocket,
-  type SecureContext,
-  type TLSSocketOptions,
-} from 'node:tls';
 import type { Socket } from 'node:net';
-import { messageOf, StoreError } from '../util/errors.js';
+import { TLSSocket, type SecureContext, type TLSSocketOptions } from 'node:tls';
+import { StoreError } from '../util/errors.js';
 import type { Connection, TlsContext, TlsPeer } from './network.js';
+import { CIPHERS, secureContext, type SecureMaterial } from './real-secure-context.js';
 import { RealTlsConnection } from './real-tls-connection.js';
 
-/** PSK suites are not among OpenSSL's defaults, and clients of GnuTLS speak them in TLS 1.2. */
-const CIPHERS =
-  'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:HIGH:' +
-  'ECDHE-PSK-CHACHA20-POLY1305:ECDHE-PSK-AES128-CBC-SHA256:PSK-AES256-GCM-SHA384:PSK-AES128-GCM-SHA256:' +
-  '!aNULL:!eNULL:!MD5:!RC4';
-
 /** What the server's side of TLS needs, as the files hold it. */
-export interface TlsKeys {
-  /** PEM: its certificate with the chain, and the key. */
+export interface TlsKeys extends SecureMaterial {
+  /** Its certificate with the chain, and the key. */
   readonly cert?: Buffer;
   readonly key?: Buffer;
-  /** PEM: clients prove who they are with a certificate of this authority. */
+  /** Clients prove who they are with a certificate of this authority. */
   readonly ca?: Buffer;
   readonly crl?: Buffer;
   /** Keys of clients by their identity. */
@@ -56,30 +45,6 @@ export class RealTlsContext implements TlsContext {
   replace(keys: TlsKeys): void {
     this.#secure = secureContext(keys);
     this.#keys = keys;
-  }
-}
-
-function secureContext(keys: TlsKeys): SecureContext {
-  const { cert, key, ca, crl } = keys;
-  try {
-    return createSecureContext({
-      minVersion: 'TLSv1.2',
-      ciphers: CIPHERS,
-      // The first suite is the one PSK needs in TLS 1.3: a key without a hash of its own counts as one for SHA-256.
-      honorCipherOrder: true,
-      // Each connection proves anew who it is: a ticket would outlive the proof.
-      secureOptions: constants.SSL_OP_NO_TICKET,
-      // OpenSSL takes a PSK for a session to resume, and wants its sessions named.
-      sessionIdContext: 'store-nbd',
-      ...(cert === undefined ? {} : { cert }),
-      ...(key === undefined ? {} : { key }),
-      ...(ca === undefined ? {} : { ca }),
-      ...(crl === undefined ? {} : { crl }),
-    });
-  } catch (error) {
-    throw new StoreError('E_INVALID', `TLS cannot use these files: ${messageOf(error)}`, {
-      cause: error,
-    });
   }
 }
 

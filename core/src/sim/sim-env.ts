@@ -36,6 +36,8 @@ export function simEnv(
       adopt: () => {
         throw noNetwork();
       },
+      connect: () => Promise.reject(noNetwork()),
+      openDatagrams: () => Promise.reject(noNetwork()),
     },
     openDisk: () => {
       const folder = disk.open();

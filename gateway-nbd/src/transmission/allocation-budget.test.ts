@@ -54,6 +54,12 @@ class TakingConnection implements Connection {
   startTls(): Promise<never> {
     return Promise.reject(new Error('it has no TLS'));
   }
+  startTlsClient(): Promise<never> {
+    return Promise.reject(new Error('it has no TLS'));
+  }
+  exportKey(): null {
+    return null;
+  }
   release(): null {
     return null;
   }
