@@ -30,7 +30,8 @@ function makeTables(): Int32Array {
   const tables = new Int32Array(4 * 256);
   for (let byte = 0; byte < 256; byte += 1) {
     let sum = byte;
-    for (let bit = 0; bit < 8; bit += 1) sum = (sum & 1) === 1 ? (sum >>> 1) ^ POLYNOMIAL : sum >>> 1;
+    for (let bit = 0; bit < 8; bit += 1)
+      sum = (sum & 1) === 1 ? (sum >>> 1) ^ POLYNOMIAL : sum >>> 1;
     tables[byte] = sum;
   }
   for (let at = 256; at < tables.length; at += 1) {
