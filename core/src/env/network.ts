@@ -65,18 +65,24 @@ export interface Connection {
   /**
    * Speaks TLS from the next byte on, as the server. What was written leaves in the clear first. This connection is
    * spent then, and calls none of its events again: the one it resolves to, not started yet, takes its place.
-   * @throws StoreError `E_SYSTEM` if the handshake fails, after which this connection is `closed` as always
+   * It has no deadline of its own: `destroy` this connection to give it up. Bytes of the peer that were reported in the
+   * clear stay there: whoever expected none must refuse them.
+   * @throws StoreError `E_SYSTEM` if the handshake fails, after which this connection is `closed` as always;
+   *   `E_UNREACHABLE` if it is closed already
    */
   startTls(context: TlsContext): Promise<{ connection: Connection; peer: TlsPeer }>;
   /**
    * As `startTls`, as the client. The server must show a certificate of the context's authority for `host` (a name or
-   * an address).
-   * @throws StoreError `E_DENIED` if its certificate is not good; `E_SYSTEM`, `E_UNREACHABLE` if the handshake fails
+   * an address). In TLS 1.3 this resolves before the server has looked at our certificate: if it does not like it, the
+   * new connection is closed soon.
+   * @throws StoreError `E_DENIED` if its certificate is not good; `E_UNREACHABLE` if it hangs up in the handshake, or
+   *   the connection was destroyed; `E_SYSTEM` if it speaks no TLS, or none that we do
    */
   startTlsClient(context: TlsClientContext, host: string): Promise<Connection>;
   /**
    * Bytes that only the two ends of this TLS connection know (RFC 5705, RFC 8446 7.5), the same at both; null without
    * TLS.
+   * @throws StoreError `E_CLOSED` if the connection is
    */
   exportKey(label: string, bytes: number): Buffer | null;
   /** File descriptor, for another process to go on with; null if it cannot (TLS lies over it, or it is closed). */
@@ -129,6 +135,8 @@ export interface DatagramSocket {
   /**
    * Sends the parts as one datagram. They may be used again when this returns. What the system refuses (a full
    * buffer, a port that nobody listens on) is a lost datagram.
+   * @param parts - At most `DATAGRAM_BYTES_MAX` bytes together.
+   * @param to - An IP address, not a name.
    */
   send(parts: readonly Buffer[], to: DatagramAddress): void;
   close(): void;
@@ -149,12 +157,13 @@ export interface Network {
   adopt(descriptor: number): Connection;
   /**
    * Connects to where somebody listens.
-   * @throws StoreError `E_UNREACHABLE` with advice if nobody does, or nobody answers within `timeoutMs`
+   * @throws StoreError `E_UNREACHABLE` with advice if nobody does, or nobody answers within `timeoutMs`; `E_INVALID` if
+   *   that is no address: a path too long for a socket, port 0
    */
   connect(address: ListenAddress, options: { timeoutMs: number }): Promise<Connection>;
   /**
-   * Opens a UDP socket; port 0: a free one.
-   * @throws StoreError `E_SYSTEM` with advice, as `listen`
+   * Opens a UDP socket; port 0: a free one. The host decides whether it speaks IPv4 or IPv6; `::` speaks both.
+   * @throws StoreError `E_SYSTEM` with advice, as `listen`; `E_INVALID` if that is no address
    */
   openDatagrams(address: DatagramAddress, events: DatagramEvents): Promise<DatagramSocket>;
 }

@@ -124,6 +124,8 @@ export class RealConnection implements DirectConnection {
       this.#lookOut.closed();
       this.#events?.closed(this.#error);
     });
+    // The stream begins to read at once. It would in a later turn, even if it was paused in this one.
+    this.#socket.read(0);
     this.#socket.resume();
   }
 

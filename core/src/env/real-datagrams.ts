@@ -29,14 +29,21 @@ export async function openDatagrams(
   asked: DatagramAddress,
   events: DatagramEvents,
 ): Promise<DatagramSocket> {
+  const { host, port } = asked;
+  // Node would take the rest of a division for the port.
+  if (host === '' || !Number.isInteger(port) || port < 0 || port > 65_535)
+    throw new StoreError(
+      'E_INVALID',
+      `Cannot open UDP ${addressText(asked)}: give a host and a port from 0 to 65535`,
+    );
   try {
-    const { address, family } = await lookup(asked.host);
+    const { address, family } = await lookup(host);
     const socket = createSocket({
       type: family === 6 ? 'udp6' : 'udp4',
       // Only addresses come here. Answered at once, so that `send` sends before it returns.
       lookup: (ip, _options, found) => found(null, ip, family),
     });
-    await bound(socket, address, asked.port);
+    await bound(socket, address, port);
     for (const enlarge of [
       () => socket.setRecvBufferSize(SOCKET_BUFFER_BYTES),
       () => socket.setSendBufferSize(SOCKET_BUFFER_BYTES),
