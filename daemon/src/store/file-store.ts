@@ -10,11 +10,11 @@ import {
   invariant,
   messageOf,
   promised,
+  type CheckedPool,
+  type CheckedStore,
   type DataFile,
   type Env,
   type MetaStore,
-  type ObjectPool,
-  type ObjectStore,
 } from '@store/core';
 import { Checkpointer } from './checkpointer.js';
 import { ENGINE_LIMITS, Engine, FAILED_FILE, type EngineLimits } from './engine.js';
@@ -90,7 +90,7 @@ export async function openFileStore(
   }
 }
 
-export class FileStore implements ObjectStore {
+export class FileStore implements CheckedStore {
   readonly engine: Engine;
   /** What it is made of, for `store check` and for tests that plant bugs. */
   readonly parts: FilePoolParts & {
@@ -166,7 +166,7 @@ export class FileStore implements ObjectStore {
     this.#checkpointer.start(leftOpen);
   }
 
-  async openPool(name: string, options: { create: boolean }): Promise<ObjectPool> {
+  async openPool(name: string, options: { create: boolean }): Promise<CheckedPool> {
     if (this.engine.refusal !== null) throw this.engine.refusal;
     const bytes = Buffer.byteLength(name);
     if (bytes < 1 || bytes > POOL_NAME_BYTES_MAX || name.includes('\0'))
