@@ -60,8 +60,11 @@ export interface EngineCounters {
   /** Writes refused because their bytes were damaged on their way here. */
   arrivedDamaged: number;
   flushes: number;
+  /** Transactions that opened parts before they were overwritten. */
   opens: number;
+  /** Objects whose checksums were stored. */
   closes: number;
+  /** Writes answered from `live` before they were in their place. */
   parkedWrites: number;
 }
 
