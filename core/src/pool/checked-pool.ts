@@ -3,7 +3,8 @@
  * one end to the other: what a client computed over its bytes is what is stored, and what is stored is what the next
  * client compares its bytes with.
  */
-import type { DoneWith, Done } from '../util/errors.js';
+import { StoreError, type Done, type DoneWith } from '../util/errors.js';
+import { BLOCK_BYTES } from '../util/limits.js';
 import type { ObjectPool, ObjectRef } from './object-pool.js';
 
 /**
@@ -13,11 +14,12 @@ import type { ObjectPool, ObjectRef } from './object-pool.js';
 export type PieceChecks = Uint32Array;
 
 export interface CheckedPool extends ObjectPool {
-  /** As `read`; with the checksums of what it read. */
+  /** As `read`; with the checksums of what it read. They belong to the caller. */
   readChecked(ref: ObjectRef, offset: number, target: Buffer, done: DoneWith<PieceChecks>): void;
   /**
    * As `write`, of bytes that must have these checksums. Those of whole blocks are stored as they are.
-   * `E_CHECKSUM`, and nothing is changed, if a piece has not.
+   * `E_CHECKSUM`, and nothing is changed, if a piece has not; `E_INVALID` if there are more or fewer than pieces. They
+   * belong to the pool until it answers.
    */
   writeChecked(
     ref: ObjectRef,
@@ -27,4 +29,25 @@ export interface CheckedPool extends ObjectPool {
     flags: number,
     done: Done,
   ): void;
+}
+
+/**
+ * What `writeChecked` answers to bytes that are not the ones whose checksums came with them.
+ * @param name - Of the object, fit for a message.
+ * @param piece - The first that differs.
+ */
+export function arrivedDamaged(name: string, offset: number, piece: number): StoreError {
+  const block = Math.floor(offset / BLOCK_BYTES) + piece;
+  return new StoreError(
+    'E_CHECKSUM',
+    `Block ${block} of object '${name}' was damaged on its way here: its bytes do not have the checksum that came with them; nothing was changed, send it again`,
+  );
+}
+
+/** What `writeChecked` answers to a wrong number of checksums. */
+export function wrongCheckCount(given: number, needed: number): StoreError {
+  return new StoreError(
+    'E_INVALID',
+    `${given} checksums came with bytes that have ${needed} pieces; send one for each block they touch`,
+  );
 }

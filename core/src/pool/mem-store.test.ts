@@ -4,12 +4,11 @@ import { OBJECT_KIND, ObjectRef } from './object-pool.js';
 import { objectPoolSuite } from './object-pool.suite.js';
 import { codeOf, PoolUser } from './pool-user.js';
 
-await objectPoolSuite(t, 'MemStore with 4 MiB objects', () =>
-  Promise.resolve({ store: new MemStore() }),
-);
-await objectPoolSuite(t, 'MemStore with 512 KiB objects', () =>
-  Promise.resolve({ store: new MemStore({ objectBytes: 512 * 1024 }) }),
-);
+for (const objectBytes of [4 * 1024 * 1024, 512 * 1024])
+  await objectPoolSuite(t, `MemStore with objects of ${objectBytes} bytes`, () => {
+    const store = new MemStore({ objectBytes });
+    return Promise.resolve({ store, checked: store });
+  });
 
 await t.test(
   'MemStore never shows a version twice, even when an object is made again',

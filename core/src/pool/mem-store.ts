@@ -7,29 +7,43 @@
  * Versions come from one counter for the whole store: a key that is deleted and made again never shows an old
  * version, so a compare-and-swap prepared before the delete cannot hit the new object.
  */
+import { partsBytes } from '../util/byte-parts.js';
 import { StoreError, type Done, type DoneWith } from '../util/errors.js';
-import { INLINE_BYTES_MAX, LIST_PAGE_MAX, OBJECT_BYTES, OBJECT_BYTES_MIN } from '../util/limits.js';
+import {
+  BLOCK_BYTES,
+  INLINE_BYTES_MAX,
+  LIST_PAGE_MAX,
+  OBJECT_BYTES,
+  OBJECT_BYTES_MIN,
+} from '../util/limits.js';
 import { invariant } from '../util/invariant.js';
+import { firstDifference, pieceChecksOf } from '../util/piece-checks.js';
+import {
+  arrivedDamaged,
+  wrongCheckCount,
+  type CheckedPool,
+  type PieceChecks,
+} from './checked-pool.js';
 import {
   BLOCK_STATE,
   OBJECT_KIND,
   WRITE_FLAGS,
+  ifAbsentRefusal,
   type BlockState,
   type Extent,
   type ListOptions,
   type ListPage,
-  type ObjectPool,
   type ObjectRef,
   type ObjectStat,
 } from './object-pool.js';
 import { eachBlock, MemObject } from './mem-object.js';
-import type { ObjectStore } from './object-store.js';
+import type { CheckedStore } from './object-store.js';
 
 /** Objects looked for in one call of `absentRun`. */
 const ABSENT_RUN_MAX = 4096;
 
-/** An `ObjectStore` that lives and dies with the process. */
-export class MemStore implements ObjectStore {
+/** A store that lives and dies with the process. */
+export class MemStore implements CheckedStore {
   readonly #pools = new Map<string, MemPool>();
   readonly #shared = { closed: false, version: 0 };
   readonly #objectBytes: number;
@@ -43,7 +57,7 @@ export class MemStore implements ObjectStore {
     );
   }
 
-  openPool(name: string, options: { create: boolean }): Promise<ObjectPool> {
+  openPool(name: string, options: { create: boolean }): Promise<CheckedPool> {
     return settle(() => {
       if (this.#shared.closed) throw closedError();
       let pool = this.#pools.get(name);
@@ -69,7 +83,7 @@ export class MemStore implements ObjectStore {
   }
 }
 
-class MemPool implements ObjectPool {
+class MemPool implements CheckedPool {
   readonly name: string;
   readonly objectBytes: number;
   readonly #objects = new Map<string, MemObject>();
@@ -96,17 +110,46 @@ class MemPool implements ObjectPool {
     done(null);
   }
 
-  write(
+  readChecked(ref: ObjectRef, offset: number, target: Buffer, done: DoneWith<PieceChecks>): void {
+    this.read(ref, offset, target, (error) => {
+      if (error === null) done(null, pieceChecksOf(offset, [target]));
+      else done(error);
+    });
+  }
+
+  writeChecked(
     ref: ObjectRef,
     offset: number,
     parts: readonly Buffer[],
-    _flags: number,
+    checks: PieceChecks,
+    flags: number,
     done: Done,
   ): void {
-    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
-    const refusal = this.#refusal(ref, offset, bytes, false);
+    const refusal = this.#refusal(ref, offset, partsBytes(parts), false);
     if (refusal !== null) {
       done(refusal);
+      return;
+    }
+    const sums = pieceChecksOf(offset, parts);
+    const piece = firstDifference(sums, checks);
+    if (checks.length !== sums.length) done(wrongCheckCount(checks.length, sums.length));
+    else if (piece >= 0) done(arrivedDamaged(ref.key.toString(), offset, piece));
+    else this.write(ref, offset, parts, flags, done);
+  }
+
+  write(ref: ObjectRef, offset: number, parts: readonly Buffer[], flags: number, done: Done): void {
+    const bytes = partsBytes(parts);
+    const isIfAbsent = (flags & WRITE_FLAGS.ifAbsent) !== 0;
+    const refusal =
+      this.#refusal(ref, offset, bytes, false) ??
+      (isIfAbsent ? ifAbsentRefusal(ref.kind, offset, bytes) : null);
+    if (refusal !== null) {
+      done(refusal);
+      return;
+    }
+    if (isIfAbsent) {
+      this.#fillAbsent(ref, offset, Buffer.concat(parts));
+      done(null);
       return;
     }
     const object = this.#change(ref);
@@ -231,6 +274,22 @@ class MemPool implements ObjectPool {
       if (this.#shared.closed) throw closedError();
       return this.#objects.delete(ref.id);
     });
+  }
+
+  /** Writes the blocks that are absent, and changes nothing if there is none. */
+  #fillAbsent(ref: ObjectRef, offset: number, bytes: Buffer): void {
+    const before = this.#objects.get(ref.id);
+    const absent: { block: number; at: number }[] = [];
+    eachBlock(offset, bytes.length, (block, _start, _end, at) => {
+      if ((before?.stateOf(block) ?? BLOCK_STATE.absent) === BLOCK_STATE.absent)
+        absent.push({ block, at });
+    });
+    if (absent.length === 0) return;
+    const object = this.#change(ref);
+    for (const { block, at } of absent) {
+      bytes.copy(object.writable(block), 0, at, at + BLOCK_BYTES);
+      object.length = Math.max(object.length, (block + 1) * BLOCK_BYTES);
+    }
   }
 
   /** The object, created if need be, with a new version. */

@@ -11,9 +11,11 @@ import {
   WRITE_FLAGS,
   type ObjectPool,
 } from './object-pool.js';
-import type { ObjectStore } from './object-store.js';
+import { checkedPoolStories } from './checked-pool.suite.js';
+import type { CheckedStore, ObjectStore } from './object-store.js';
 import { ABSENT_PREFIX, absentRef, objectPoolAbsentStories } from './object-pool-absent.suite.js';
 import { objectPoolDataStories } from './object-pool-data.suite.js';
+import { objectPoolIfAbsentStories } from './object-pool-if-absent.suite.js';
 import { objectPoolModelStories } from './object-pool-model.suite.js';
 import { objectPoolNameStories } from './object-pool-names.suite.js';
 import { codeOf, PoolUser } from './pool-user.js';
@@ -22,6 +24,8 @@ import { codeOf, PoolUser } from './pool-user.js';
 export interface OpenedStore {
   readonly store: ObjectStore;
   readonly reopen?: () => Promise<ObjectStore>;
+  /** The same store, if its pools take and give checksums: then it is tried that they do. */
+  readonly checked?: CheckedStore;
 }
 
 /** Runs one story on a fresh pool. */
@@ -53,8 +57,21 @@ export async function objectPoolSuite(
     await objectPoolDataStories(story);
     await objectPoolNameStories(story);
     await objectPoolAbsentStories(story);
+    await objectPoolIfAbsentStories(story);
     await objectPoolModelStories(story);
     await storeStories(t, open);
+    await checkedStories(t, open);
+  });
+}
+
+async function checkedStories(t: Test, open: () => Promise<OpenedStore>): Promise<void> {
+  const first = await open();
+  await first.store.close();
+  if (first.checked === undefined) return;
+  await checkedPoolStories(t, async () => {
+    const { checked } = await open();
+    if (checked === undefined) throw new Error('A store takes checksums, or it does not');
+    return checked;
   });
 }
 

@@ -1,7 +1,7 @@
 import type { Done, DoneWith } from '../util/errors.js';
 import { StoreError } from '../util/errors.js';
 import { locatorHash, type LocatorHash } from '../util/locator-hash.js';
-import { KEY_BYTES_MAX } from '../util/limits.js';
+import { BLOCK_BYTES, KEY_BYTES_MAX } from '../util/limits.js';
 
 /** What an object is for. `list` filters by it; the number is stored. */
 export const OBJECT_KIND = {
@@ -64,7 +64,26 @@ export const WRITE_FLAGS = {
   layered: 2,
   /** Of `zero`: keep the space reserved, so that writing there later cannot fail for lack of it. */
   allocate: 4,
+  /**
+   * Of `write`, and of whole blocks of image data only: blocks that are *absent* get their bytes, all others stay as they
+   * are. What is copied from a layer below so never overwrites what was written meanwhile.
+   */
+  ifAbsent: 8,
 } as const;
+
+/** Why a write with `ifAbsent` is refused; null if it is not. */
+export function ifAbsentRefusal(
+  kind: ObjectKind,
+  offset: number,
+  bytes: number,
+): StoreError | null {
+  const isWhole = offset % BLOCK_BYTES === 0 && bytes % BLOCK_BYTES === 0;
+  if (isWhole && kind === OBJECT_KIND.imageData) return null;
+  return new StoreError(
+    'E_INVALID',
+    `Only whole blocks of ${BLOCK_BYTES} bytes of image data can be written if they are absent, not ${bytes} bytes at ${offset}`,
+  );
+}
 
 /** State of a 4 KiB block; the number is stored. */
 export const BLOCK_STATE = {
@@ -128,7 +147,7 @@ export interface ObjectPool {
    */
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void;
 
-  /** Writes the parts one after the other from byte `offset`, creating the object. `flags`: `durable`. */
+  /** Writes the parts one after the other from byte `offset`, creating the object. `flags`: `durable`, `ifAbsent`. */
   write(ref: ObjectRef, offset: number, parts: readonly Buffer[], flags: number, done: Done): void;
 
   /**

@@ -36,11 +36,17 @@ export function crc32c(bytes: Buffer, initial = 0): number {
   return ~isal(addressOf(bytes), bytes.length, ~initial >>> 0) >>> 0;
 }
 
-/** The checksum of `bytes[start, end)`: as of a `subarray`, without making one where that can be avoided. */
-export function crc32cOf(bytes: Buffer, start: number, end: number): number {
+/**
+ * The checksum of `bytes[start, end)`, continuing from `initial`: as of a `subarray`, without making one where that can
+ * be avoided.
+ */
+export function crc32cOf(bytes: Buffer, start: number, end: number, initial = 0): number {
   const isLong = end - start >= ISAL_BYTES_MIN;
-  if (isal === null || !isLong) return calculate(bytes.subarray(start, end));
-  return ~isal(addressOf(bytes) + start, end - start, 0xffffffff) >>> 0;
+  if (isal === null || !isLong) {
+    const isAll = start === 0 && end === bytes.length;
+    return calculate(isAll ? bytes : bytes.subarray(start, end), initial);
+  }
+  return ~isal(addressOf(bytes) + start, end - start, ~initial >>> 0) >>> 0;
 }
 
 function loadIsal(): IsalCrc | null {
@@ -67,4 +73,8 @@ invariant(crc32cOf(LONG, 0, LONG.length) === EXPECTED, 'CRC-32C of a range');
 invariant(
   crc32c(LONG.subarray(2345), crc32c(LONG.subarray(0, 2345))) === EXPECTED,
   'CRC-32C of a long buffer in two steps',
+);
+invariant(
+  crc32cOf(LONG, 2345, LONG.length, crc32cOf(LONG, 0, 2345)) === EXPECTED,
+  'CRC-32C of two ranges',
 );

@@ -1,5 +1,5 @@
 /** Checksums of an object's blocks, in chunks of 256 as they are stored; only the chunks that are used take memory. */
-import { BLOCK_BYTES, crc32c, crc32cOf, invariant, type ByteParts } from '@store/core';
+import { invariant } from '@store/core';
 import { BLOCKS_PER_CHUNK, CHUNKS_PER_OBJECT } from './format.js';
 
 export class BlockChecks {
@@ -30,31 +30,13 @@ export class BlockChecks {
   }
 }
 
-/** Stored checksums of blocks `first..last`, whose bytes are `blocks` one after the other. */
-export function checksOf(
+/** Turns checksums of the bytes of blocks, from `first` on, into those that are stored, in place. */
+export function bindChecks(
   object: { blockTweak(block: number): number },
   first: number,
-  last: number,
-  blocks: ByteParts,
+  checks: Uint32Array,
 ): Uint32Array {
-  const checks = new Uint32Array(last - first + 1);
-  let block = 0;
-  let filled = 0;
-  let sum = 0;
-  for (const part of blocks) {
-    for (let at = 0; at < part.length;) {
-      const take = Math.min(part.length - at, BLOCK_BYTES - filled);
-      if (take === BLOCK_BYTES) sum = crc32cOf(part, at, at + take);
-      else sum = crc32c(take === part.length ? part : part.subarray(at, at + take), sum);
-      at += take;
-      filled += take;
-      if (filled === BLOCK_BYTES) {
-        checks[block] = (sum ^ object.blockTweak(first + block)) >>> 0;
-        block += 1;
-        filled = 0;
-        sum = 0;
-      }
-    }
-  }
+  for (let index = 0; index < checks.length; index += 1)
+    checks[index] = (checks[index] ?? 0) ^ object.blockTweak(first + index);
   return checks;
 }

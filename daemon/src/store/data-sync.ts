@@ -27,6 +27,11 @@ export class DataSync {
     return this.#dirty || this.#running;
   }
 
+  /** Bytes written since the last sync began. */
+  get dirtyBytes(): number {
+    return this.#dirtyBytes;
+  }
+
   /** Call after a write returned. */
   wrote(bytes: number): void {
     this.#dirty = true;

@@ -53,11 +53,18 @@ export interface EngineParts {
   readonly onFailure: (error: StoreError) => void;
 }
 
+/** What happened since the start. */
 export interface EngineCounters {
+  /** Reads of what does not match its checksum, or cannot be read. */
   checksumErrors: number;
+  /** Writes refused because their bytes were damaged on their way here. */
+  arrivedDamaged: number;
   flushes: number;
+  /** Transactions that opened parts before they were overwritten. */
   opens: number;
+  /** Objects whose checksums were stored. */
   closes: number;
+  /** Writes answered from `live` before they were in their place. */
   parkedWrites: number;
 }
 
@@ -74,6 +81,7 @@ export class Engine {
   readonly space: SpaceGuard;
   readonly counters: EngineCounters = {
     checksumErrors: 0,
+    arrivedDamaged: 0,
     flushes: 0,
     opens: 0,
     closes: 0,

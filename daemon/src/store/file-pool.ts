@@ -8,25 +8,32 @@ import {
   OBJECT_BYTES,
   StoreError,
   WRITE_FLAGS,
+  arrivedDamaged,
+  firstDifference,
+  ifAbsentRefusal,
   partsBytes,
+  pieceChecksOf,
+  pieceCount,
   promised,
   promisedWith,
+  wrongCheckCount,
   type BlockState,
   type ByteParts,
+  type CheckedPool,
   type Done,
   type DoneWith,
   type Extent,
   type ListOptions,
   type ListPage,
-  type ObjectPool,
   type ObjectRef,
   type ObjectStat,
+  type PieceChecks,
 } from '@store/core';
 import type { Engine } from './engine.js';
 import { poolHeadsStart, splitHeadKey } from './format.js';
 import { isImageData, printable, type ObjectTable } from './object-table.js';
 import type { Persister } from './persister.js';
-import type { Reader } from './reader.js';
+import { pieceChecksOfRead, type Reader } from './reader.js';
 import type { StoredObject } from './stored-object.js';
 import type { WholeObjects } from './whole-objects.js';
 import type { Writer } from './writer.js';
@@ -47,7 +54,7 @@ export interface FilePoolParts {
   readonly persister: Persister;
 }
 
-export class FilePool implements ObjectPool {
+export class FilePool implements CheckedPool {
   readonly name: string;
   readonly objectBytes: number = OBJECT_BYTES;
   readonly #id: number;
@@ -70,14 +77,74 @@ export class FilePool implements ObjectPool {
     else this.#parts.reader.read(object, offset, target, done);
   }
 
-  write(ref: ObjectRef, offset: number, parts: ByteParts, flags: number, done: Done): void {
-    const bytes = partsBytes(parts);
-    const object = this.#find(ref, offset, bytes);
+  readChecked(ref: ObjectRef, offset: number, target: Buffer, done: DoneWith<PieceChecks>): void {
+    const object = this.#findExisting(ref, offset, target.length);
     if (object instanceof StoreError) done(object);
-    else if (!isImageData(ref.kind))
-      this.#parts.whole.write(object, ref.kind, offset, parts, bytes, flags, done);
+    else if (object === null) {
+      target.fill(0);
+      done(null, pieceChecksOfRead(null, offset, target));
+    } else if (!isImageData(ref.kind))
+      this.#parts.whole.read(object, offset, target, (error) => {
+        if (error === null) done(null, pieceChecksOf(offset, [target]));
+        else done(error);
+      });
+    else if (target.length === 0) done(null, new Uint32Array());
+    else this.#parts.reader.readChecked(object, offset, target, done);
+  }
+
+  write(ref: ObjectRef, offset: number, parts: ByteParts, flags: number, done: Done): void {
+    this.#write(ref, offset, parts, partsBytes(parts), null, flags, done);
+  }
+
+  /** The checksums are computed once, here, and stored: those that came are only compared with them. */
+  writeChecked(
+    ref: ObjectRef,
+    offset: number,
+    parts: ByteParts,
+    checks: PieceChecks,
+    flags: number,
+    done: Done,
+  ): void {
+    const bytes = partsBytes(parts);
+    const refusal = this.#refusal(offset, bytes);
+    if (refusal !== null) {
+      done(refusal);
+      return;
+    }
+    const needed = pieceCount(offset, bytes);
+    if (checks.length !== needed) {
+      done(wrongCheckCount(checks.length, needed));
+      return;
+    }
+    const sums = pieceChecksOf(offset, parts);
+    const piece = firstDifference(sums, checks);
+    if (piece >= 0) {
+      this.#parts.engine.counters.arrivedDamaged += 1;
+      done(arrivedDamaged(printable(ref.id), offset, piece));
+    } else this.#write(ref, offset, parts, bytes, sums, flags, done);
+  }
+
+  #write(
+    ref: ObjectRef,
+    offset: number,
+    parts: ByteParts,
+    bytes: number,
+    sums: PieceChecks | null,
+    flags: number,
+    done: Done,
+  ): void {
+    const object = this.#find(ref, offset, bytes);
+    const { writer, whole } = this.#parts;
+    const { kind } = ref;
+    if (object instanceof StoreError) done(object);
+    else if ((flags & WRITE_FLAGS.ifAbsent) !== 0) {
+      const refusal = ifAbsentRefusal(kind, offset, bytes);
+      if (refusal !== null || bytes === 0) done(refusal);
+      else writer.writeIfAbsent(object, kind, offset, parts, bytes, sums, flags, done);
+    } else if (!isImageData(kind))
+      whole.write(object, kind, offset, parts, bytes, sums, flags, done);
     else if (bytes === 0) done(null);
-    else this.#parts.writer.write(object, ref.kind, offset, parts, bytes, flags, done);
+    else writer.write(object, kind, offset, parts, bytes, sums, flags, done);
   }
 
   zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {

@@ -18,5 +18,5 @@ void objectPoolSuite(t, 'FileStore on a real folder', () => {
         throw error;
       },
     });
-  return open(true).then((store) => ({ store, reopen: () => open(false) }));
+  return open(true).then((store) => ({ store, checked: store, reopen: () => open(false) }));
 });

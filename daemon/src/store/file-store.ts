@@ -10,18 +10,27 @@ import {
   invariant,
   messageOf,
   promised,
+  type CheckedPool,
+  type CheckedStore,
   type DataFile,
   type Env,
   type MetaStore,
-  type ObjectPool,
-  type ObjectStore,
 } from '@store/core';
 import { Checkpointer } from './checkpointer.js';
 import { ENGINE_LIMITS, Engine, FAILED_FILE, type EngineLimits } from './engine.js';
 import { FilePool, type FilePoolParts } from './file-pool.js';
-import { beginStart, createFolder, isFormatted } from './folder.js';
-import { POOLS_END, POOLS_START, poolKey, poolNameOf, sealed, unseal } from './format.js';
+import { beginStart, commitRecord, createFolder, isFormatted } from './folder.js';
+import {
+  LINEAGE_BYTES,
+  POOLS_END,
+  POOLS_START,
+  poolKey,
+  poolNameOf,
+  sealed,
+  unseal,
+} from './format.js';
 import { HolePuncher } from './hole-puncher.js';
+import { continueLineage } from './lineage.js';
 import { LiveLog } from './live-log.js';
 import { ObjectTable } from './object-table.js';
 import { Opener } from './opener.js';
@@ -30,6 +39,7 @@ import { ParkedWrites } from './parked-writes.js';
 import { Persister, noSpaceForMetadata } from './persister.js';
 import { Reader } from './reader.js';
 import { punchFreeSlots, recover } from './recovery.js';
+import { stateOf, type StoreState } from './store-state.js';
 import { WholeObjects } from './whole-objects.js';
 import { Writer } from './writer.js';
 import { Zeroer } from './zeroer.js';
@@ -74,7 +84,7 @@ export async function openFileStore(
     const { record, wasClean } = await beginStart(env, disk, data, meta);
     const { onFailure, limits = ENGINE_LIMITS } = options;
     const engine = new Engine({ env, disk, data, meta, record, limits, onFailure });
-    return await FileStore.start(engine, wasClean);
+    return await FileStore.start(engine, { wasClean, hadFailed: failed !== null });
   } catch (error) {
     data?.close();
     await meta?.close();
@@ -90,7 +100,14 @@ export async function openFileStore(
   }
 }
 
-export class FileStore implements ObjectStore {
+/** How the last start ended. */
+interface LastStart {
+  readonly wasClean: boolean;
+  /** The disk failed, and `store check` has not accepted it since. */
+  readonly hadFailed: boolean;
+}
+
+export class FileStore implements CheckedStore {
   readonly engine: Engine;
   /** What it is made of, for `store check` and for tests that plant bugs. */
   readonly parts: FilePoolParts & {
@@ -101,6 +118,8 @@ export class FileStore implements ObjectStore {
   };
   /** Answered writes that were not flushed may be gone since the last start. */
   lostUnflushed = false;
+  /** 16 bytes: as long as they stay the same, no start of this folder has lost answered writes. See `lineage.ts`. */
+  lineage: Buffer = Buffer.alloc(LINEAGE_BYTES);
   readonly #persister: Persister;
   readonly #checkpointer: Checkpointer;
   readonly #pools = new Map<string, FilePool>();
@@ -108,9 +127,9 @@ export class FileStore implements ObjectStore {
   #closed: Promise<void> | null = null;
 
   /** Recovers, then serves. */
-  static async start(engine: Engine, wasClean: boolean): Promise<FileStore> {
+  static async start(engine: Engine, last: LastStart): Promise<FileStore> {
     const store = new FileStore(engine);
-    await store.#recover(wasClean);
+    await store.#recover(last);
     return store;
   }
 
@@ -147,7 +166,22 @@ export class FileStore implements ObjectStore {
     };
   }
 
-  async #recover(wasClean: boolean): Promise<void> {
+  /** 16 bytes, made when the folder was made. */
+  get diskId(): Buffer {
+    return this.engine.record.diskId;
+  }
+
+  /** 16 bytes, new at every start. */
+  get startId(): Buffer {
+    return this.engine.record.startId;
+  }
+
+  /** For metrics. Cheap: nothing is read but the file system's free space. */
+  state(): StoreState {
+    return stateOf(this.parts);
+  }
+
+  async #recover({ wasClean, hadFailed }: LastStart): Promise<void> {
     const { engine } = this;
     const { table } = this.parts;
     engine.live = new LiveLog(engine.disk, engine.disk.bootToken(), engine.record.startId, {
@@ -155,18 +189,28 @@ export class FileStore implements ObjectStore {
       switchBytes: engine.limits.liveBytesSwitch,
     });
     const { leftOpen, lostUnflushed } = await recover(engine, table, this.#persister, wasClean);
-    this.lostUnflushed = lostUnflushed;
-    if (lostUnflushed)
+    // After a failed sync the kernel no longer has what it could not write, though the machine went on.
+    this.lostUnflushed = lostUnflushed || (hadFailed && !wasClean);
+    if (this.lostUnflushed)
       engine.log.warn(
         { path: engine.disk.path },
-        'The machine stopped without warning: writes that were not flushed may be lost',
+        `${lostUnflushed ? 'The machine stopped without warning' : 'The disk had failed'}: writes that were not flushed may be lost`,
       );
+    this.lineage = await continueLineage(engine, this.lostUnflushed); // before what shows a loss is gone
     engine.live.restart();
-    if (!wasClean) await punchFreeSlots(engine);
+    if (wasClean) await this.#beginUnclean();
+    else await punchFreeSlots(engine);
     this.#checkpointer.start(leftOpen);
   }
 
-  async openPool(name: string, options: { create: boolean }): Promise<ObjectPool> {
+  /** From now on the folder needs `live`, which is begun. */
+  async #beginUnclean(): Promise<void> {
+    const { engine } = this;
+    engine.record = { ...engine.record, clean: false };
+    await commitRecord(engine.meta, engine.record);
+  }
+
+  async openPool(name: string, options: { create: boolean }): Promise<CheckedPool> {
     if (this.engine.refusal !== null) throw this.engine.refusal;
     const bytes = Buffer.byteLength(name);
     if (bytes < 1 || bytes > POOL_NAME_BYTES_MAX || name.includes('\0'))

@@ -83,7 +83,8 @@ export async function createFolder(env: Env, disk: Disk, create: boolean): Promi
 }
 
 /**
- * Reads the record of the folder and begins a new start of it, durably.
+ * Reads the record of the folder and begins a new start of it, durably. If it was clean it stays so until `live` is begun
+ * anew: a start that dies before has not served anything, and the next one shall not think that something was lost.
  * @returns the record with a new start id, and how the last start ended
  * @throws StoreError `E_FORMAT`, `E_CHECKSUM`
  */
@@ -106,12 +107,13 @@ export async function beginStart(
       'E_FORMAT',
       `'${disk.path}': the files data and meta do not belong together, or the label of data is damaged`,
     );
-  const started = { ...record, startId: env.random.bytes(16), clean: false };
+  const started = { ...record, startId: env.random.bytes(16) };
   await commitRecord(meta, started);
   return { record: started, wasClean: record.clean };
 }
 
-function commitRecord(meta: MetaStore, record: StoreRecord): Promise<void> {
+/** Makes the record durable by itself; nothing else may be committed meanwhile. @throws DiskError */
+export function commitRecord(meta: MetaStore, record: StoreRecord): Promise<void> {
   return new Promise((resolve, reject) => {
     meta.commit([{ key: STORE_KEY, value: encodeStoreRecord(record) }], (error) =>
       error === null ? resolve() : reject(error),

@@ -45,12 +45,16 @@ const TABLE_HEAD = 0x01;
 const TABLE_CHECKS = 0x02;
 const TABLE_POOL = 0x03;
 const TABLE_CONTENT = 0x04;
+const TABLE_LINEAGE = 0x05;
 
 export const STORE_KEY: Buffer = Buffer.from([TABLE_STORE]);
 export const HEADS_START: Buffer = Buffer.from([TABLE_HEAD]);
 export const HEADS_END: Buffer = Buffer.from([TABLE_HEAD + 1]);
 export const POOLS_START: Buffer = Buffer.from([TABLE_POOL]);
 export const POOLS_END: Buffer = Buffer.from([TABLE_POOL + 1]);
+/** One record: which starts have lost nothing. Absent in folders of the first releases, which counts as all zeros. */
+export const LINEAGE_KEY: Buffer = Buffer.from([TABLE_LINEAGE]);
+export const LINEAGE_BYTES = 16;
 const HEAD_KEY_BYTES = 13;
 
 /** `01 | pool u32 | locator hash u64 | key`: a group of a pool is one range. */
@@ -264,7 +268,7 @@ export interface StoreRecord {
   readonly diskId: Buffer;
   /** New at every start. */
   readonly startId: Buffer;
-  /** Everything was closed; nothing is open. */
+  /** Everything was closed, and nothing was served since. */
   readonly clean: boolean;
   /** Records of `live` up to this number are in the metadata. */
   readonly liveSequence: number;

@@ -128,6 +128,11 @@ export class ObjectTable {
     return { kind, length, version, allocatedBytes: dataBlocks * BLOCK_BYTES };
   }
 
+  /** How many are in memory. */
+  get count(): number {
+    return this.#count;
+  }
+
   *objects(): Generator<StoredObject> {
     for (const pool of this.#pools.values()) yield* pool.values();
   }

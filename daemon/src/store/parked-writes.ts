@@ -30,6 +30,10 @@ export class ParkedWrites {
     return this.#sequences.size;
   }
 
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   hasRoom(bytes: number): boolean {
     return (
       bytes <= PARKED_WRITE_BYTES_MAX && this.#bytes + bytes <= this.#engine.limits.parkedBytesMax

@@ -5,15 +5,18 @@ import {
   BLOCK_BYTES,
   BLOCK_STATE,
   StoreError,
+  ZERO_BLOCK_CHECK,
+  appendBlock,
   crc32c,
   crc32cOf,
   type DiskError,
   type Done,
+  type DoneWith,
+  type PieceChecks,
 } from '@store/core';
 import type { BlockLock } from './block-locks.js';
 import type { Engine } from './engine.js';
 import { BLOCKS_PER_PART, NO_SLOT, PART_BYTES, chunkOf, partOf } from './format.js';
-import { appendBlock } from './run-checksum.js';
 import { UNREADABLE_CHECKSUM, printable, type ObjectTable } from './object-table.js';
 import { slotPosition } from './slot-map.js';
 import { PART, type StoredObject } from './stored-object.js';
@@ -37,10 +40,41 @@ export class Reader {
       );
       return;
     }
-    const aligned = offset % BLOCK_BYTES === 0 && target.length % BLOCK_BYTES === 0;
-    if (aligned && this.#readNow(object, first, last, target, done)) return;
+    if (isWhole(offset, target)) {
+      const outcome = this.#readNow(object, first, last, target);
+      if (outcome !== 'waits') {
+        done(outcome);
+        return;
+      }
+    }
     object.locks.acquire(first, last, false, (lock) =>
       this.#readHeld(object, offset, target, lock, done),
+    );
+  }
+
+  /** As `read`, with the checksums of the pieces: stored ones where they are, for their blocks were verified. */
+  readChecked(
+    object: StoredObject,
+    offset: number,
+    target: Buffer,
+    done: DoneWith<PieceChecks>,
+  ): void {
+    const first = firstBlock(offset);
+    const last = lastBlock(offset, target.length);
+    if (isWhole(offset, target) && !object.locks.conflicts(first, last, false)) {
+      const outcome = this.#readNow(object, first, last, target);
+      if (outcome !== 'waits') {
+        if (outcome === null) done(null, blockChecksOfRead(object, first, last));
+        else done(outcome);
+        return;
+      }
+    }
+    object.locks.acquire(first, last, false, (lock) =>
+      this.readHeld(object, offset, target, (error) => {
+        const checks = error === null ? pieceChecksOfRead(object, offset, target) : undefined;
+        object.locks.release(lock);
+        done(error, checks);
+      }),
     );
   }
 
@@ -51,9 +85,9 @@ export class Reader {
       return;
     }
     this.resolveSuspects(object, first, last, (error) => {
-      if (error !== null) done(error);
-      else if (!this.#readNow(object, first, last, target, done))
-        this.#readRuns(object, first, last, target, done);
+      const outcome = error ?? this.#readNow(object, first, last, target);
+      if (outcome !== 'waits') done(outcome);
+      else this.#readRuns(object, first, last, target, done);
     });
   }
 
@@ -114,12 +148,14 @@ export class Reader {
     });
   }
 
-  /** The common case within one call: all blocks absent or in the page cache. @returns false if it has to wait */
-  #readNow(object: StoredObject, first: number, last: number, target: Buffer, done: Done): boolean {
-    if (this.#engine.failure !== null) {
-      done(this.#engine.failure);
-      return true;
-    }
+  /** The common case within one call: all blocks absent or in the page cache. @returns as `done` gets it, if it need not wait */
+  #readNow(
+    object: StoredObject,
+    first: number,
+    last: number,
+    target: Buffer,
+  ): StoreError | null | 'waits' {
+    if (this.#engine.failure !== null) return this.#engine.failure;
     const base = slotPosition(object.slot);
     try {
       for (let block = first; block <= last;) {
@@ -130,22 +166,18 @@ export class Reader {
             : target.subarray((block - first) * BLOCK_BYTES, (end - first + 1) * BLOCK_BYTES);
         if (object.states[block] !== BLOCK_STATE.data) piece.fill(0);
         else {
-          if (object.slot === NO_SLOT || object.hasSuspect(block, end)) return false;
-          if (!this.#engine.data.tryRead(base + block * BLOCK_BYTES, piece)) return false;
+          if (object.slot === NO_SLOT || object.hasSuspect(block, end)) return 'waits';
+          if (!this.#engine.data.tryRead(base + block * BLOCK_BYTES, piece)) return 'waits';
           const bad = this.verify(object, block, piece);
-          if (bad !== null) {
-            done(bad);
-            return true;
-          }
+          if (bad !== null) return bad;
         }
         block = end + 1;
       }
     } catch (error) {
       if (!(error instanceof Error && 'errno' in error)) throw error;
-      return false; // the thread pool reports it with the right words
+      return 'waits'; // the thread pool reports it with the right words
     }
-    done(null);
-    return true;
+    return null;
   }
 
   #readHeld(
@@ -258,6 +290,45 @@ function runCheck(object: StoredObject, first: number, last: number): number {
   for (let block = first + 1; block <= last; block += 1)
     check = appendBlock(check, plainCheck(object, block));
   return check;
+}
+
+/**
+ * Checksums of what was just read, cut where blocks begin.
+ * @param object - null if there is none, and all was zeros
+ */
+export function pieceChecksOfRead(
+  object: StoredObject | null,
+  offset: number,
+  target: Buffer,
+): PieceChecks {
+  const first = firstBlock(offset);
+  const count = target.length === 0 ? 0 : lastBlock(offset, target.length) - first + 1;
+  const checks = new Uint32Array(count);
+  for (let index = 0; index < count; index += 1) {
+    const start = (first + index) * BLOCK_BYTES - offset;
+    const from = Math.max(0, start);
+    const to = Math.min(target.length, start + BLOCK_BYTES);
+    const isBlock = to - from === BLOCK_BYTES;
+    checks[index] = isBlock ? readCheck(object, first + index) : crc32cOf(target, from, to);
+  }
+  return checks;
+}
+
+/** The same of whole blocks. */
+function blockChecksOfRead(object: StoredObject, first: number, last: number): PieceChecks {
+  const checks = new Uint32Array(last - first + 1);
+  for (let block = first; block <= last; block += 1)
+    checks[block - first] = readCheck(object, block);
+  return checks;
+}
+
+/** The checksum of a block that was just read. */
+function readCheck(object: StoredObject | null, block: number): number {
+  return object?.states[block] === BLOCK_STATE.data ? plainCheck(object, block) : ZERO_BLOCK_CHECK;
+}
+
+function isWhole(offset: number, target: Buffer): boolean {
+  return offset % BLOCK_BYTES === 0 && target.length % BLOCK_BYTES === 0;
 }
 
 function firstBlock(offset: number): number {

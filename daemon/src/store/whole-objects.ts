@@ -13,6 +13,7 @@ import {
   type Done,
   type DoneWith,
   type ObjectKind,
+  type PieceChecks,
 } from '@store/core';
 import type { BlockLock } from './block-locks.js';
 import type { Transaction } from './committer.js';
@@ -83,13 +84,17 @@ export class WholeObjects {
     });
   }
 
-  /** Past 64 KiB the object moves to a slot. */
+  /**
+   * Past 64 KiB the object moves to a slot.
+   * @param sums - checksums of the pieces, if the caller has computed them already
+   */
   write(
     object: StoredObject,
     kind: ObjectKind,
     offset: number,
     parts: ByteParts,
     bytes: number,
+    sums: PieceChecks | null,
     flags: number,
     done: Done,
   ): void {
@@ -102,7 +107,7 @@ export class WholeObjects {
       const end = offset + bytes;
       if (!object.inline && (object.version > 0 || end > INLINE_BYTES_MAX)) {
         if (bytes === 0) this.#answer(object, lock, done, null);
-        else this.#writer.write(object, kind, offset, parts, bytes, flags, done, lock);
+        else this.#writer.write(object, kind, offset, parts, bytes, sums, flags, done, lock);
         return;
       }
       const whole = Buffer.alloc(Math.max(end, content.length));
@@ -143,7 +148,7 @@ export class WholeObjects {
       object.locks.release(lock);
       done(error);
     };
-    this.#writer.write(object, kind, 0, [whole], whole.length, flags, finish, lock, true);
+    this.#writer.write(object, kind, 0, [whole], whole.length, null, flags, finish, lock, true);
   }
 
   /** Zeroes a range; the length stays, and what does not exist is not made. */

@@ -11,15 +11,18 @@ import {
   StoreError,
   WRITE_FLAGS,
   copyParts,
+  crc32c,
   invariant,
+  pieceChecksOf,
   sliceParts,
   type ByteParts,
   type Done,
   type ObjectKind,
+  type PieceChecks,
 } from '@store/core';
 import type { BlockLock } from './block-locks.js';
 import type { Engine } from './engine.js';
-import { checksOf } from './block-checks.js';
+import { bindChecks } from './block-checks.js';
 import { NO_SLOT, chunkOf, partOf } from './format.js';
 import { isImageData, type ObjectTable } from './object-table.js';
 import type { Opener } from './opener.js';
@@ -58,7 +61,7 @@ interface WriteOp {
   readonly isLockBorrowed: boolean;
   /** Whole blocks `first..last`; null until the partial ones at the edges are merged. */
   blocks: ByteParts | null;
-  /** Stored checksums of the blocks. */
+  /** Checksums of the pieces if they were computed before, then those of the blocks as they are stored. */
   checks: Uint32Array | null;
   /** Number in `live` once it is parked, else 0. */
   parkedAs: number;
@@ -75,6 +78,7 @@ export class Writer {
 
   /**
    * Writes `parts` (together `bytes` long, at least 1) at `offset`; the range is inside the object.
+   * @param sums - checksums of the pieces, if the caller has computed them already; they are the writer's from now on
    * @param lock - blocks that the caller holds already; released at the end unless borrowed
    */
   write(
@@ -83,6 +87,7 @@ export class Writer {
     offset: number,
     parts: ByteParts,
     bytes: number,
+    sums: PieceChecks | null,
     flags: number,
     done: Done,
     lock: BlockLock | null = null,
@@ -103,7 +108,7 @@ export class Writer {
       lock,
       isLockBorrowed,
       blocks: isWhole ? parts : null,
-      checks: null,
+      checks: sums,
       parkedAs: 0,
     };
     if (lock === null && (!isWhole || object.locks.conflicts(first, last, true)))
@@ -112,6 +117,48 @@ export class Writer {
         this.#begin(op, parts);
       });
     else this.#begin(op, parts);
+  }
+
+  /** As `write`, of whole blocks, but only those that are absent when their turn comes get their bytes. */
+  writeIfAbsent(
+    object: StoredObject,
+    kind: ObjectKind,
+    offset: number,
+    parts: ByteParts,
+    bytes: number,
+    sums: PieceChecks | null,
+    flags: number,
+    done: Done,
+  ): void {
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = first + bytes / BLOCK_BYTES - 1;
+    object.locks.acquire(first, last, true, (lock) => {
+      const runs = absentRuns(object, first, last);
+      if (runs.length === 1 && runs[0]?.count === last - first + 1) {
+        this.write(object, kind, offset, parts, bytes, sums, flags, done, lock);
+        return;
+      }
+      let pending = runs.length + 1;
+      let failed: StoreError | null = null;
+      const finish: Done = (error) => {
+        failed ??= error;
+        pending -= 1;
+        if (pending > 0) return;
+        object.locks.release(lock);
+        const refusal = failed ?? this.#engine.lateRefusal;
+        if (refusal === null && (flags & WRITE_FLAGS.durable) !== 0)
+          this.#parts.persister.flush(done);
+        else done(refusal);
+      };
+      for (const { block, count } of runs) {
+        const [from, length] = [(block - first) * BLOCK_BYTES, count * BLOCK_BYTES];
+        const run = sliceParts(parts, from, length);
+        const runSums = sums?.subarray(block - first, block - first + count) ?? null;
+        const { none } = WRITE_FLAGS;
+        this.write(object, kind, offset + from, run, length, runSums, none, finish, lock, true);
+      }
+      finish(null);
+    });
   }
 
   /** Makes whole blocks; from here on the op holds its blocks if it waits for anything. */
@@ -155,11 +202,13 @@ export class Writer {
       if (headPartial) {
         copyParts(parts, 0, headBytes, head, inHead);
         blocks.push(head);
+        if (op.checks !== null) op.checks[0] = crc32c(head);
       }
       blocks.push(...sliceParts(parts, headBytes, bytes - headBytes - tailBytes));
       if (tailPartial) {
         copyParts(parts, bytes - tailBytes, tailBytes, tail, 0);
         blocks.push(tail);
+        if (op.checks !== null) op.checks[last - first] = crc32c(tail);
       }
       op.blocks = blocks;
       this.#place(op);
@@ -187,7 +236,7 @@ export class Writer {
     }
     for (let chunk = chunkOf(first); chunk <= chunkOf(last); chunk += 1)
       this.#parts.table.loadChecks(object, chunk);
-    op.checks = checksOf(object, first, last, op.blocks ?? []);
+    op.checks = bindChecks(object, first, op.checks ?? pieceChecksOf(0, op.blocks ?? []));
     if (!this.#parts.opener.isNeeded(object, partOf(first), partOf(last))) {
       this.#writeInPlace(op);
       return;
@@ -366,4 +415,20 @@ export class Writer {
         op.lock = lock;
       });
   }
+}
+
+/** Runs of blocks of `first..last` that are absent. */
+function absentRuns(
+  object: StoredObject,
+  first: number,
+  last: number,
+): { block: number; count: number }[] {
+  const runs: { block: number; count: number }[] = [];
+  for (let block = first; block <= last; block += 1) {
+    if (object.states[block] !== BLOCK_STATE.absent) continue;
+    const run = runs.at(-1);
+    if (run !== undefined && run.block + run.count === block) run.count += 1;
+    else runs.push({ block, count: 1 });
+  }
+  return runs;
 }

@@ -117,6 +117,7 @@ export class Zeroer {
       from,
       [zeros],
       zeros.length,
+      null,
       WRITE_FLAGS.none,
       done,
       lock,

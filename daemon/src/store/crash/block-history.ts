@@ -13,6 +13,8 @@ export class BlockHistory {
   #flushed = 0;
   /** Index of the newest version that was answered. */
   #answered = 0;
+  /** The newest version is a hole: a write that fills only what is absent changes it. */
+  isAbsent = true;
 
   get newest(): Buffer {
     return this.#versions.at(-1) ?? ZEROS;

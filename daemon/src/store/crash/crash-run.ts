@@ -4,13 +4,21 @@
  */
 import {
   BLOCK_BYTES,
+  BLOCK_STATE,
   OBJECT_KIND,
   ObjectRef,
   StoreError,
   WRITE_FLAGS,
+  pieceChecksOf,
+  promisedWith,
+  verifyPieces,
+  type CheckedPool,
+  type Extent,
   type ObjectPool,
+  type PieceChecks,
 } from '@store/core';
 import { SimDisk, SimRandom, SimScheduler, simEnv } from '@store/core/sim';
+import { FAILED_FILE } from '../engine.js';
 import { openFileStore, type FileStore } from '../file-store.js';
 import { BlockHistory } from './block-history.js';
 
@@ -46,6 +54,9 @@ export interface CrashRunCounts {
   flushes: number;
   deletes: number;
   parked: number;
+  damagedArrivals: number;
+  filledBlocks: number;
+  lineages: number;
   opens: number;
   closes: number;
 }
@@ -105,6 +116,9 @@ class CrashRun {
     flushes: 0,
     deletes: 0,
     parked: 0,
+    damagedArrivals: 0,
+    filledBlocks: 0,
+    lineages: 0,
     opens: 0,
     closes: 0,
   };
@@ -141,11 +155,11 @@ class CrashRun {
     return this.#counts;
   }
 
-  #open(): Promise<{ store: FileStore; pool: ObjectPool }> {
+  #open(): Promise<{ store: FileStore; pool: CheckedPool }> {
     return this.#wait(() => this.#openStore());
   }
 
-  async #openStore(): Promise<{ store: FileStore; pool: ObjectPool }> {
+  async #openStore(): Promise<{ store: FileStore; pool: CheckedPool }> {
     this.#opens += 1;
     const random = new SimRandom(this.#options.seed, 100 + this.#opens);
     const env = simEnv(this.#scheduler, random, this.#disk);
@@ -221,16 +235,20 @@ class CrashRun {
     }
     this.#inFlight = 0;
     if (hasFailed) this.#counts.failures += 1;
-    await this.#compare(fate);
+    await this.#compare(fate, store.lineage);
   }
 
-  /** Opens the folder again and compares all of it with the model. */
-  async #compare(fate: number): Promise<void> {
+  /**
+   * Opens the folder again and compares all of it with the model.
+   * @param lineage - What it was before.
+   */
+  async #compare(fate: number, lineage: Buffer): Promise<void> {
     const faults = this.#disk.suspendFaults();
     // A process that is killed while it recovers leaves no less to the next one.
     for (let kills = this.#random.below(3); kills > 0; kills -= 1) await this.#openAndKill();
-    const { pool } = await this.#open();
+    const { pool, store } = await this.#open();
     const isPowerCut = fate >= 4 && fate < 8;
+    this.#compareLineage(lineage, store.lineage, isPowerCut);
     for (const object of this.#objects)
       for (const [block, history] of object.blocks) {
         const seen = await this.#read(pool, object.ref, block);
@@ -242,11 +260,22 @@ class CrashRun {
             `Block ${block} of ${object.ref.id} after ${isPowerCut ? 'a power cut' : fate < 4 ? 'a kill' : 'a clean stop'} holds what it never may: ${seen.toString('latin1', 0, 16)}, newest ${history.newest.toString('latin1', 0, 16)}`,
           );
         history.observe(seen, isPowerCut);
+        history.isAbsent = await this.#isAbsent(pool, object.ref, block);
       }
     await this.#compareHeader(pool);
     // This start ends as a kill: nothing was changed.
     this.#disk.kill();
     faults.resume();
+  }
+
+  /** It changes with a loss, however often the starts after it died, and with nothing else. */
+  #compareLineage(before: Buffer, after: Buffer, isPowerCut: boolean): void {
+    const isKept = after.equals(before);
+    if (isPowerCut && isKept) throw this.#break('The lineage hides a loss');
+    // A disk that has failed may have lost something, whatever came after.
+    if (!isPowerCut && !isKept && !this.#disk.smallFiles.has(FAILED_FILE))
+      throw this.#break('The lineage tells of a loss that was none');
+    if (!isKept) this.#counts.lineages += 1;
   }
 
   async #read(pool: ObjectPool, ref: ObjectRef, block: number): Promise<Buffer> {
@@ -261,6 +290,13 @@ class CrashRun {
         }),
     );
     return target;
+  }
+
+  async #isAbsent(pool: CheckedPool, ref: ObjectRef, block: number): Promise<boolean> {
+    const extents = await this.#wait(() =>
+      promisedWith<Extent[]>((done) => pool.extents(ref, block * BLOCK_BYTES, BLOCK_BYTES, done)),
+    );
+    return extents[0]?.state === BLOCK_STATE.absent;
   }
 
   async #compareHeader(pool: ObjectPool): Promise<void> {
@@ -292,11 +328,12 @@ class CrashRun {
   }
 
   /** Starts one random operation. */
-  #act(pool: ObjectPool): void {
+  #act(pool: CheckedPool): void {
     const object = this.#random.pick(this.#objects);
     this.#counts.operations += 1;
     const dice = this.#random.below(100);
-    if (dice < 55) this.#write(pool, object);
+    if (dice < 50) this.#write(pool, object);
+    else if (dice < 55) this.#fill(pool, object);
     else if (dice < 67) this.#zero(pool, object);
     else if (dice < 79) this.#readBack(pool, object);
     else if (dice < 91) this.#flush(pool);
@@ -317,8 +354,17 @@ class CrashRun {
     return { offset: block * BLOCK_BYTES + skip, bytes };
   }
 
-  /** Changes the model by `bytes` at `offset`. @returns what to call when it is answered */
-  #issue(object: ModelObject, offset: number, bytes: Buffer): (isDurable: boolean) => void {
+  /**
+   * Changes the model by `bytes` at `offset`.
+   * @param isHole - Blocks that are covered become absent.
+   * @returns what to call when it is answered
+   */
+  #issue(
+    object: ModelObject,
+    offset: number,
+    bytes: Buffer,
+    isHole = false,
+  ): (isDurable: boolean) => void {
     const issued: { history: BlockHistory; index: number }[] = [];
     for (let at = 0; at < bytes.length;) {
       const block = Math.floor((offset + at) / BLOCK_BYTES);
@@ -326,7 +372,10 @@ class CrashRun {
       const history = object.blocks.get(block);
       if (history === undefined) throw new Error('operations stay inside the windows');
       const version = Buffer.from(history.newest);
-      at += bytes.copy(version, inBlock, at);
+      const copied = bytes.copy(version, inBlock, at);
+      at += copied;
+      if (!isHole) history.isAbsent = false;
+      else if (copied === BLOCK_BYTES) history.isAbsent = true;
       issued.push({ history, index: history.issue(version) });
     }
     return (isDurable) => {
@@ -337,18 +386,75 @@ class CrashRun {
     };
   }
 
-  #write(pool: ObjectPool, object: ModelObject): void {
+  #write(pool: CheckedPool, object: ModelObject): void {
     const { offset, bytes } = this.#range();
     this.#tag += 1;
     const content = Buffer.alloc(bytes, `<${this.#start}.${this.#tag}>`);
     const flags = this.#random.chance(0.05) ? WRITE_FLAGS.durable : 0;
+    const parts = this.#cut(content);
+    const checks = this.#random.chance(0.4) ? pieceChecksOf(offset, parts) : null;
+    if (checks !== null && this.#random.chance(0.1)) {
+      this.#writeDamaged(pool, object, offset, parts, checks);
+      return;
+    }
     const answered = this.#issue(object, offset, content);
-    const cut = this.#random.below(bytes + 1);
-    const parts = [Buffer.from(content.subarray(0, cut)), Buffer.from(content.subarray(cut))];
     this.#begin((done) => {
-      pool.write(object.ref, offset, parts, flags, (error) => {
+      const finish = (error: StoreError | null): void => {
         for (const part of parts) part.fill(0xee); // it is the caller's again
+        checks?.fill(0xeeeeeeee);
         if (error === null) answered(flags === WRITE_FLAGS.durable);
+        done(error);
+      };
+      if (checks === null) pool.write(object.ref, offset, parts, flags, finish);
+      else pool.writeChecked(object.ref, offset, parts, checks, flags, finish);
+    });
+  }
+
+  #cut(content: Buffer): Buffer[] {
+    const cut = this.#random.below(content.length + 1);
+    return [Buffer.from(content.subarray(0, cut)), Buffer.from(content.subarray(cut))];
+  }
+
+  /** A bit flips between the client and us: the write must be refused, and the model does not change. */
+  #writeDamaged(
+    pool: CheckedPool,
+    object: ModelObject,
+    offset: number,
+    parts: readonly Buffer[],
+    checks: PieceChecks,
+  ): void {
+    const part = this.#random.pick(parts.filter(({ length }) => length > 0));
+    const at = this.#random.below(part.length);
+    part[at] = (part[at] ?? 0) ^ (1 << this.#random.below(8));
+    this.#counts.damagedArrivals += 1;
+    this.#begin((done) => {
+      pool.writeChecked(object.ref, offset, parts, checks, 0, (error) => {
+        if (error === null) this.#broken = this.#break('Damaged bytes were taken for good ones');
+        done(error?.code === 'E_CHECKSUM' ? null : error);
+      });
+    });
+  }
+
+  /** Blocks that are absent get the bytes; what was written, or zeroed over a layer, stays. */
+  #fill(pool: ObjectPool, object: ModelObject): void {
+    const { offset, bytes } = this.#range();
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((offset + bytes - 1) / BLOCK_BYTES);
+    this.#tag += 1;
+    const content = Buffer.alloc((last - first + 1) * BLOCK_BYTES, `<${this.#start}.${this.#tag}>`);
+    const expected = Buffer.from(content);
+    for (let block = first; block <= last; block += 1) {
+      const history = object.blocks.get(block);
+      const at = (block - first) * BLOCK_BYTES;
+      if (history === undefined || history.isAbsent) this.#counts.filledBlocks += 1;
+      else history.newest.copy(expected, at);
+    }
+    const answered = this.#issue(object, first * BLOCK_BYTES, expected);
+    const parts = this.#cut(content);
+    this.#begin((done) => {
+      pool.write(object.ref, first * BLOCK_BYTES, parts, WRITE_FLAGS.ifAbsent, (error) => {
+        for (const part of parts) part.fill(0xee);
+        if (error === null) answered(false);
         done(error);
       });
     });
@@ -363,7 +469,8 @@ class CrashRun {
       WRITE_FLAGS.allocate,
       WRITE_FLAGS.durable,
     ]);
-    const answered = this.#issue(object, offset, Buffer.alloc(bytes));
+    const isHole = (flags & (WRITE_FLAGS.layered | WRITE_FLAGS.allocate)) === 0;
+    const answered = this.#issue(object, offset, Buffer.alloc(bytes), isHole);
     this.#begin((done) => {
       pool.zero(object.ref, offset, bytes, flags, (error) => {
         if (error === null) answered(flags === WRITE_FLAGS.durable);
@@ -372,7 +479,7 @@ class CrashRun {
     });
   }
 
-  #readBack(pool: ObjectPool, object: ModelObject): void {
+  #readBack(pool: CheckedPool, object: ModelObject): void {
     const { offset, bytes } = this.#range();
     const expected = Buffer.alloc(bytes);
     for (let at = 0; at < bytes;) {
@@ -381,14 +488,26 @@ class CrashRun {
       at += history?.newest.copy(expected, at, inBlock, inBlock + bytes - at) ?? bytes;
     }
     const target = Buffer.alloc(bytes, 0xdd);
+    const finish = (error: StoreError | null): void => {
+      if (error === null && !target.equals(expected))
+        this.#broken = this.#break(
+          `A read of ${object.ref.id} at ${offset} is not what was written last`,
+        );
+    };
+    const isChecked = this.#random.chance(0.5);
     this.#begin((done) => {
-      pool.read(object.ref, offset, target, (error) => {
-        if (error === null && !target.equals(expected))
-          this.#broken = this.#break(
-            `A read of ${object.ref.id} at ${offset} is not what was written last`,
-          );
-        done(error);
-      });
+      if (isChecked)
+        pool.readChecked(object.ref, offset, target, (error, checks = new Uint32Array()) => {
+          finish(error);
+          if (error === null && verifyPieces(offset, [target], checks) >= 0)
+            this.#broken = this.#break(`A read of ${object.ref.id} has wrong checksums`);
+          done(error);
+        });
+      else
+        pool.read(object.ref, offset, target, (error) => {
+          finish(error);
+          done(error);
+        });
     });
   }
 
@@ -408,7 +527,9 @@ class CrashRun {
   #delete(pool: ObjectPool, object: ModelObject): void {
     const answers: ((isDurable: boolean) => void)[] = [];
     for (const { first, count } of WINDOWS)
-      answers.push(this.#issue(object, first * BLOCK_BYTES, Buffer.alloc(count * BLOCK_BYTES)));
+      answers.push(
+        this.#issue(object, first * BLOCK_BYTES, Buffer.alloc(count * BLOCK_BYTES), true),
+      );
     this.#counts.deletes += 1;
     this.#begin((done) => {
       pool.delete(object.ref).then(

@@ -2,6 +2,7 @@
  * Bugs that a storage engine like this one may have, each as a change to a running store. A test of the engine is
  * worth what it finds of these.
  */
+import { BLOCK_BYTES } from '@store/core';
 import type { SimDisk } from '@store/core/sim';
 import { bitRotRun } from './bit-rot-run.js';
 import { crashRun } from './crash-run.js';
@@ -166,6 +167,40 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     plant: ({ parts }) => {
       const { parked } = parts;
       parked.whenLanded = (done) => done(null);
+    },
+  },
+  {
+    name: 'checksums that come with a write are not compared',
+    seedsMax: 20,
+    plant: (store) => {
+      // It is open already, so this comes before the first operation is answered.
+      void store.openPool('pool', { create: false }).then((pool) => {
+        pool.writeChecked = (ref, offset, parts, _checks, flags, done) =>
+          pool.write(ref, offset, parts, flags, done);
+      });
+    },
+  },
+  {
+    name: 'a write that fills what is absent overwrites data',
+    seedsMax: 20,
+    plant: ({ parts }) => {
+      const { writer } = parts;
+      writer.writeIfAbsent = (...args) => writer.write(...args);
+    },
+  },
+  {
+    name: 'what is absent is decided before it is its turn',
+    seedsMax: 60,
+    plant: ({ parts }) => {
+      const { writer } = parts;
+      const fill = writer.writeIfAbsent.bind(writer);
+      writer.writeIfAbsent = (object, kind, offset, ...rest) => {
+        const first = offset / BLOCK_BYTES;
+        const last = first + rest[1] / BLOCK_BYTES - 1;
+        const isAllAbsent = object.states.subarray(first, last + 1).every((state) => state === 0);
+        if (isAllAbsent) writer.write(object, kind, offset, ...rest);
+        else fill(object, kind, offset, ...rest);
+      };
     },
   },
 ];

@@ -8,10 +8,10 @@ import {
   OBJECT_KIND,
   ObjectRef,
   type AppendFile,
+  type CheckedPool,
   type DataFile,
   type Disk,
   type MetaStore,
-  type ObjectPool,
 } from '@store/core';
 import { SimRandom, simEnv } from '@store/core/sim';
 import { PoolUser } from '@store/core/testing';
@@ -33,7 +33,7 @@ export interface OpenChanges {
 /** A store that is open, and a user of its pool. */
 export interface OpenedStory {
   readonly store: FileStore;
-  readonly pool: ObjectPool;
+  readonly pool: CheckedPool;
   readonly user: PoolUser;
 }
 

@@ -1,6 +1,7 @@
-import { BLOCK_BYTES, crc32c } from '@store/core';
 import fc from 'fast-check';
 import t from 'tap';
+import { crc32c } from './crc32c.js';
+import { BLOCK_BYTES } from './limits.js';
 import { appendBlock } from './run-checksum.js';
 
 /** Blocks of random bytes. */

@@ -6,7 +6,8 @@
  * on the block's length only, and adds the block's own. A single block that differs always shows (the matrix can be
  * inverted); several show as surely as one does.
  */
-import { BLOCK_BYTES, crc32c } from '@store/core';
+import { crc32c } from './crc32c.js';
+import { BLOCK_BYTES } from './limits.js';
 
 /** What a checksum becomes when a block is appended, for each of its bytes, the lowest first. */
 const TABLES: readonly Uint32Array[] = makeTables();
