@@ -56,3 +56,24 @@ export { ReplyOutbox } from './env/reply-outbox.js';
 export { Reply } from './env/reply.js';
 export { crc32cShort } from './util/crc32c-short.js';
 export { ConnectionBudget, ServerBudget, type BudgetLimits } from './util/budget.js';
+export { Blocklist } from './auth/blocklist.js';
+export {
+  ASSOCIATION_BYTES,
+  associationKeyOf,
+  DATAGRAM_HEADER_BYTES,
+  DATAGRAM_KIND,
+  type DatagramOpener,
+  type DatagramRefusal,
+  type DatagramSealer,
+} from './auth/datagram-header.js';
+export * from './auth/datagram-keys.js';
+export * from './auth/datagram-plain.js';
+export * from './auth/datagram-seal.js';
+export * from './auth/moment.js';
+export * from './auth/pool-secret.js';
+export * from './auth/proof.js';
+export { SECRET_FILE_BYTES_MAX } from './auth/secret-document.js';
+export * from './auth/ticket.js';
+export * from './auth/ticket-check.js';
+export * from './auth/ticket-file.js';
+export * from './auth/ticket-name.js';

@@ -1,6 +1,8 @@
 /** The program `store`: everything about a store but images and their gateways. */
+import { addCertCommands } from './cert-commands.js';
 import { addCheckCommand } from './check-command.js';
 import { newProgram } from './common-options.js';
+import { addKeyCommands } from './key-commands.js';
 import { addObjectCommands } from './object-commands.js';
 import { runProgram } from './program.js';
 
@@ -15,5 +17,7 @@ Example:
 );
 addObjectCommands(program);
 addCheckCommand(program);
+addKeyCommands(program);
+addCertCommands(program);
 
 await runProgram(program);
