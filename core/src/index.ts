@@ -77,3 +77,25 @@ export * from './auth/ticket.js';
 export * from './auth/ticket-check.js';
 export * from './auth/ticket-file.js';
 export * from './auth/ticket-name.js';
+export * from './wire/body-reader.js';
+export * from './wire/frame-header.js';
+export { FrameReader, type FrameRules } from './wire/frame-reader.js';
+export * from './wire/greeting.js';
+export * from './wire/object-answers.js';
+export * from './wire/object-request.js';
+export * from './wire/ops.js';
+export {
+  BODY_BYTES_MAX,
+  CHAIN_LAYERS_MAX,
+  CHAINS_MAX,
+  DATAGRAM_BYTES_DEFAULT,
+  DATAGRAM_BYTES_MIN,
+  GREETING_BYTES_MAX,
+  MESSAGE_BYTES_MAX,
+  PAYLOAD_BYTES_MAX,
+  PROTOCOL_VERSION,
+  REQUEST_SPAN_MAX,
+} from './wire/wire-limits.js';
+export type { CheckedPool, PieceChecks } from './pool/checked-pool.js';
+export { openRemoteStore, RemoteStore } from './client/remote-store.js';
+export type { ClientCounters, DaemonClientOptions } from './client/daemon-client.js';

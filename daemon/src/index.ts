@@ -2,3 +2,12 @@ export { FileStore, openFileStore, type OpenOptions } from './store/file-store.j
 export type { EngineCounters } from './store/engine.js';
 export type { StoreState } from './store/store-state.js';
 export { checkFolder, type CheckOptions, type CheckReport } from './store/check.js';
+export {
+  DaemonServer,
+  DAEMON_LIMITS,
+  type DaemonServerOptions,
+  type DaemonServerState,
+} from './server/daemon-server.js';
+export { LATENCY_BUCKETS_MS, type ServerCounters } from './server/counters.js';
+export type { DoorOptions } from './server/door.js';
+export type { ServedStore } from './server/open-pools.js';

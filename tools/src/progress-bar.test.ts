@@ -2,7 +2,7 @@ import t from 'tap';
 import { ProgressBar } from './progress-bar.js';
 
 function scene(isTTY: boolean): {
-  clock: { now: () => number; wallTime: () => string };
+  clock: { now: () => number; wallTime: () => string; wallSeconds: () => number };
   written: string[];
   terminal: { isTTY: boolean; write: (text: string) => void };
   at: (ms: number) => void;
@@ -10,7 +10,7 @@ function scene(isTTY: boolean): {
   let now = 5000;
   const written: string[] = [];
   return {
-    clock: { now: () => now, wallTime: () => '' },
+    clock: { now: () => now, wallTime: () => '', wallSeconds: () => 0 },
     written,
     terminal: { isTTY, write: (text) => void written.push(text) },
     at: (ms) => (now = 5000 + ms),

@@ -7,6 +7,8 @@ export interface Clock {
   now(): number;
   /** Wall-clock time for people: log lines and dates in `info`. Decides nothing. */
   wallTime(): string;
+  /** Wall-clock time in seconds since 1970, for when tickets expire; it may jump. */
+  wallSeconds(): number;
 }
 
 export interface Timer {

@@ -14,7 +14,7 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 /** A clock that started at the machine's boot. */
 export function realClock(): Clock {
   const now = bootTime() ?? (() => performance.now());
-  return { now, wallTime: () => new Date().toISOString() };
+  return { now, wallTime: () => new Date().toISOString(), wallSeconds: () => Date.now() / 1000 };
 }
 
 /** Timers that do not keep the process alive. */

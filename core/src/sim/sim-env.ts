@@ -20,7 +20,11 @@ export function simEnv(
       if (isAlive()) callback();
     });
   return {
-    clock: { now: () => scheduler.now, wallTime: () => `virtual ${scheduler.now} ms` },
+    clock: {
+      now: () => scheduler.now,
+      wallTime: () => `virtual ${scheduler.now} ms`,
+      wallSeconds: () => scheduler.now / 1000,
+    },
     timers: {
       after: (ms, callback) => {
         const event = at(ms, callback);

@@ -11,7 +11,10 @@ export const ERRORS = {
   E_VERSION: { status: 3, retry: 'reread' },
   /** An argument is out of range or malformed. */
   E_INVALID: { status: 4, retry: 'never' },
-  /** What is stored does not match its checksum; the bytes were not returned. */
+  /**
+   * What is stored does not match its checksum, and was not returned; or what was to be written arrived damaged, and
+   * nothing was changed.
+   */
   E_CHECKSUM: { status: 5, retry: 'other-copy' },
   /** The disk (or the quota) is full. */
   E_NO_SPACE: { status: 6, retry: 'later' },
@@ -45,6 +48,8 @@ export const ERRORS = {
   E_UNKNOWN_CHAIN: { status: 20, retry: 'register' },
   /** So much is under way that no more is taken. */
   E_BUSY: { status: 21, retry: 'later' },
+  /** Whoever asked said that the answer is not wanted any more. */
+  E_CANCELLED: { status: 22, retry: 'never' },
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;
@@ -63,6 +68,17 @@ export class StoreError extends Error {
   get retry(): RetryAdvice {
     return ERRORS[this.code].retry;
   }
+}
+
+const CODES: ReadonlyMap<number, ErrorCode> = new Map(
+  Object.entries(ERRORS).map(([code, { status }]) => [status, code as ErrorCode]), // the table's own keys
+);
+
+/** The error that a status on the wire stands for. */
+export function errorFromStatus(status: number, message: string): StoreError {
+  const code = CODES.get(status);
+  if (code !== undefined) return new StoreError(code, message);
+  return new StoreError('E_SYSTEM', `Error ${status} of a newer release: ${message}`);
 }
 
 /** Completion of an operation: `null`, or why it failed. Runs exactly once, possibly before the call returns. */

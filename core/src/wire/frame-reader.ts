@@ -18,8 +18,12 @@ import {
 } from './frame-header.js';
 
 export interface FrameRules {
-  /** Refuses a frame by its header, above all for its lengths. @throws StoreError `E_BAD_FRAME` */
-  check(header: FrameHeader): void;
+  /**
+   * Whether the rest of this frame may be taken in now; if not, `next` finds nothing and asks again when it is called
+   * again. Refuses a frame by its header, above all for its lengths.
+   * @throws StoreError `E_BAD_FRAME`
+   */
+  admit(header: FrameHeader): boolean;
   /**
    * Where the payload of this frame shall land, exactly as long as it is; null: in slices of what arrives. Asked once
    * for each frame that has one.
@@ -46,6 +50,7 @@ export class FrameReader {
   /** Header and body of a frame that came in pieces; null: none is begun. */
   #pieces: Buffer | null = null;
   #piecesBytes = 0;
+  #isAdmitted = false;
   /** Header and body are there, the payload is not. */
   #inPayload = false;
   #target: Buffer | null = null;
@@ -94,12 +99,11 @@ export class FrameReader {
   /** Header and body. */
   #nextHead(): boolean {
     const [chunk] = this.#chunks;
-    if (chunk === undefined) return false;
+    if (chunk === undefined && this.#piecesBytes === 0) return false;
     const { header } = this;
     const start = this.#at;
-    if (this.#piecesBytes === 0 && chunk.length - start >= HEADER_BYTES) {
-      readHeader(chunk, start, header);
-      this.#rules.check(header);
+    if (chunk !== undefined && this.#piecesBytes === 0 && chunk.length - start >= HEADER_BYTES) {
+      if (!this.#admit(chunk, start)) return false;
       const end = start + HEADER_BYTES + header.bodyBytes;
       if (end <= chunk.length) {
         this.#begin(chunk, start + HEADER_BYTES, end);
@@ -114,11 +118,8 @@ export class FrameReader {
   #nextPieces(): boolean {
     const { header } = this;
     if (this.#pieces === null) this.#pieces = Buffer.allocUnsafe(HEADER_BYTES);
-    if (this.#piecesBytes < HEADER_BYTES) {
-      if (!this.#gather(HEADER_BYTES)) return false;
-      readHeader(this.#pieces, 0, header);
-      this.#rules.check(header);
-    }
+    if (this.#piecesBytes < HEADER_BYTES && !this.#gather(HEADER_BYTES)) return false;
+    if (!this.#admit(this.#pieces, 0)) return false;
     const end = HEADER_BYTES + header.bodyBytes;
     if (this.#pieces.length < end) {
       const whole = Buffer.allocUnsafe(end);
@@ -130,6 +131,13 @@ export class FrameReader {
     this.#pieces = null;
     this.#piecesBytes = 0;
     return true;
+  }
+
+  #admit(bytes: Buffer, at: number): boolean {
+    if (this.#isAdmitted) return true;
+    readHeader(bytes, at, this.header);
+    this.#isAdmitted = this.#rules.admit(this.header);
+    return this.#isAdmitted;
   }
 
   /** Copies until `#pieces` holds `bytes`. */
@@ -149,6 +157,7 @@ export class FrameReader {
 
   #begin(bytes: Buffer, start: number, end: number): void {
     const { header } = this;
+    this.#isAdmitted = false;
     checkBody(bytes, start, end, header);
     this.body = start === end ? NOTHING : bytes.subarray(start, end);
     this.#parts = [];

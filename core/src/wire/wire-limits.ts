@@ -32,7 +32,8 @@ export const U64_MAX: number = Number.MAX_SAFE_INTEGER;
 
 /** A datagram, with its header and seal: what fits into the frames of most networks in at most two of them. */
 export const DATAGRAM_BYTES_DEFAULT: number = 8 * 1024;
-export const DATAGRAM_BYTES_MIN = 512;
+/** Any answer without data fits. */
+export const DATAGRAM_BYTES_MIN = 1280;
 /** What one UDP packet can carry over IPv4. */
 export const DATAGRAM_BYTES_MAX = 65_507;
 

@@ -16,7 +16,7 @@ function guardOf(totalBytes: number): {
     return { totalBytes, freeBytes: world.freeBytes };
   };
   const disk = { space } as Disk; // the guard uses nothing else of it
-  const clock = { now: () => world.now, wallTime: () => '' };
+  const clock = { now: () => world.now, wallTime: () => '', wallSeconds: () => 0 };
   return { guard: new SpaceGuard(disk, clock), world };
 }
 

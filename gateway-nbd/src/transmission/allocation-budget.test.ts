@@ -100,7 +100,7 @@ function measure(writes: boolean): number[] {
     blockBytesMin: 1,
     budget: new ServerBudget(SERVER_LIMITS),
     pool: new BufferPool(16 * MIB, { poison: false }),
-    clock: { now: () => 0, wallTime: () => '' },
+    clock: { now: () => 0, wallTime: () => '', wallSeconds: () => 0 },
     log: silentLog,
     stats: [new Stats(), new Stats()],
     owner: { inputEnded: () => undefined, finished: () => undefined, drop: (why) => fail(why) },

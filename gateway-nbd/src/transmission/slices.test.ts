@@ -2,7 +2,7 @@ import { StoreError, type Done } from '@store/core';
 import t from 'tap';
 import { SliceQueue } from './slices.js';
 
-const clock = { now: () => performance.now(), wallTime: () => '' };
+const clock = { now: () => performance.now(), wallTime: () => '', wallSeconds: () => 0 };
 
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));

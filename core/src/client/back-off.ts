@@ -1,0 +1,26 @@
+/** How long to wait before trying again: longer each time, and never all at the same moment. */
+import type { Random } from '../env/env.js';
+
+const FIRST_MS = 20;
+const LAST_MS = 2000;
+
+export class BackOff {
+  readonly #random: Random;
+  #ms = FIRST_MS;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  /** Between half and all of twice as long as the last time. */
+  next(): number {
+    const ms = this.#ms;
+    this.#ms = Math.min(LAST_MS, ms * 2);
+    return ms * (0.5 + this.#random.bytes(1).readUInt8() / 510);
+  }
+
+  /** It went well. */
+  reset(): void {
+    this.#ms = FIRST_MS;
+  }
+}

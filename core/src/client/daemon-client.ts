@@ -1,0 +1,603 @@
+/**
+ * A client's session with one daemon. It hides broken connections, restarts of the daemon, and how requests travel: each
+ * request given to `submit` is answered exactly once, with what the daemon says, or when its deadline has passed.
+ *
+ * - Requests keep their id however often they are sent. A daemon that knows the session runs each at most once; one that
+ *   does not (it was restarted) gets again what may be run again: a write that was not answered may be written twice,
+ *   because nothing that touches the same bytes goes out before it is answered (`ConflictGate`). A compare-and-swap that
+ *   may have been run is `E_IN_DOUBT`.
+ * - A request that is given up is not sent again, and its id falls below the floor, so a late copy has no effect. If its
+ *   bytes may still be on their way from the caller's buffers, the connection ends with it.
+ * - Another start of the daemon may have lost answered writes (its *lineage* has changed): the pools are told, and the
+ *   next flush says so.
+ */
+import type { Clock, Env, Timer } from '../env/env.js';
+import { StoreError, errorFromStatus } from '../util/errors.js';
+import { invariant } from '../util/invariant.js';
+import type { FrameHeader } from '../wire/frame-header.js';
+import { decodeOpenPoolAnswer, encodeOpenPool, SESSION_BYTES } from '../wire/greeting.js';
+import { OP } from '../wire/ops.js';
+import { REQUEST_SPAN_MAX } from '../wire/wire-limits.js';
+import { BackOff } from './back-off.js';
+import { ClientRequest, type PoolHandle } from './client-request.js';
+import { ConflictGate } from './conflict-gate.js';
+import { DaemonLink, nameOf, type DaemonAddress, type LinkEvents } from './daemon-link.js';
+import { DatagramLane } from './datagram-lane.js';
+import { RequestEncoder } from './request-encoder.js';
+
+/** Dialling and greeting. */
+const CONNECT_MS = 5000;
+/** How often deadlines and silence are looked at. */
+const SWEEP_MS = 250;
+/** A daemon that owes answers and says nothing for so long is asked whether it is there, and then given up. */
+const SILENCE_MS = 5000;
+/** Requests that leave together: the daemon works on them while more are made. */
+const REQUESTS_TOGETHER = 8;
+const SLOTS_MASK = REQUEST_SPAN_MAX - 1;
+const NOTHING = Buffer.alloc(0);
+/** Bytes that arrive damaged so often do not get better. */
+const DAMAGED_MAX = 3;
+
+invariant((REQUEST_SPAN_MAX & SLOTS_MASK) === 0, 'slots are found by a mask');
+
+export interface DaemonClientOptions extends DaemonAddress {
+  readonly env: Env;
+  /** After so long without an answer a request fails. */
+  readonly deadlineMs: number;
+  /** Small requests go as datagrams of at most so many bytes; 0: everything goes over the connection. */
+  readonly datagramBytes: number;
+}
+
+/** A pool that is in use: opened again on each connection. */
+export interface ClientPool extends PoolHandle {
+  readonly name: string;
+  /** The daemon's lineage: when it changes, answered writes may be lost. */
+  lineageIs(lineage: Buffer): void;
+}
+
+/** What a client counts. */
+export interface ClientCounters {
+  connects: number;
+  resent: number;
+  timeouts: number;
+  damaged: number;
+  datagramsSent: number;
+  datagramsResent: number;
+}
+
+export class DaemonClient {
+  readonly counters: ClientCounters = {
+    connects: 0,
+    resent: 0,
+    timeouts: 0,
+    damaged: 0,
+    datagramsSent: 0,
+    datagramsResent: 0,
+  };
+  readonly #options: DaemonClientOptions;
+  readonly #clock: Clock;
+  readonly #session: Buffer;
+  readonly #backOff: BackOff;
+  readonly #gate = new ConflictGate<ClientRequest>((request) => this.#queue(request));
+  readonly #encoder = new RequestEncoder();
+  readonly #pools = new Set<ClientPool>();
+  /** Requests with an id and no answer, by the low bits of the id. */
+  readonly #slots: (ClientRequest | null)[] = Array.from({ length: REQUEST_SPAN_MAX }, () => null);
+  /** Ids from 1 on; all below are answered. */
+  #floor = 1;
+  #nextId = 1;
+  /** Requests under way, and their bytes. */
+  #openCount = 0;
+  #openBytes = 0;
+  /** Those that wait for a connection or for room, in order. */
+  #waiting: ClientRequest[] = [];
+  /** Those that entered the gate and have not left it. */
+  readonly #submitted = new Set<ClientRequest>();
+  #link: DaemonLink | null = null;
+  #lane: DatagramLane | null = null;
+  #incarnation = 0;
+  #connecting: Promise<void> | null = null;
+  /** Connected, and the pools are open: requests may go. */
+  #isReady = false;
+  #connectedAt = 0;
+  /** The time, as far as anybody looked lately. */
+  #now = 0;
+  /** Something came since the last look. */
+  #hasHeard = false;
+  #diskId: Buffer | null = null;
+  #startId: Buffer | null = null;
+  #sweep: Timer | null = null;
+  #sendScheduled = false;
+  #queuedCount = 0;
+  #heardAt = 0;
+  #pingAt = 0;
+  #isClosed = false;
+  #failure: StoreError | null = null;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(options: DaemonClientOptions) {
+    this.#options = options;
+    this.#clock = options.env.clock;
+    this.#session = options.env.random.bytes(SESSION_BYTES);
+    this.#backOff = new BackOff(options.env.random);
+  }
+
+  /** Requests that were not answered. */
+  get openCount(): number {
+    return this.#submitted.size;
+  }
+
+  /** Connects now rather than with the first request. @throws StoreError why that cannot be done */
+  async connect(): Promise<void> {
+    const deadline = this.#clock.now() + Math.min(this.#options.deadlineMs, 2 * CONNECT_MS);
+    for (;;) {
+      try {
+        await this.#connect();
+        return;
+      } catch (error) {
+        if (!(error instanceof StoreError) || isFinal(error)) throw error;
+        if (this.#clock.now() >= deadline || error.code === 'E_UNREACHABLE') throw error;
+        await this.#options.env.timers.sleep(this.#backOff.next());
+      }
+    }
+  }
+
+  /** Runs a request; its `done` is called once, later or before this returns. */
+  submit(request: ClientRequest): void {
+    if (this.#isClosed) {
+      request.done(closedError(), NOTHING);
+      return;
+    }
+    if (this.#sweep === null) this.#now = this.#clock.now();
+    request.deadline = this.#now + this.#options.deadlineMs;
+    this.#submitted.add(request);
+    if (request.ref === null || this.#gate.enter(request)) this.#queue(request);
+    this.#sweepLater();
+  }
+
+  /** As `submit`. @throws StoreError */
+  ask(
+    request: ConstructorParameters<typeof ClientRequest>[0]['op'],
+    body: Buffer,
+  ): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      this.submit(
+        new ClientRequest({
+          op: request,
+          body: () => body,
+          done: (error, answer) => {
+            if (error === null) resolve(Buffer.from(answer));
+            else reject(error);
+          },
+        }),
+      );
+    });
+  }
+
+  /** The pool is in use from now on. */
+  addPool(pool: ClientPool): void {
+    this.#pools.add(pool);
+    if (this.#link !== null) pool.lineageIs(this.#link.begin.lineage);
+  }
+
+  /** Resolves when all that was submitted is answered; then nothing more is taken. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    if (this.#submitted.size > 0)
+      await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
+    this.#isClosed = true;
+    this.#sweep?.cancel();
+    this.#lane?.close();
+    this.#link?.end();
+    this.#link = null;
+  }
+
+  /** The request may go: gives it an id and sends it, if there is a connection and room. */
+  #queue(request: ClientRequest): void {
+    const link = this.#link;
+    const isReady = link !== null && this.#isReady;
+    if (!isReady || this.#waiting.length > 0 || !this.#hasRoom(request, link)) {
+      this.#waiting.push(request);
+      if (link === null) this.#reconnect();
+      return;
+    }
+    this.#open(request);
+    this.#send(request);
+  }
+
+  #hasRoom(request: ClientRequest, { begin }: DaemonLink): boolean {
+    if (this.#nextId - this.#floor >= REQUEST_SPAN_MAX) return false;
+    if (this.#openCount >= begin.requestsMax) return false;
+    return this.#openBytes === 0 || this.#openBytes + costOf(request) <= begin.bytesMax;
+  }
+
+  #open(request: ClientRequest): void {
+    request.id = this.#nextId;
+    this.#nextId += 1;
+    this.#slots[request.id & SLOTS_MASK] = request;
+    this.#openCount += 1;
+    this.#openBytes += costOf(request);
+  }
+
+  #send(request: ClientRequest): void {
+    const failure = request.pool?.failure ?? null;
+    if (failure !== null) {
+      this.#end(request, failure, NOTHING);
+      return;
+    }
+    if (this.#lane?.send(request) === true) return;
+    if (this.#openCount === 1) this.#hasHeard = true;
+    this.#encoder.add(request, this.#floor);
+    this.#queuedCount += 1;
+    if (this.#queuedCount >= REQUESTS_TOGETHER) this.#flush();
+    else if (!this.#sendScheduled) {
+      this.#sendScheduled = true;
+      queueMicrotask(this.#flushLater);
+    }
+  }
+
+  readonly #flushLater = (): void => {
+    this.#sendScheduled = false;
+    this.#flush();
+  };
+
+  #flush(): void {
+    this.#queuedCount = 0;
+    if (this.#encoder.bytes === 0) return;
+    const parts = this.#encoder.take();
+    this.#link?.send(parts);
+  }
+
+  /** As many of those that wait as there is room for. */
+  #sendWaiting(): void {
+    for (;;) {
+      const [request] = this.#waiting;
+      if (request === undefined || this.#link === null || !this.#isReady) return;
+      if (!this.#hasRoom(request, this.#link)) return;
+      this.#waiting.shift();
+      this.#open(request);
+      this.#send(request);
+    }
+  }
+
+  #bySlot(requestId: number): ClientRequest | null {
+    const request = this.#slots[requestId & SLOTS_MASK] ?? null;
+    return request?.id === requestId ? request : null;
+  }
+
+  /** An answer has come, over the connection or as a datagram. */
+  #answered(header: FrameHeader, body: Buffer): void {
+    this.#hasHeard = true;
+    const request = this.#bySlot(header.requestId);
+    if (request === null) return; // given up, or answered before
+    if (request.op !== header.op) throw new StoreError('E_BAD_FRAME', 'An answer is to another op');
+    if (header.status === 0) {
+      const isGood = request.verify === null || request.verify(body);
+      if (isGood) this.#end(request, null, body);
+      else if (!this.#tryAgain(request)) this.#end(request, damagedError(request), NOTHING);
+      return;
+    }
+    const error = errorFromStatus(header.status, body.toString());
+    const arrivedDamaged = error.code === 'E_CHECKSUM' && request.payloadBytes > 0;
+    if (arrivedDamaged && this.#tryAgain(request)) return;
+    if (error.code === 'E_CLOSED') {
+      // It stops: what it does not take any more is for its next start.
+      this.#reset(error);
+      return;
+    }
+    this.#end(request, error, NOTHING);
+  }
+
+  /** What the request brought or took did not match its checksums on the way. @returns false: it is given up */
+  #tryAgain(request: ClientRequest): boolean {
+    this.counters.damaged += 1;
+    request.damagedCount += 1;
+    if (request.damagedCount >= DAMAGED_MAX) return false;
+    this.#forget(request);
+    request.id = 0;
+    request.tries = 0;
+    this.#waiting.push(request);
+    this.#sendWaiting();
+    return true;
+  }
+
+  /** Frees the request's slot. */
+  #forget(request: ClientRequest): void {
+    if (request.id === 0) {
+      const index = this.#waiting.indexOf(request);
+      if (index >= 0) this.#waiting.splice(index, 1);
+      return;
+    }
+    this.#slots[request.id & SLOTS_MASK] = null;
+    this.#openCount -= 1;
+    this.#openBytes -= costOf(request);
+    while (this.#floor < this.#nextId && this.#slots[this.#floor & SLOTS_MASK] === null)
+      this.#floor += 1;
+  }
+
+  #end(request: ClientRequest, error: StoreError | null, body: Buffer): void {
+    this.#forget(request);
+    request.isAnswered = true;
+    request.done(error, body);
+    this.#submitted.delete(request);
+    if (request.ref !== null) this.#gate.leave(request);
+    if (this.#waiting.length > 0) this.#sendWaiting();
+    if (this.#submitted.size === 0) for (const wake of this.#whenIdle.splice(0)) wake();
+  }
+
+  #reconnect(): void {
+    if (this.#connecting !== null || this.#isClosed) return;
+    void this.#connectUntil();
+  }
+
+  /** Tries as long as somebody waits for it. */
+  async #connectUntil(): Promise<void> {
+    const { env } = this.#options;
+    while (!this.#isClosed && this.#link === null && this.#submitted.size > 0)
+      try {
+        await this.#connect();
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        this.#failure = error;
+        env.log.debug({ code: error.code }, `Not connected: ${error.message}`);
+        if (isFinal(error)) this.#failAll(error);
+        else await env.timers.sleep(this.#backOff.next());
+      }
+  }
+
+  #connect(): Promise<void> {
+    if (this.#link !== null) return Promise.resolve();
+    this.#connecting ??= this.#connectOnce().finally(() => (this.#connecting = null));
+    return this.#connecting;
+  }
+
+  async #connectOnce(): Promise<void> {
+    const { env, datagramBytes, ...to } = this.#options;
+    this.#incarnation += 1;
+    const incarnation = this.#incarnation;
+    const events: LinkEvents = {
+      target: (header) => this.#targetOf(header),
+      answered: (header, body) => this.#answered(header, body),
+      awaits: () => this.#openCount > 0 && this.#openCount <= 2,
+      closed: (error) => this.#lost(incarnation, error),
+    };
+    const options = { session: this.#session, incarnation, datagramBytes, timeoutMs: CONNECT_MS };
+    const link = await DaemonLink.open(env, to, options, events);
+    if (this.#isClosed) {
+      link.destroy();
+      throw closedError();
+    }
+    this.#checkDisk(link);
+    this.counters.connects += 1;
+    const isRestarted = !link.begin.resumed && this.#startId !== null && this.counters.connects > 1;
+    this.#startId = link.hello.startId;
+    if (isRestarted) this.#doubt();
+    for (const pool of this.#pools) pool.lineageIs(link.begin.lineage);
+    this.#link = link;
+    this.#heardAt = this.#clock.now();
+    this.#connectedAt = this.#heardAt;
+    this.#pingAt = 0;
+    try {
+      await this.#openPools();
+      this.#lane = await this.#openLane(link);
+    } catch (error) {
+      if (this.#link === link) this.#lost(incarnation, error as StoreError); // all of it is StoreErrors
+      link.destroy();
+      throw error;
+    }
+    if (this.#link !== link) throw new StoreError('E_UNREACHABLE', 'The connection broke at once');
+    this.#backOff.reset();
+    this.#failure = null;
+    this.#isReady = true;
+    this.#resend();
+    this.#sendWaiting();
+    this.#sweepLater();
+  }
+
+  /** @throws StoreError if another disk answers than the one this session began with */
+  #checkDisk(link: DaemonLink): void {
+    const { diskId } = link.hello;
+    if (this.#diskId !== null && !this.#diskId.equals(diskId)) {
+      link.destroy();
+      throw new StoreError(
+        'E_FORMAT',
+        `${nameOf(this.#options)} serves another disk now (${diskId.toString('hex')} instead of ${this.#diskId.toString('hex')}); stop this program and look`,
+      );
+    }
+    this.#diskId = diskId;
+  }
+
+  /** The daemon does not know what it has run for us. */
+  #doubt(): void {
+    for (let id = this.#floor; id < this.#nextId; id += 1) {
+      const request = this.#bySlot(id);
+      if (request === null) continue;
+      request.isInDoubt = true;
+      if (request.op === OP.compareAndSwap)
+        this.#end(
+          request,
+          new StoreError(
+            'E_IN_DOUBT',
+            `${nameOf(this.#options)} was restarted before it answered; the change was made, or not: look again`,
+          ),
+          NOTHING,
+        );
+    }
+  }
+
+  async #openPools(): Promise<void> {
+    for (const pool of this.#pools) {
+      try {
+        const answer = await this.#askNow(
+          OP.openPool,
+          encodeOpenPool({ name: pool.name, create: false }),
+        );
+        pool.handle = decodeOpenPoolAnswer(answer).pool;
+        pool.failure = null;
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.retry === 'later') throw error;
+        pool.failure = error;
+      }
+    }
+  }
+
+  /** Asks before anything else is sent on a new connection. */
+  #askNow(op: ClientRequest['op'], body: Buffer): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      const request = new ClientRequest({
+        op,
+        body: () => body,
+        done: (error, answer) => {
+          if (error === null) resolve(Buffer.from(answer));
+          else reject(error);
+        },
+      });
+      request.deadline = this.#clock.now() + CONNECT_MS;
+      request.isInternal = true;
+      if (this.#nextId - this.#floor >= REQUEST_SPAN_MAX) {
+        reject(new StoreError('E_BUSY', 'Too much is under way'));
+        return;
+      }
+      this.#open(request);
+      this.#encoder.add(request, this.#floor);
+      this.#flush();
+    });
+  }
+
+  async #openLane(link: DaemonLink): Promise<DatagramLane | null> {
+    const { env, address } = this.#options;
+    if (link.begin.association.length === 0 || !('host' in address)) return null;
+    return DatagramLane.open(env, {
+      address,
+      begin: link.begin,
+      keys: link.sharedKeys,
+      counters: this.counters,
+      floor: () => this.#floor,
+      isOpen: (request) => this.#bySlot(request.id) === request,
+      target: (header) => this.#targetOf(header),
+      answered: (header, body) => this.#answered(header, body),
+    });
+  }
+
+  /** All that was sent before and not answered, in order. */
+  #resend(): void {
+    for (let id = this.#floor; id < this.#nextId; id += 1) {
+      const request = this.#bySlot(id);
+      if (request === null) continue;
+      this.counters.resent += 1;
+      request.tries = 0;
+      this.#send(request);
+    }
+  }
+
+  #targetOf(header: FrameHeader): Buffer | null {
+    const request = this.#bySlot(header.requestId);
+    if (request === null || header.status !== 0) return null;
+    const { target } = request;
+    if (target?.length !== header.payloadBytes)
+      throw new StoreError('E_BAD_FRAME', 'An answer brings more or less than was asked for');
+    return target;
+  }
+
+  /** The connection is gone. */
+  #lost(incarnation: number, error: StoreError): void {
+    if (incarnation !== this.#incarnation || this.#isClosed) return;
+    this.#failure = error;
+    this.#link = null;
+    this.#isReady = false;
+    this.#lane?.close();
+    this.#lane = null;
+    this.#encoder.take();
+    this.#queuedCount = 0;
+    // What was asked for this connection alone is over with it.
+    for (let id = this.#floor; id < this.#nextId; id += 1) {
+      const request = this.#bySlot(id);
+      if (request?.isInternal !== true) continue;
+      this.#forget(request);
+      request.done(error, NOTHING);
+    }
+    this.#options.env.log.debug({ code: error.code }, error.message);
+    if (this.#submitted.size > 0) this.#reconnect();
+  }
+
+  /** Breaks the connection: everything is sent again on the next one. */
+  #reset(why: StoreError): void {
+    const link = this.#link;
+    if (link === null) return;
+    link.destroy();
+    this.#lost(this.#incarnation, why);
+  }
+
+  #failAll(error: StoreError): void {
+    for (const request of [...this.#submitted]) this.#end(request, error, NOTHING);
+  }
+
+  #sweepLater(): void {
+    if (this.#sweep !== null || this.#isClosed) return;
+    this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
+      this.#sweep = null;
+      this.#lookAround();
+      if (this.#submitted.size > 0) this.#sweepLater();
+    });
+  }
+
+  #lookAround(): void {
+    const now = this.#clock.now();
+    this.#now = now;
+    if (this.#hasHeard) this.#heardAt = now;
+    this.#hasHeard = false;
+    this.#giveUp(now);
+    if (this.#link === null || this.#openCount === 0) return;
+    if (!this.#isReady) {
+      if (now - this.#connectedAt > CONNECT_MS)
+        this.#reset(new StoreError('E_TIMEOUT', `${nameOf(this.#options)} does not answer`));
+      return;
+    }
+    const silentMs = now - Math.max(this.#heardAt, this.#pingAt);
+    if (silentMs < SILENCE_MS) return;
+    if (this.#pingAt > this.#heardAt)
+      this.#reset(new StoreError('E_UNREACHABLE', `${nameOf(this.#options)} has gone silent`));
+    else {
+      this.#pingAt = now;
+      this.#askNow(OP.ping, NOTHING).catch(() => undefined); // whatever comes, something was heard
+    }
+  }
+
+  #giveUp(now: number): void {
+    const late = [...this.#submitted].filter(({ deadline }) => now >= deadline);
+    if (late.length === 0) return;
+    this.counters.timeouts += late.length;
+    const seconds = this.#options.deadlineMs / 1000;
+    const why = this.#failure === null ? '' : ` (${this.#failure.message})`;
+    const error = new StoreError(
+      'E_TIMEOUT',
+      `${nameOf(this.#options)} did not answer within ${seconds} s${why}`,
+    );
+    // Nobody but the caller may touch its buffers after this.
+    if (late.some((request) => request.id > 0 && this.#isOnItsWay(request))) this.#reset(error);
+    for (const request of late) if (!request.isAnswered) this.#end(request, error, NOTHING);
+  }
+
+  #isOnItsWay({ target, payloadBytes }: ClientRequest): boolean {
+    if (this.#link === null) return false;
+    return payloadBytes > 0 || (target !== null && this.#link.isFilling(target));
+  }
+}
+
+function costOf({ payloadBytes, target }: ClientRequest): number {
+  return payloadBytes + (target?.length ?? 0) + 1024;
+}
+
+/** Trying again does not help. */
+function isFinal({ code, retry }: StoreError): boolean {
+  return retry === 'never' && code !== 'E_BAD_FRAME' && code !== 'E_SYSTEM';
+}
+
+function damagedError({ ref }: ClientRequest): StoreError {
+  const name = ref?.key.toString() ?? '';
+  return new StoreError('E_CHECKSUM', `What was read of object '${name}' arrived damaged`);
+}
+
+function closedError(): StoreError {
+  return new StoreError('E_CLOSED', 'The store is closed');
+}

@@ -1,0 +1,205 @@
+/**
+ * Serves a store to clients over the network: where clients connect (TCP, and UDP on the same port), where other daemons
+ * do, and on the socket in the folder. What a client may do is decided at the `Door`, how much memory all of them take
+ * together by one budget.
+ */
+import {
+  BufferPool,
+  messageOf,
+  ServerBudget,
+  StoreError,
+  type BudgetLimits,
+  type Connection,
+  type Env,
+  type ListenAddress,
+  type Listener,
+  type Timer,
+} from '@store/core';
+import { ClientLink, type LinkShared } from './client-link.js';
+import { ServerCounters } from './counters.js';
+import { DatagramDesk } from './datagram-desk.js';
+import { Door, type DoorOptions, type Entrance } from './door.js';
+import type { ServedStore } from './open-pools.js';
+import { SessionTable } from './session-table.js';
+
+const MIB = 1024 * 1024;
+
+export const DAEMON_LIMITS: BudgetLimits & {
+  readonly connectionsMax: number;
+  /** Of connections that have not begun. */
+  readonly greetingsMax: number;
+} = {
+  connectionsMax: 4096,
+  greetingsMax: 1024,
+  connectionRequestsMax: 512,
+  connectionBytesMax: 32 * MIB,
+  serverRequestsMax: 16_384,
+  serverBytesMax: 256 * MIB,
+  guaranteedRequests: 8,
+  guaranteedBytes: 128 * 1024,
+};
+
+const BUFFERS_KEPT_BYTES: number = 64 * MIB;
+const SWEEP_MS = 1000;
+const DRAIN_STEP_MS = 5;
+
+export interface DaemonServerOptions {
+  readonly env: Env;
+  readonly store: ServedStore;
+  readonly identity: {
+    readonly diskId: Buffer;
+    readonly startId: Buffer;
+    readonly lineage: Buffer;
+  };
+  readonly door: DoorOptions;
+  readonly limits?: Partial<typeof DAEMON_LIMITS>;
+  /** Largest datagram; 0: none are served. */
+  readonly datagramBytes: number;
+  /** Overwrites buffers that are given back, so that a use after that shows. */
+  readonly poison?: boolean;
+  /** Something that is a defect of ours has happened: nobody knows what state it left. */
+  readonly defect: (error: unknown) => void;
+}
+
+export interface DaemonServerState {
+  readonly connections: number;
+  readonly sessions: number;
+  readonly running: number;
+  readonly heldBytes: number;
+  readonly counters: ServerCounters;
+}
+
+export class DaemonServer {
+  readonly counters = new ServerCounters();
+  readonly #options: DaemonServerOptions;
+  readonly #limits: typeof DAEMON_LIMITS;
+  readonly #door: Door;
+  readonly #shared: LinkShared;
+  readonly #desk: DatagramDesk;
+  readonly #buffers: BufferPool;
+  readonly #links = new Set<ClientLink>();
+  readonly #listeners: Listener[] = [];
+  #sweep: Timer | null = null;
+  #isClosing = false;
+
+  constructor(options: DaemonServerOptions) {
+    const { env, store, identity, defect } = options;
+    this.#options = options;
+    this.#limits = { ...DAEMON_LIMITS, ...options.limits };
+    this.#door = new Door(options.door, env.clock);
+    this.#buffers = new BufferPool(BUFFERS_KEPT_BYTES, { poison: options.poison ?? false });
+    const budget = new ServerBudget(this.#limits);
+    const { counters } = this;
+    this.#desk = new DatagramDesk(env, { counters, budget }, options.datagramBytes);
+    this.#shared = {
+      env,
+      log: env.log,
+      store,
+      identity,
+      door: this.#door,
+      sessions: new SessionTable(env.clock),
+      counters,
+      budget,
+      buffers: this.#buffers,
+      desk: this.#desk,
+      defect,
+    };
+    this.#sweepLater();
+  }
+
+  /**
+   * Listens where clients or daemons connect, or on the socket in the folder.
+   * @returns The address people can connect to.
+   * @throws StoreError `E_SYSTEM`
+   */
+  async listen(address: ListenAddress, entrance: Entrance): Promise<ListenAddress> {
+    const listener = await this.#options.env.network.listen(address, (connection) =>
+      this.#accept(connection, entrance),
+    );
+    this.#listeners.push(listener);
+    if (entrance === 'listen' && 'host' in listener.address && this.#options.datagramBytes > 0)
+      await this.#desk.open(listener.address);
+    return listener.address;
+  }
+
+  /** Secrets and lists were read again; whoever may not stay leaves. */
+  replaceSecrets(options: Pick<DoorOptions, 'secrets' | 'blocklist'>): void {
+    this.#door.replace(options);
+    for (const link of [...this.#links]) link.checkGuest();
+  }
+
+  state(): DaemonServerState {
+    let [running, heldBytes] = [0, 0];
+    for (const link of this.#links) {
+      running += link.runningCount;
+      heldBytes += link.heldBytes;
+    }
+    return {
+      connections: this.#links.size,
+      sessions: this.#shared.sessions.count,
+      running,
+      heldBytes,
+      counters: this.counters,
+    };
+  }
+
+  /** Takes no more requests, answers those under way, and resolves when the last has ended; after `drainMs` at once. */
+  async close({ drainMs }: { drainMs: number }): Promise<void> {
+    const { clock, timers } = this.#options.env;
+    this.#isClosing = true;
+    this.#sweep?.cancel();
+    for (const listener of this.#listeners) await listener.close();
+    this.#desk.close();
+    for (const link of this.#links) link.drain();
+    const deadline = clock.now() + drainMs;
+    while (this.#links.size > 0 && clock.now() < deadline) await timers.sleep(DRAIN_STEP_MS);
+    const left = [...this.#links];
+    for (const link of left) link.destroy();
+    await Promise.all(left.map((link) => link.done));
+  }
+
+  #accept(connection: Connection, entrance: Entrance): void {
+    const refusal = this.#refusal();
+    if (refusal !== null) {
+      this.counters.refuse(refusal.code);
+      connection.start({
+        data: () => true,
+        end: () => undefined,
+        drain: () => undefined,
+        closed: () => undefined,
+      });
+      connection.destroy();
+      this.#options.env.log.warn({ peer: connection.peer }, messageOf(refusal));
+      return;
+    }
+    this.counters.connections += 1;
+    const link = new ClientLink(connection, entrance, this.#shared);
+    this.#links.add(link);
+    void link.done.then(() => this.#links.delete(link));
+  }
+
+  /** Idle newcomers keep nobody out: the oldest that has not begun makes room. */
+  #refusal(): StoreError | null {
+    if (this.#isClosing) return new StoreError('E_CLOSED', 'The daemon is stopping');
+    const { connectionsMax, greetingsMax } = this.#limits;
+    let greetings = 0;
+    let oldest: ClientLink | null = null;
+    for (const link of this.#links) {
+      if (link.hasBegun) continue;
+      greetings += 1;
+      oldest ??= link;
+    }
+    if (greetings < greetingsMax && this.#links.size < connectionsMax) return null;
+    if (oldest === null)
+      return new StoreError('E_BUSY', `There are ${connectionsMax} connections already`);
+    oldest.destroy();
+    return null;
+  }
+
+  #sweepLater(): void {
+    this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
+      this.#buffers.trim();
+      this.#sweepLater();
+    });
+  }
+}

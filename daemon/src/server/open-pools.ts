@@ -1,0 +1,58 @@
+/** The pools that a connection has opened, by the handles its requests name them with. */
+import { StoreError, type CheckedPool, type ObjectStore } from '@store/core';
+import { needRight, type Guest } from './door.js';
+
+const POOLS_MAX = 1024;
+/** Names in one answer. */
+const NAMES_MAX = 256;
+
+/** A store whose pools take and give checksums. */
+export interface ServedStore extends ObjectStore {
+  openPool(name: string, options: { create: boolean }): Promise<CheckedPool>;
+}
+
+export class OpenPools {
+  readonly #store: ServedStore;
+  readonly #guest: Guest;
+  readonly #pools: CheckedPool[] = [];
+  readonly #handles = new Map<CheckedPool, number>();
+
+  constructor(store: ServedStore, guest: Guest) {
+    this.#store = store;
+    this.#guest = guest;
+  }
+
+  /** @returns The handle. @throws StoreError */
+  async open(name: string, create: boolean): Promise<{ handle: number; pool: CheckedPool }> {
+    const { pool: allowed, principal } = this.#guest;
+    if (allowed !== null && allowed !== name)
+      throw new StoreError(
+        'E_DENIED',
+        `${principal} may not use pool '${name}': its ticket is for pool '${allowed}'`,
+      );
+    if (create) needRight(this.#guest, 'w', `make pool '${name}'`);
+    const pool = await this.#store.openPool(name, { create });
+    let handle = this.#handles.get(pool);
+    if (handle === undefined) {
+      if (this.#pools.length === POOLS_MAX)
+        throw new StoreError('E_BUSY', `A connection can use ${POOLS_MAX} pools`);
+      handle = this.#pools.push(pool) - 1;
+      this.#handles.set(pool, handle);
+    }
+    return { handle, pool };
+  }
+
+  /** Undefined if no pool has that handle. */
+  get(handle: number): CheckedPool | undefined {
+    return this.#pools[handle];
+  }
+
+  async list(after: string): Promise<{ names: string[]; isLast: boolean }> {
+    const { pool: allowed } = this.#guest;
+    const all = (await this.#store.listPools()).filter(
+      (name) => (allowed === null || name === allowed) && name > after,
+    );
+    all.sort();
+    return { names: all.slice(0, NAMES_MAX), isLast: all.length <= NAMES_MAX };
+  }
+}
