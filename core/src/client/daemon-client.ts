@@ -148,11 +148,10 @@ export class DaemonClient {
       request.done(closedError(), NOTHING);
       return;
     }
-    if (this.#sweep === null) this.#now = this.#clock.now();
+    this.#sweepLater();
     request.deadline = this.#now + this.#options.deadlineMs;
     this.#submitted.add(request);
     if (request.ref === null || this.#gate.enter(request)) this.#queue(request);
-    this.#sweepLater();
   }
 
   /** As `submit`. @throws StoreError */
@@ -534,6 +533,7 @@ export class DaemonClient {
 
   #sweepLater(): void {
     if (this.#sweep !== null || this.#isClosed) return;
+    this.#now = this.#clock.now();
     this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
       this.#sweep = null;
       this.#lookAround();
