@@ -3,6 +3,8 @@ import { objectPoolSuite } from '@store/core/testing';
 import t from 'tap';
 import { ServedFolder } from './testing/served-folder.js';
 
+t.setTimeout(120_000);
+
 for (const [way, datagramBytes] of [
   ['over TCP', 0],
   ['with datagrams', DATAGRAM_BYTES_DEFAULT],
