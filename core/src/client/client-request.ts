@@ -1,8 +1,15 @@
-/** One request of a client, from the call to the answer. It may be sent several times, always under the same id. */
+/**
+ * One request of a client, from the call to the answer. It may be sent several times, always under the same id. There is
+ * one for each 4 KiB that somebody reads: it is made without spreading objects or closures of its own, and its numbers
+ * are small integers.
+ */
 import type { PieceChecks } from '../pool/checked-pool.js';
 import { OBJECT_KIND, type ObjectRef } from '../pool/object-pool.js';
 import type { StoreError } from '../util/errors.js';
-import type { Op } from '../wire/ops.js';
+import { partsBytes } from '../util/byte-parts.js';
+import { pieceCount, verifyPieces } from '../util/piece-checks.js';
+import { readChecks } from '../wire/object-request.js';
+import { OP, type Op } from '../wire/ops.js';
 import type { Gated } from './conflict-gate.js';
 
 /** A pool as requests name it: its handle is another one on each connection. */
@@ -12,95 +19,100 @@ export interface PoolHandle {
   failure: StoreError | null;
 }
 
-/** Ends a request: with an error, or the body of the answer. */
+/** Ends a request: with an error, or the body of the answer, which is good until this returns. */
 export type RequestDone = (error: StoreError | null, body: Buffer) => void;
-
-export interface RequestFields {
-  readonly op: Op;
-  readonly done: RequestDone;
-  readonly pool?: PoolHandle;
-  readonly ref?: ObjectRef;
-  readonly flags?: number;
-  readonly offset?: number;
-  readonly bytes?: number;
-  readonly extra?: number;
-  /** Payload of the request. */
-  readonly parts?: readonly Buffer[];
-  /** Checksums of the payload. */
-  readonly checks?: PieceChecks;
-  /** Where the payload of the answer belongs. */
-  readonly target?: Buffer;
-  /** Whether the payload of the answer matches the checksums in its body. */
-  readonly verify?: (body: Buffer) => boolean;
-  /** The whole body, of an operation that is not about one object. */
-  readonly body?: (pool: number) => Buffer;
-  /** It changes what is stored. */
-  readonly changes?: boolean;
-  /** It is about the whole object, whatever its bytes. */
-  readonly isWhole?: boolean;
-}
 
 const NO_PARTS: readonly Buffer[] = [];
 const NO_CHECKS: PieceChecks = new Uint32Array(0);
+/** Behind every byte of an object. */
+const END = 0x3fffffff;
+const CHANGING: ReadonlySet<Op> = new Set([
+  ...[OP.write, OP.zero, OP.discard],
+  ...[OP.compareAndSwap, OP.delete],
+]);
+const ABOUT_ALL: ReadonlySet<Op> = new Set([OP.stat, OP.compareAndSwap, OP.delete]);
+
+/** How a request travels as datagrams. */
+export interface Flight {
+  tries: number;
+  sentAt: number;
+  resendAt: number;
+}
 
 export class ClientRequest implements Gated {
   readonly op: Op;
   readonly done: RequestDone;
   readonly pool: PoolHandle | null;
+  /** Null: it is not about one object. */
   readonly ref: ObjectRef | null;
-  readonly flags: number;
   readonly offset: number;
   readonly bytes: number;
-  readonly extra: number;
-  readonly parts: readonly Buffer[];
-  readonly payloadBytes: number;
-  readonly checks: PieceChecks;
-  readonly target: Buffer | null;
-  readonly verify: ((body: Buffer) => boolean) | null;
-  readonly body: ((pool: number) => Buffer) | null;
   readonly place: string;
   readonly from: number;
   readonly to: number;
   readonly changes: boolean;
+  flags = 0;
+  /** See `ObjectRequest.extra`. */
+  extra = 0;
+  /** Payload, with its checksums. */
+  parts: readonly Buffer[] = NO_PARTS;
+  payloadBytes = 0;
+  checks: PieceChecks = NO_CHECKS;
+  /** Where the payload of the answer belongs. */
+  target: Buffer | null = null;
+  /** Makes the body where `ref` is null. */
+  body: ((pool: number) => Buffer) | null = null;
+  /** May go, for all the gate knows. */
   isThrough = false;
   /** 0: it has not been sent. */
   id = 0;
-  /** By the clock: given up then. */
+  /** Number of the look around at which it is given up. */
   deadline = 0;
   /** It may have reached a daemon that cannot be asked any more. */
   isInDoubt = false;
   isAnswered = false;
   /** Asked by the client itself, for one connection. */
   isInternal = false;
-  /** How often what it brought had to be thrown away. */
+  /** How often what it brought or took arrived damaged. */
   damagedCount = 0;
-  /** As datagrams: how often it was sent, and when it is sent again; 0 tries: it goes over the connection. */
-  tries = 0;
-  resendAt = 0;
-  sentAt = 0;
+  flight: Flight | null = null;
 
-  constructor(fields: RequestFields) {
-    this.op = fields.op;
-    this.done = fields.done;
-    this.pool = fields.pool ?? null;
-    this.ref = fields.ref ?? null;
-    this.flags = fields.flags ?? 0;
-    this.offset = fields.offset ?? 0;
-    this.bytes = fields.bytes ?? 0;
-    this.extra = fields.extra ?? 0;
-    this.parts = fields.parts ?? NO_PARTS;
-    let payloadBytes = 0;
-    for (const part of this.parts) payloadBytes += part.length;
-    this.payloadBytes = payloadBytes;
-    this.checks = fields.checks ?? NO_CHECKS;
-    this.target = fields.target ?? null;
-    this.verify = fields.verify ?? null;
-    this.body = fields.body ?? null;
-    this.changes = fields.changes ?? false;
+  constructor(
+    op: Op,
+    pool: PoolHandle | null,
+    ref: ObjectRef | null,
+    offset: number,
+    bytes: number,
+    done: RequestDone,
+  ) {
+    this.op = op;
+    this.pool = pool;
+    this.ref = ref;
+    this.offset = offset;
+    this.bytes = bytes;
+    this.done = done;
+    this.place = ref === null ? '' : ref.place;
+    this.changes = CHANGING.has(op);
     // Whether it exists matters to all operations on an object that is not image data.
-    const isWhole = (fields.isWhole ?? false) || this.ref?.kind !== OBJECT_KIND.imageData;
-    this.place = this.ref?.place ?? '';
-    this.from = isWhole ? 0 : this.offset;
-    this.to = isWhole ? Infinity : this.offset + this.bytes;
+    const isWhole = ref?.kind !== OBJECT_KIND.imageData || ABOUT_ALL.has(op);
+    this.from = isWhole ? 0 : offset;
+    this.to = isWhole ? END : offset + bytes;
+  }
+
+  /** @param checks - Of the parts */
+  carry(parts: readonly Buffer[], checks: PieceChecks): void {
+    this.parts = parts;
+    this.payloadBytes = partsBytes(parts);
+    this.checks = checks;
+  }
+
+  /** Whether the payload of the answer, now in its place, matches the checksums in its body. */
+  isGood(body: Buffer): boolean {
+    const { target, offset, bytes } = this;
+    if (target === null) return true;
+    const checks = readChecks(body, 0);
+    return (
+      checks.length === pieceCount(offset, bytes) && verifyPieces(offset, [target], checks) < 0
+    );
   }
 }

@@ -16,7 +16,7 @@ import { StoreError, errorFromStatus } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import type { FrameHeader } from '../wire/frame-header.js';
 import { decodeOpenPoolAnswer, encodeOpenPool, SESSION_BYTES } from '../wire/greeting.js';
-import { OP } from '../wire/ops.js';
+import { OP, type Op } from '../wire/ops.js';
 import { REQUEST_SPAN_MAX } from '../wire/wire-limits.js';
 import { BackOff } from './back-off.js';
 import { ClientRequest, type PoolHandle } from './client-request.js';
@@ -100,8 +100,9 @@ export class DaemonClient {
   /** Connected, and the pools are open: requests may go. */
   #isReady = false;
   #connectedAt = 0;
-  /** The time, as far as anybody looked lately. */
-  #now = 0;
+  /** How often it was looked around, and how often until a request is given up. */
+  #looks = 0;
+  readonly #looksToDeadline: number;
   /** Something came since the last look. */
   #hasHeard = false;
   #diskId: Buffer | null = null;
@@ -120,6 +121,7 @@ export class DaemonClient {
     this.#clock = options.env.clock;
     this.#session = options.env.random.bytes(SESSION_BYTES);
     this.#backOff = new BackOff(options.env.random);
+    this.#looksToDeadline = Math.max(2, Math.ceil(options.deadlineMs / SWEEP_MS) + 1);
   }
 
   /** Requests that were not answered. */
@@ -149,27 +151,15 @@ export class DaemonClient {
       return;
     }
     this.#sweepLater();
-    request.deadline = this.#now + this.#options.deadlineMs;
+    request.deadline = this.#looks + this.#looksToDeadline;
     this.#submitted.add(request);
     if (request.ref === null || this.#gate.enter(request)) this.#queue(request);
   }
 
-  /** As `submit`. @throws StoreError */
-  ask(
-    request: ConstructorParameters<typeof ClientRequest>[0]['op'],
-    body: Buffer,
-  ): Promise<Buffer> {
+  /** Asks something that is not about an object. @throws StoreError */
+  ask(op: Op, body: Buffer): Promise<Buffer> {
     return new Promise((resolve, reject) => {
-      this.submit(
-        new ClientRequest({
-          op: request,
-          body: () => body,
-          done: (error, answer) => {
-            if (error === null) resolve(Buffer.from(answer));
-            else reject(error);
-          },
-        }),
-      );
+      this.submit(question(op, body, resolve, reject));
     });
   }
 
@@ -271,8 +261,7 @@ export class DaemonClient {
     if (request === null) return; // given up, or answered before
     if (request.op !== header.op) throw new StoreError('E_BAD_FRAME', 'An answer is to another op');
     if (header.status === 0) {
-      const isGood = request.verify === null || request.verify(body);
-      if (isGood) this.#end(request, null, body);
+      if (request.isGood(body)) this.#end(request, null, body);
       else if (!this.#tryAgain(request)) this.#end(request, damagedError(request), NOTHING);
       return;
     }
@@ -294,7 +283,7 @@ export class DaemonClient {
     if (request.damagedCount >= DAMAGED_MAX) return false;
     this.#forget(request);
     request.id = 0;
-    request.tries = 0;
+    request.flight = null;
     this.#waiting.push(request);
     this.#sendWaiting();
     return true;
@@ -441,22 +430,14 @@ export class DaemonClient {
   }
 
   /** Asks before anything else is sent on a new connection. */
-  #askNow(op: ClientRequest['op'], body: Buffer): Promise<Buffer> {
+  #askNow(op: Op, body: Buffer): Promise<Buffer> {
     return new Promise((resolve, reject) => {
-      const request = new ClientRequest({
-        op,
-        body: () => body,
-        done: (error, answer) => {
-          if (error === null) resolve(Buffer.from(answer));
-          else reject(error);
-        },
-      });
-      request.deadline = this.#clock.now() + CONNECT_MS;
-      request.isInternal = true;
       if (this.#nextId - this.#floor >= REQUEST_SPAN_MAX) {
         reject(new StoreError('E_BUSY', 'Too much is under way'));
         return;
       }
+      const request = question(op, body, resolve, reject);
+      request.isInternal = true;
       this.#open(request);
       this.#encoder.add(request, this.#floor);
       this.#flush();
@@ -484,7 +465,7 @@ export class DaemonClient {
       const request = this.#bySlot(id);
       if (request === null) continue;
       this.counters.resent += 1;
-      request.tries = 0;
+      request.flight = null;
       this.#send(request);
     }
   }
@@ -533,7 +514,6 @@ export class DaemonClient {
 
   #sweepLater(): void {
     if (this.#sweep !== null || this.#isClosed) return;
-    this.#now = this.#clock.now();
     this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
       this.#sweep = null;
       this.#lookAround();
@@ -543,10 +523,10 @@ export class DaemonClient {
 
   #lookAround(): void {
     const now = this.#clock.now();
-    this.#now = now;
+    this.#looks += 1;
     if (this.#hasHeard) this.#heardAt = now;
     this.#hasHeard = false;
-    this.#giveUp(now);
+    this.#giveUp();
     if (this.#link === null || this.#openCount === 0) return;
     if (!this.#isReady) {
       if (now - this.#connectedAt > CONNECT_MS)
@@ -563,8 +543,8 @@ export class DaemonClient {
     }
   }
 
-  #giveUp(now: number): void {
-    const late = [...this.#submitted].filter(({ deadline }) => now >= deadline);
+  #giveUp(): void {
+    const late = [...this.#submitted].filter(({ deadline }) => this.#looks >= deadline);
     if (late.length === 0) return;
     this.counters.timeouts += late.length;
     const seconds = this.#options.deadlineMs / 1000;
@@ -591,6 +571,20 @@ function costOf({ payloadBytes, target }: ClientRequest): number {
 /** Trying again does not help. */
 function isFinal({ code, retry }: StoreError): boolean {
   return retry === 'never' && code !== 'E_BAD_FRAME' && code !== 'E_SYSTEM';
+}
+
+function question(
+  op: Op,
+  body: Buffer,
+  resolve: (answer: Buffer) => void,
+  reject: (error: StoreError) => void,
+): ClientRequest {
+  const request = new ClientRequest(op, null, null, 0, 0, (error, answer) => {
+    if (error === null) resolve(Buffer.from(answer));
+    else reject(error);
+  });
+  request.body = () => body;
+  return request;
 }
 
 function damagedError({ ref }: ClientRequest): StoreError {

@@ -28,7 +28,7 @@ import type { BeginAnswer } from '../wire/greeting.js';
 import { objectRequestBytes } from '../wire/object-request.js';
 import { OP } from '../wire/ops.js';
 import { PROTOCOL_VERSION } from '../wire/wire-limits.js';
-import type { ClientRequest } from './client-request.js';
+import type { ClientRequest, Flight } from './client-request.js';
 import type { ClientCounters } from './daemon-client.js';
 import type { SharedKeys } from './daemon-link.js';
 import { RequestEncoder } from './request-encoder.js';
@@ -123,9 +123,9 @@ export class DatagramLane {
   /** @returns false if it does not fit: send it over the connection */
   send(request: ClientRequest): boolean {
     if (this.#socket === null || !this.#fits(request)) return false;
-    request.tries = 0;
+    request.flight = { tries: 0, sentAt: 0, resendAt: 0 };
     if (this.#flying.size >= this.#window) this.#waiting.push(request);
-    else this.#fly(request);
+    else this.#fly(request, request.flight);
     return true;
   }
 
@@ -139,17 +139,17 @@ export class DatagramLane {
     return bodyBytes + payloadBytes <= room && answerBytes <= room;
   }
 
-  #fly(request: ClientRequest): void {
+  #fly(request: ClientRequest, flight: Flight): void {
     const { counters, floor } = this.#options;
     const now = this.#env.clock.now();
-    request.sentAt = now;
-    request.resendAt = now + this.#waitMs(request.tries);
-    request.tries += 1;
+    flight.sentAt = now;
+    flight.resendAt = now + this.#waitMs(flight.tries);
+    flight.tries += 1;
     this.#flying.set(request.id, request);
     this.#encoder.add(request, floor());
     const datagram = this.#sealer.seal(this.#encoder.take());
     counters.datagramsSent += 1;
-    if (request.tries > 1) counters.datagramsResent += 1;
+    if (flight.tries > 1) counters.datagramsResent += 1;
     this.#socket?.send([datagram], this.#to);
     this.#tickLater();
   }
@@ -197,9 +197,9 @@ export class DatagramLane {
   }
 
   /** Of what was sent once only: else nobody knows which sending was answered (Karn). */
-  #measure(request: ClientRequest): void {
-    if (request.tries !== 1) return;
-    const ms = this.#env.clock.now() - request.sentAt;
+  #measure({ flight }: ClientRequest): void {
+    if (flight?.tries !== 1) return;
+    const ms = this.#env.clock.now() - flight.sentAt;
     this.#roundTripMs += (ms - this.#roundTripMs) / 8;
     this.#window = Math.min(WINDOW_MAX, this.#window + 1 / this.#window);
   }
@@ -208,7 +208,8 @@ export class DatagramLane {
     while (this.#flying.size < this.#window) {
       const request = this.#waiting.shift();
       if (request === undefined) return;
-      if (this.#options.isOpen(request)) this.#fly(request);
+      const { flight } = request;
+      if (flight !== null && this.#options.isOpen(request)) this.#fly(request, flight);
     }
   }
 
@@ -224,10 +225,11 @@ export class DatagramLane {
   #tick(): void {
     const now = this.#env.clock.now();
     for (const [id, request] of [...this.#flying]) {
-      if (!this.#options.isOpen(request)) this.#flying.delete(id);
-      else if (now >= request.resendAt) {
+      const { flight } = request;
+      if (flight === null || !this.#options.isOpen(request)) this.#flying.delete(id);
+      else if (now >= flight.resendAt) {
         this.#halve(now);
-        this.#fly(request);
+        this.#fly(request, flight);
       }
     }
     this.#fill();

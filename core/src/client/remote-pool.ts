@@ -9,9 +9,10 @@ import type {
 } from '../pool/object-pool.js';
 import { WRITE_FLAGS } from '../pool/object-pool.js';
 import { crc32c } from '../util/crc32c.js';
-import { StoreError, type Done, type DoneWith } from '../util/errors.js';
+import { partsBytes } from '../util/byte-parts.js';
+import { promisedWith, StoreError, type Done, type DoneWith } from '../util/errors.js';
 import { INLINE_BYTES_MAX, LIST_PAGE_MAX } from '../util/limits.js';
-import { pieceChecksOf, pieceCount, verifyPieces } from '../util/piece-checks.js';
+import { pieceChecksOf } from '../util/piece-checks.js';
 import { BodyReader } from '../wire/body-reader.js';
 import {
   decodeExtents,
@@ -19,9 +20,8 @@ import {
   encodeListRequest,
   readStat,
 } from '../wire/object-answers.js';
-import { readChecks } from '../wire/object-request.js';
-import { OP } from '../wire/ops.js';
-import { ClientRequest, type RequestFields } from './client-request.js';
+import { OP, type Op } from '../wire/ops.js';
+import { ClientRequest } from './client-request.js';
 import type { ClientPool, DaemonClient } from './daemon-client.js';
 
 export interface RemotePoolFacts {
@@ -67,26 +67,22 @@ export class RemotePool implements ObjectPool, ClientPool {
       done(refusal);
       return;
     }
-    const bytes = target.length;
-    const verify = (body: Buffer): boolean => {
-      const checks = readChecks(body, 0);
-      return (
-        checks.length === pieceCount(offset, bytes) && verifyPieces(offset, [target], checks) < 0
-      );
-    };
-    this.#send({ op: OP.read, ref, offset, bytes, target, verify, done });
+    const request = new ClientRequest(OP.read, this, ref, offset, target.length, done);
+    request.target = target;
+    this.#client.submit(request);
   }
 
   write(ref: ObjectRef, offset: number, parts: readonly Buffer[], flags: number, done: Done): void {
-    let bytes = 0;
-    for (const part of parts) bytes += part.length;
+    const bytes = partsBytes(parts);
     const refusal = this.#refusal(offset, bytes);
     if (refusal !== null) {
       done(refusal);
       return;
     }
-    const checks = pieceChecksOf(offset, parts);
-    this.#change({ op: OP.write, ref, offset, bytes, parts, checks, flags, done }, done);
+    const request = new ClientRequest(OP.write, this, ref, offset, bytes, this.#counted(done));
+    request.carry(parts, pieceChecksOf(offset, parts));
+    request.flags = flags;
+    this.#client.submit(request);
   }
 
   zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
@@ -96,7 +92,9 @@ export class RemotePool implements ObjectPool, ClientPool {
       return;
     }
     const op = (flags & WRITE_FLAGS.allocate) !== 0 ? OP.zero : OP.discard;
-    this.#change({ op, ref, offset, bytes, flags, done }, done);
+    const request = new ClientRequest(op, this, ref, offset, bytes, this.#counted(done));
+    request.flags = flags;
+    this.#client.submit(request);
   }
 
   extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {
@@ -105,16 +103,12 @@ export class RemotePool implements ObjectPool, ClientPool {
       done(refusal);
       return;
     }
-    this.#send({
-      op: OP.extents,
-      ref,
-      offset,
-      bytes,
-      done: (error, body) => {
+    this.#client.submit(
+      new ClientRequest(OP.extents, this, ref, offset, bytes, (error, body) => {
         if (error !== null) done(error);
         else decoded(() => decodeExtents(body, bytes), done);
-      },
-    });
+      }),
+    );
   }
 
   /** Others may make objects at any time. */
@@ -124,39 +118,38 @@ export class RemotePool implements ObjectPool, ClientPool {
 
   flush(done: Done): void {
     const covered = this.#answeredWrites;
-    this.#send({
-      op: OP.flush,
-      body: u32,
-      done: (error) => {
-        if (error !== null) {
-          done(error);
-          return;
-        }
-        if (this.#hasLost) {
-          this.#hasLost = false;
-          this.#flushedWrites = this.#answeredWrites;
-          done(
-            new StoreError(
-              'E_LOST_WRITES',
-              `The machine of the daemon stopped without warning: writes to pool '${this.name}' that were not flushed are lost`,
-            ),
-          );
-          return;
-        }
-        this.#flushedWrites = Math.max(this.#flushedWrites, covered);
-        done(null);
-      },
+    const request = new ClientRequest(OP.flush, this, null, 0, 0, (error) => {
+      if (error === null) this.#flushed(covered, done);
+      else done(error);
     });
+    request.body = u32;
+    this.#client.submit(request);
+  }
+
+  #flushed(covered: number, done: Done): void {
+    if (!this.#hasLost) {
+      this.#flushedWrites = Math.max(this.#flushedWrites, covered);
+      done(null);
+      return;
+    }
+    this.#hasLost = false;
+    this.#flushedWrites = this.#answeredWrites;
+    done(
+      new StoreError(
+        'E_LOST_WRITES',
+        `The machine of the daemon stopped without warning: writes to pool '${this.name}' that were not flushed are lost`,
+      ),
+    );
   }
 
   prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void {
     const refusal = this.#refusal(offset, bytes);
     if (refusal !== null) done(refusal);
-    else this.#send({ op: OP.prefetch, ref, offset, bytes, done });
+    else this.#client.submit(new ClientRequest(OP.prefetch, this, ref, offset, bytes, done));
   }
 
   stat(ref: ObjectRef): Promise<ObjectStat | null> {
-    return this.#ask({ op: OP.stat, ref, isWhole: true }, readStat);
+    return this.#ask(OP.stat, ref, readStat);
   }
 
   list(options: ListOptions): Promise<ListPage> {
@@ -165,10 +158,9 @@ export class RemotePool implements ObjectPool, ClientPool {
       return Promise.reject(
         new StoreError('E_INVALID', `A page lists 1 to ${LIST_PAGE_MAX} objects, not ${limit}`),
       );
-    return this.#ask(
-      { op: OP.list, body: (pool) => encodeListRequest(pool, options) },
-      decodeListPage,
-    );
+    return this.#ask(OP.list, null, decodeListPage, (request) => {
+      request.body = (pool) => encodeListRequest(pool, options);
+    });
   }
 
   compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number> {
@@ -179,72 +171,52 @@ export class RemotePool implements ObjectPool, ClientPool {
           `Compare-and-swap takes up to ${INLINE_BYTES_MAX} bytes, not ${bytes.length}`,
         ),
       );
-    const checks = Uint32Array.of(crc32c(bytes));
     return this.#ask(
-      {
-        op: OP.compareAndSwap,
-        ref,
-        bytes: bytes.length,
-        extra: expectedVersion,
-        parts: [bytes],
-        checks,
-        changes: true,
-        isWhole: true,
-      },
+      OP.compareAndSwap,
+      ref,
       (body) => new BodyReader(body).u64(),
-    );
-  }
-
-  delete(ref: ObjectRef): Promise<boolean> {
-    // One that may have been run before a restart finds nothing the second time.
-    const { promise, request } = this.#asked(
-      { op: OP.delete, ref, changes: true, isWhole: true },
-      (body) => new BodyReader(body).u8() === 1,
-    );
-    return promise.then((existed) => existed || request.isInDoubt);
-  }
-
-  #change(fields: RequestFields, done: Done): void {
-    this.#send({
-      ...fields,
-      changes: true,
-      done: (error) => {
-        if (error === null) this.#answeredWrites += 1;
-        done(error);
+      (request) => {
+        request.carry([bytes], Uint32Array.of(crc32c(bytes)));
+        request.extra = expectedVersion;
       },
-    });
+    );
   }
 
-  #send(fields: RequestFields): void {
-    this.#client.submit(new ClientRequest({ ...fields, pool: this }));
+  async delete(ref: ObjectRef): Promise<boolean> {
+    const sent: ClientRequest[] = [];
+    const existed = await this.#ask(
+      OP.delete,
+      ref,
+      (body) => new BodyReader(body).u8() === 1,
+      (request) => sent.push(request),
+    );
+    // One that may have been run before a restart finds nothing the second time.
+    return existed || sent.some(({ isInDoubt }) => isInDoubt);
   }
 
-  #ask<T>(fields: Omit<RequestFields, 'done'>, decode: (body: Buffer) => T): Promise<T> {
-    return this.#asked(fields, decode).promise;
+  /** Counts a change that was answered. */
+  #counted(done: Done): Done {
+    return (error) => {
+      if (error === null) this.#answeredWrites += 1;
+      done(error);
+    };
   }
 
-  #asked<T>(
-    fields: Omit<RequestFields, 'done'>,
+  /** @param prepare - Completes the request before it is submitted */
+  #ask<T>(
+    op: Op,
+    ref: ObjectRef | null,
     decode: (body: Buffer) => T,
-  ): { promise: Promise<T>; request: ClientRequest } {
-    let done: DoneWith<T> = () => undefined;
-    const promise = new Promise<T>((resolve, reject) => {
-      done = (error, result) => {
-        if (error === null)
-          resolve(result as T); // without an error there is a result
-        else reject(error);
-      };
-    });
-    const request = new ClientRequest({
-      ...fields,
-      pool: this,
-      done: (error, body) => {
+    prepare: (request: ClientRequest) => void = () => undefined,
+  ): Promise<T> {
+    return promisedWith<T>((done) => {
+      const request = new ClientRequest(op, this, ref, 0, 0, (error, body) => {
         if (error !== null) done(error);
         else decoded(() => decode(body), done);
-      },
+      });
+      prepare(request);
+      this.#client.submit(request);
     });
-    this.#client.submit(request);
-    return { promise, request };
   }
 
   #refusal(offset: number, bytes: number): StoreError | null {
