@@ -45,7 +45,7 @@ export default tseslint.config(
       'master/src/**/*.ts',
       'gateway-nbd/src/**/*.ts',
     ],
-    ignores: ['core/src/env/real-*.ts', '**/*.test.ts'],
+    ignores: ['core/src/env/real-*.ts', '**/*.test.ts', '**/testing/**'],
     rules: {
       'no-restricted-imports': ['error', { paths: edgeModules }],
       'no-restricted-globals': ['error', 'setTimeout', 'setInterval', 'Date'],

@@ -233,7 +233,12 @@ async function serveMetricsOf(
   if (text === null) return null;
   const address = metricsAddress(text);
   const { serveMetrics } = await import('./metrics/metrics-endpoint.js'); // most servers need none of it
-  const endpoint = await serveMetrics(address, () => server.state(), context.log);
+  const { nbdSource } = await import('./metrics/nbd-metrics.js');
+  const endpoint = await serveMetrics(
+    address,
+    nbdSource(() => server.state()),
+    context.log,
+  );
   context.log.info({ url: endpoint.url }, 'Serving metrics');
   return endpoint;
 }

@@ -3,6 +3,7 @@ import { Stats, type ServerState } from '@store/gateway-nbd';
 import t from 'tap';
 import { metricsAddress } from './metrics-address.js';
 import { serveMetrics } from './metrics-endpoint.js';
+import { nbdSource } from './nbd-metrics.js';
 
 function someState(): ServerState {
   const stats = new Stats();
@@ -22,7 +23,7 @@ function someState(): ServerState {
 }
 
 t.test('Prometheus gets counters and a cumulative histogram for each export', async (t) => {
-  const endpoint = await serveMetrics({ host: '127.0.0.1', port: 0 }, someState, silentLog);
+  const endpoint = await serveMetrics({ host: '127.0.0.1', port: 0 }, nbdSource(someState), silentLog);
   t.teardown(() => endpoint.close());
   const response = await fetch(endpoint.url);
   t.match(response.headers.get('content-type'), /^text\/plain/);
@@ -48,7 +49,7 @@ t.test('Prometheus gets counters and a cumulative histogram for each export', as
 });
 
 t.test('people get connections as JSON, probes a healthz, everything else a word', async (t) => {
-  const endpoint = await serveMetrics({ host: '127.0.0.1', port: 0 }, someState, silentLog);
+  const endpoint = await serveMetrics({ host: '127.0.0.1', port: 0 }, nbdSource(someState), silentLog);
   t.teardown(() => endpoint.close());
   const at = (path: string): string => endpoint.url.replace('/metrics', path);
   t.match(await (await fetch(at('/connections'))).json(), [
@@ -57,7 +58,7 @@ t.test('people get connections as JSON, probes a healthz, everything else a word
   t.equal((await fetch(at('/healthz'))).status, 200);
   t.equal((await fetch(at('/nothing'))).status, 404);
   t.equal((await fetch(at('/metrics'), { method: 'POST' })).status, 405);
-  await t.rejects(serveMetrics(metricsAddress(new URL(endpoint.url).port), someState, silentLog), {
+  await t.rejects(serveMetrics(metricsAddress(new URL(endpoint.url).port), nbdSource(someState), silentLog), {
     code: 'E_SYSTEM',
     message: /port is taken/,
   });

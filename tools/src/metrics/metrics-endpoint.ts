@@ -5,9 +5,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { isIPv6 } from 'node:net';
 import { errnoOf, messageOf, StoreError, type Log } from '@store/core';
-import type { ConnectionState, ServerState } from '@store/gateway-nbd';
+import type { Registry } from 'prom-client';
 import type { MetricsAddress } from './metrics-address.js';
-import { nbdRegistry } from './nbd-metrics.js';
 
 export interface MetricsEndpoint {
   readonly url: string;
@@ -16,16 +15,23 @@ export interface MetricsEndpoint {
 
 const REQUEST_MS_MAX = 5000;
 
+/** What is told to who asks. */
+export interface MetricsSource {
+  readonly registry: Registry;
+  /** JSON for people, by path. */
+  readonly pages: Readonly<Record<string, () => object>>;
+}
+
 /**
- * Serves what `state` says until `close`.
+ * Serves a source until `close`.
  * @throws StoreError `E_SYSTEM` if it cannot listen there
  */
 export async function serveMetrics(
   address: MetricsAddress,
-  state: () => ServerState,
+  { registry, pages }: MetricsSource,
   log: Log,
 ): Promise<MetricsEndpoint> {
-  const registry = nbdRegistry(state);
+  const paths = ['/metrics', ...Object.keys(pages)].join(', ');
   const server = createServer((request, response) => {
     answer(request, response).catch((error: unknown) => {
       log.error({ err: error }, 'Answering a metrics request failed');
@@ -41,10 +47,12 @@ export async function serveMetrics(
       send(response, 405, 'text/plain', 'Only GET\n');
     else if (path === '/metrics')
       send(response, 200, registry.contentType, await registry.metrics());
-    else if (path === '/connections')
-      send(response, 200, 'application/json', `${JSON.stringify(connections(state()), null, 2)}\n`);
     else if (path === '/healthz') send(response, 200, 'text/plain', 'ok\n');
-    else send(response, 404, 'text/plain', 'There is /metrics, /connections and /healthz\n');
+    else {
+      const page = Object.hasOwn(pages, path) ? pages[path] : undefined;
+      if (page === undefined) send(response, 404, 'text/plain', `There is ${paths} and /healthz\n`);
+      else send(response, 200, 'application/json', `${JSON.stringify(page(), null, 2)}\n`);
+    }
   }
 
   await new Promise<void>((resolve, reject) => {
@@ -73,21 +81,6 @@ export async function serveMetrics(
 function send(response: ServerResponse, status: number, type: string, body: string): void {
   response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
   response.end(body);
-}
-
-function connections(state: ServerState): object[] {
-  return state.connections.map(describe);
-}
-
-function describe({ stats, ...connection }: ConnectionState): object {
-  const operations = Object.entries(stats.operations)
-    .filter(([, { count }]) => count > 0)
-    .map(([name, { count, errors, bytes, totalMs }]) => [
-      name,
-      { count, errors, bytes, meanMs: Number((totalMs / count).toFixed(3)) },
-    ]);
-  const { inFlight, refused } = stats;
-  return { ...connection, inFlight, refused, operations: Object.fromEntries(operations) as object };
 }
 
 function text({ host, port }: MetricsAddress): string {

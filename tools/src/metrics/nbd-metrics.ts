@@ -2,35 +2,29 @@
  * The state of an NBD server as Prometheus metrics. The server counts; nothing is computed before somebody asks.
  * A series names the export, never the client: clients come and go, and would fill every dashboard with the dead.
  */
+import type { RemoteStore } from '@store/core';
 import {
   LATENCY_BOUNDS_MS,
+  type ConnectionState,
   type OperationName,
   type OperationStats,
   type ServerState,
 } from '@store/gateway-nbd';
-import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
+import type { Registry } from 'prom-client';
+import { addClientMetrics } from './client-metrics.js';
+import type { MetricsSource } from './metrics-endpoint.js';
+import { histogramSamples, newRegistry, type Labels, type Sample } from './registry.js';
 
-type Kind = 'counter' | 'gauge' | 'histogram';
-type Labels = Readonly<Record<string, string | number>>;
-
-interface Sample {
-  readonly labels: Labels;
-  readonly value: number;
-  readonly metricName?: string;
-}
-
-/** A registry with the metrics of `state()` and of this process. */
-export function nbdRegistry(state: () => ServerState): Registry {
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  const add = (type: Kind, name: string, help: string, samples: () => Sample[]): void => {
-    // prom-client's own counters want to be told of each change; a registry asks a metric for nothing but this.
-    const metric = {
-      name,
-      get: () => Promise.resolve({ name, help, type, aggregator: 'sum', values: samples() }),
-    };
-    registry.registerMetric(metric as unknown as Metric);
-  };
+/**
+ * A registry with the metrics of `state()` and of this process.
+ * @param remote - The way to the daemon; null: it works without one
+ */
+export function nbdRegistry(
+  state: () => ServerState,
+  remote: () => RemoteStore | null = () => null,
+): Registry {
+  const { registry, add } = newRegistry();
+  addClientMetrics(add, remote);
   add('gauge', 'store_nbd_connections', 'Connections now', () => [
     { labels: {}, value: state().connectionCount },
   ]);
@@ -67,6 +61,32 @@ export function nbdRegistry(state: () => ServerState): Registry {
   return registry;
 }
 
+/** What `store-nbd` tells: its metrics, and its connections for people. */
+export function nbdSource(
+  state: () => ServerState,
+  remote: () => RemoteStore | null = () => null,
+): MetricsSource {
+  return {
+    registry: nbdRegistry(state, remote),
+    pages: { '/connections': () => connections(state()) },
+  };
+}
+
+function connections(state: ServerState): object[] {
+  return state.connections.map(describe);
+}
+
+function describe({ stats, ...connection }: ConnectionState): object {
+  const operations = Object.entries(stats.operations)
+    .filter(([, { count }]) => count > 0)
+    .map(([name, { count, errors, bytes, totalMs }]) => [
+      name,
+      { count, errors, bytes, meanMs: Number((totalMs / count).toFixed(3)) },
+    ]);
+  const { inFlight, refused } = stats;
+  return { ...connection, inFlight, refused, operations: Object.fromEntries(operations) as object };
+}
+
 function sample(exportName: string, labels: Labels, value: number): Sample {
   return { labels: { export: exportName, ...labels }, value };
 }
@@ -77,23 +97,14 @@ function perOperation(state: ServerState, value: (stats: OperationStats) => numb
   ]);
 }
 
-/** Prometheus wants cumulative buckets, their sum and their count. */
 function latencies(state: ServerState, metric: string): Sample[] {
-  return eachOperation(state, (name, operation, stats) => {
-    const samples: Sample[] = [];
-    let cumulative = 0;
-    stats.buckets.forEach((count, index) => {
-      cumulative += count;
-      const bound = LATENCY_BOUNDS_MS[index];
-      const le = bound === undefined ? '+Inf' : bound / 1000;
-      const labels = { operation, le };
-      samples.push({ ...sample(name, labels, cumulative), metricName: `${metric}_bucket` });
-    });
-    const total = sample(name, { operation }, stats.totalMs / 1000);
-    samples.push({ ...total, metricName: `${metric}_sum` });
-    samples.push({ ...sample(name, { operation }, stats.count), metricName: `${metric}_count` });
-    return samples;
-  });
+  return eachOperation(state, (name, operation, { buckets, totalMs, count }) =>
+    histogramSamples(metric, { export: name, operation }, LATENCY_BOUNDS_MS, {
+      buckets,
+      sumMs: totalMs,
+      count,
+    }),
+  );
 }
 
 /** Operations that never happened are left out. */

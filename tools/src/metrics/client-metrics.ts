@@ -1,0 +1,46 @@
+/** What a program that works over the network tells of its way to the daemon. */
+import type { RemoteStore } from '@store/core';
+import { single, type AddMetric } from './registry.js';
+
+/** Adds the metrics of a client. @param store - Asked at each scrape; null: it works without a daemon */
+export function addClientMetrics(add: AddMetric, store: () => RemoteStore | null): void {
+  const counter = (name: string, help: string, value: (store: RemoteStore) => number): void =>
+    add('counter', name, help, () => {
+      const now = store();
+      return now === null ? [] : single(value(now));
+    });
+  counter(
+    'store_client_connects_total',
+    'Connections made to the daemon',
+    ({ counters }) => counters.connects,
+  );
+  counter(
+    'store_client_resent_total',
+    'Requests sent again on another connection',
+    ({ counters }) => counters.resent,
+  );
+  counter(
+    'store_client_timeouts_total',
+    'Requests given up at their deadline',
+    ({ counters }) => counters.timeouts,
+  );
+  counter(
+    'store_client_damaged_total',
+    'Data that did not match its checksums on the way',
+    ({ counters }) => counters.damaged,
+  );
+  counter(
+    'store_client_datagrams_sent_total',
+    'Datagrams sent',
+    ({ counters }) => counters.datagramsSent,
+  );
+  counter(
+    'store_client_datagrams_resent_total',
+    'Of these, sent again',
+    ({ counters }) => counters.datagramsResent,
+  );
+  add('gauge', 'store_client_in_flight', 'Requests not answered yet', () => {
+    const now = store();
+    return now === null ? [] : single(now.openCount);
+  });
+}
