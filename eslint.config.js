@@ -45,7 +45,7 @@ export default tseslint.config(
       'master/src/**/*.ts',
       'gateway-nbd/src/**/*.ts',
     ],
-    ignores: ['core/src/env/real-*.ts', '**/*.test.ts', '**/testing/**'],
+    ignores: ['core/src/env/real-*.ts', '**/*.test.ts'],
     rules: {
       'no-restricted-imports': ['error', { paths: edgeModules }],
       'no-restricted-globals': ['error', 'setTimeout', 'setInterval', 'Date'],

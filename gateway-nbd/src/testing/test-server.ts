@@ -41,7 +41,11 @@ export type TestEnv = Pick<Env, 'clock' | 'timers' | 'network'> & {
 export function testEnv(): TestEnv {
   const log = memoryLog();
   return {
-    clock: { now: () => performance.now(), wallTime: () => new Date().toISOString(), wallSeconds: () => Date.now() / 1000 },
+    clock: {
+      now: () => performance.now(),
+      wallTime: () => new Date().toISOString(),
+      wallSeconds: () => Date.now() / 1000,
+    },
     timers: {
       after: (ms, callback) => {
         const timer = setTimeout(callback, ms);

@@ -23,7 +23,11 @@ function someState(): ServerState {
 }
 
 t.test('Prometheus gets counters and a cumulative histogram for each export', async (t) => {
-  const endpoint = await serveMetrics({ host: '127.0.0.1', port: 0 }, nbdSource(someState), silentLog);
+  const endpoint = await serveMetrics(
+    { host: '127.0.0.1', port: 0 },
+    nbdSource(someState),
+    silentLog,
+  );
   t.teardown(() => endpoint.close());
   const response = await fetch(endpoint.url);
   t.match(response.headers.get('content-type'), /^text\/plain/);
@@ -49,7 +53,11 @@ t.test('Prometheus gets counters and a cumulative histogram for each export', as
 });
 
 t.test('people get connections as JSON, probes a healthz, everything else a word', async (t) => {
-  const endpoint = await serveMetrics({ host: '127.0.0.1', port: 0 }, nbdSource(someState), silentLog);
+  const endpoint = await serveMetrics(
+    { host: '127.0.0.1', port: 0 },
+    nbdSource(someState),
+    silentLog,
+  );
   t.teardown(() => endpoint.close());
   const at = (path: string): string => endpoint.url.replace('/metrics', path);
   t.match(await (await fetch(at('/connections'))).json(), [
@@ -58,10 +66,13 @@ t.test('people get connections as JSON, probes a healthz, everything else a word
   t.equal((await fetch(at('/healthz'))).status, 200);
   t.equal((await fetch(at('/nothing'))).status, 404);
   t.equal((await fetch(at('/metrics'), { method: 'POST' })).status, 405);
-  await t.rejects(serveMetrics(metricsAddress(new URL(endpoint.url).port), nbdSource(someState), silentLog), {
-    code: 'E_SYSTEM',
-    message: /port is taken/,
-  });
+  await t.rejects(
+    serveMetrics(metricsAddress(new URL(endpoint.url).port), nbdSource(someState), silentLog),
+    {
+      code: 'E_SYSTEM',
+      message: /port is taken/,
+    },
+  );
 });
 
 t.test('the address is a port, or a host and a port', async (t) => {

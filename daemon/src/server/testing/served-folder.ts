@@ -1,3 +1,4 @@
+/* eslint-disable no-restricted-imports -- test equipment reaches the real machine */
 /** A real folder served on loopback, for tests. */
 import fs from 'node:fs';
 import os from 'node:os';
