@@ -11,6 +11,7 @@ import {
 } from '@store/core';
 import { datagramSetting } from './datagram-setting.js';
 import { TLS_SETTINGS } from './nbd-tls/tls-settings.js';
+import { DAEMON_SETTINGS } from './reaching/daemon-settings.js';
 import { LIMIT_SETTINGS } from './server-limits.js';
 import { FILE_STORE_SETTINGS } from './serving/file-store-settings.js';
 
@@ -43,6 +44,7 @@ export const SETTING_NAMES: readonly string[] = [
   ...Object.values(SETTINGS),
   ...LIMIT_SETTINGS,
   ...TLS_SETTINGS,
+  ...DAEMON_SETTINGS,
   ...FILE_STORE_SETTINGS,
   datagramSetting,
 ].map(({ name }) => name);
