@@ -1,9 +1,11 @@
-/** `store write` and `store read`: plain objects of a pool, from and to files and pipes. */
+/** `store write`, `read`, `rm`, `ls` and `stat`: the objects of a pool, from and to files and pipes. */
 import { createReadStream } from 'node:fs';
 import {
   checkPoolName,
+  choiceSetting,
   formatSize,
   INLINE_BYTES_MAX,
+  LIST_PAGE_MAX,
   messageOf,
   numberSetting,
   OBJECT_BYTES,
@@ -11,12 +13,23 @@ import {
   ObjectRef,
   promised,
   StoreError,
+  textSetting,
   WRITE_FLAGS,
+  type ListOptions,
   type ObjectPool,
+  type ObjectStat,
 } from '@store/core';
 import type { Command } from 'commander';
-import { withPool } from './open-store.js';
+import { COMMAND_TIMEOUT_SECONDS, withPool } from './open-store.js';
+import {
+  KIND_NAMES,
+  kindOf,
+  objectFacts,
+  objectTable,
+  type ListedObject,
+} from './print-objects.js';
 import { asUsage, handles, type Context } from './program.js';
+import { addDaemonFlags } from './reaching/daemon-settings.js';
 import { SETTINGS } from './settings.js';
 import { UsageError } from './usage-error.js';
 
@@ -30,6 +43,8 @@ const lengthSetting = numberSetting('length', {
   max: Number.MAX_SAFE_INTEGER,
   fallback: -1,
 });
+const prefixSetting = textSetting('prefix', null);
+const kindSetting = choiceSetting('kind', [...KIND_NAMES, 'all'] as const, 'object');
 const STANDARD_INPUT = 0;
 
 /** Adds the commands to `program`. */
@@ -45,6 +60,7 @@ export function addObjectCommands(program: Command): void {
       'after',
       '\nExample:\n  store write --pool testpool passwd --data-file /etc/passwd',
     );
+  addPlaceFlags(write);
   handles(write, async (context, [key = '']) => {
     const ref = asUsage(() => plainRef(context, key));
     const offset = context.get(offsetSetting);
@@ -74,14 +90,13 @@ export function addObjectCommands(program: Command): void {
       'after',
       '\nExample:\n  store read --pool testpool passwd --offset 20 --length 40',
     );
+  addPlaceFlags(read);
   handles(read, async (context, [key = '']) => {
     const ref = asUsage(() => plainRef(context, key));
     const from = context.get(offsetSetting);
     const wanted = context.get(lengthSetting);
     await withPool(context, false, async (pool) => {
-      const stat = await pool.stat(ref);
-      if (stat === null)
-        throw new StoreError('E_NOT_FOUND', `There is no object '${key}' in pool '${pool.name}'`);
+      const stat = await existing(pool, ref);
       const offset = Math.min(from, stat.length);
       const left = stat.length - offset;
       const target = Buffer.alloc(
@@ -91,6 +106,105 @@ export function addObjectCommands(program: Command): void {
       process.stdout.write(target);
     });
   });
+  addRemove(program);
+  addList(program);
+  addStat(program);
+}
+
+function addRemove(program: Command): void {
+  const rm = program
+    .command('rm')
+    .description('remove an object; it cannot be undone')
+    .argument('<key>', 'name of the object')
+    .addHelpText('after', '\nExample:\n  store rm --pool testpool testobj');
+  addPlaceFlags(rm);
+  handles(rm, async (context, [key = '']) => {
+    const ref = asUsage(() => plainRef(context, key));
+    await withPool(context, false, async (pool) => {
+      if ((await refuseImage(pool, ref)) === 0 || !(await pool.delete(ref)))
+        throw noSuchObject(pool, ref);
+    });
+    context.print(
+      context.get(SETTINGS.json) ? JSON.stringify({ removed: key }) : `Removed object '${key}'`,
+    );
+  });
+}
+
+function addList(program: Command): void {
+  const ls = program
+    .command('ls')
+    .description('list the objects of a pool')
+    .option('--prefix <text>', 'only those whose name begins so')
+    .option('--kind <kind>', 'object, image (headers of images), data (of images) or all')
+    .addHelpText('after', '\nExample:\n  store ls --pool testpool --prefix logs/');
+  addPlaceFlags(ls);
+  handles(ls, async (context) => {
+    const prefix = context.get(prefixSetting);
+    const kind = context.get(kindSetting);
+    asUsage(() => checkPoolName(context.get(SETTINGS.pool)));
+    const found = await withPool(context, false, (pool) =>
+      listObjects(pool, {
+        limit: LIST_PAGE_MAX,
+        ...(prefix === null ? {} : { prefix: Buffer.from(prefix) }),
+        ...(kind === 'all' ? {} : { kind: kindOf(kind) }),
+      }),
+    );
+    context.print(
+      context.get(SETTINGS.json) ? JSON.stringify(found.map(objectFacts)) : objectTable(found),
+    );
+  });
+}
+
+function addStat(program: Command): void {
+  const command = program
+    .command('stat')
+    .description('say how large an object is, and of what kind')
+    .argument('<key>', 'name of the object')
+    .addHelpText('after', '\nExample:\n  store stat --pool testpool testobj');
+  addPlaceFlags(command);
+  handles(command, async (context, [key = '']) => {
+    const ref = asUsage(() => plainRef(context, key));
+    const stat = await withPool(context, false, (pool) => existing(pool, ref));
+    const facts = objectFacts({ key: ref.key, stat });
+    context.print(
+      context.get(SETTINGS.json)
+        ? JSON.stringify(facts)
+        : Object.entries(facts)
+            .map(([name, value]) => `${name.padEnd(14)}  ${String(value)}`)
+            .join('\n'),
+    );
+  });
+}
+
+function addPlaceFlags(command: Command): void {
+  addDaemonFlags(command, COMMAND_TIMEOUT_SECONDS).option(
+    '--insecure',
+    'allow a daemon on another machine without TLS: all goes in the clear',
+  );
+}
+
+/** Everything that `options` asks for, in the order of the keys. */
+async function listObjects(pool: ObjectPool, options: ListOptions): Promise<ListedObject[]> {
+  const found: ListedObject[] = [];
+  for (let cursor: Buffer | undefined; ;) {
+    const page = await pool.list({ ...options, ...(cursor === undefined ? {} : { cursor }) });
+    for (const entry of page.entries) found.push(entry);
+    cursor = page.cursor;
+    if (cursor === undefined) return found.sort((a, b) => a.key.compare(b.key));
+  }
+}
+
+async function existing(pool: ObjectPool, ref: ObjectRef): Promise<ObjectStat> {
+  const stat = await pool.stat(ref);
+  if (stat === null) throw noSuchObject(pool, ref);
+  return stat;
+}
+
+function noSuchObject(pool: ObjectPool, { key }: ObjectRef): StoreError {
+  return new StoreError(
+    'E_NOT_FOUND',
+    `There is no object '${key.toString()}' in pool '${pool.name}'; see what there is with: store ls`,
+  );
 }
 
 function plainRef(context: Context, key: string): ObjectRef {
@@ -115,7 +229,7 @@ async function refuseImage(pool: ObjectPool, ref: ObjectRef): Promise<number> {
   if (stat !== null && stat.kind !== OBJECT_KIND.plain)
     throw new StoreError(
       'E_EXISTS',
-      `'${ref.key.toString()}' is an image; choose another name, or use store-nbd to write to it`,
+      `'${ref.key.toString()}' is an image; choose another name, or use store-nbd and store-image`,
     );
   return stat?.version ?? 0;
 }

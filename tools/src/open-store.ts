@@ -1,26 +1,37 @@
-import { messageOf, StoreError, type ObjectPool, type ObjectStore } from '@store/core';
-import { openFileStore } from '@store/daemon';
+import { messageOf, RemoteStore, StoreError, type ObjectPool, type ObjectStore } from '@store/core';
+import { FileStore, openFileStore } from '@store/daemon';
 import { dieOfDisk, type Context } from './program.js';
+import { openDaemon } from './reaching/open-daemon.js';
+import { placeFlags, storePlace } from './reaching/store-place.js';
 import { SETTINGS } from './settings.js';
 
 const LOCK_POLL_MS = 20;
+/** Of a command's requests. */
+export const COMMAND_TIMEOUT_SECONDS = 30;
+/** What a daemon that is gone can hold up a program that wants to end. */
+const CLOSE_MS = 10_000;
 
 export interface OpenStoreOptions {
   /** How long somebody who is about to leave the folder may take. */
   readonly patienceMs?: number;
+  /** How long a daemon may take to answer. */
+  readonly timeoutSeconds?: number;
 }
 
 /** Opens the store that the settings name. It must be closed. */
 export async function openStore(
   context: Context,
   create: boolean,
-  { patienceMs = 0 }: OpenStoreOptions = {},
-): Promise<ObjectStore> {
+  options: OpenStoreOptions = {},
+): Promise<FileStore | RemoteStore> {
+  const { patienceMs = 0, timeoutSeconds = COMMAND_TIMEOUT_SECONDS } = options;
+  const place = storePlace(context);
+  if (place.kind === 'daemon') return openDaemon(context, place.address, timeoutSeconds);
   const { clock, timers } = context.env;
   const deadline = clock.now() + patienceMs;
   for (;;)
     try {
-      return await openOnce(context, create);
+      return await openFolder(context, place.dir, create);
     } catch (error) {
       const isTaken = error instanceof StoreError && error.code === 'E_IN_USE';
       if (!isTaken || clock.now() >= deadline) throw error;
@@ -28,9 +39,9 @@ export async function openStore(
     }
 }
 
-function openOnce(context: Context, create: boolean): Promise<ObjectStore> {
+function openFolder(context: Context, dir: string, create: boolean): Promise<FileStore> {
   const { env, log } = context;
-  return openFileStore(env, context.get(SETTINGS.dir), {
+  return openFileStore(env, dir, {
     create,
     // Nothing can be promised any more, not even what is in memory: the next start knows what is on disk.
     onFailure: (error) => dieOfDisk(log, error),
@@ -41,20 +52,59 @@ function openOnce(context: Context, create: boolean): Promise<ObjectStore> {
 export async function withPool<T>(
   context: Context,
   create: boolean,
-  use: (pool: ObjectPool) => Promise<T>,
+  use: (pool: ObjectPool, store: FileStore | RemoteStore) => Promise<T>,
   options: OpenStoreOptions = {},
 ): Promise<T> {
   const store = await openStore(context, create, options);
   let result: T;
   try {
-    result = await use(await store.openPool(context.get(SETTINGS.pool), { create }));
+    result = await use(await openPool(context, store, create), store);
   } catch (error) {
     // What went wrong first is what the user must hear of.
-    await store.close().catch((closing: unknown) => {
+    await close(context, store).catch((closing: unknown) => {
       context.log.error({ err: closing }, `Closing failed: ${messageOf(closing)}`);
     });
     throw error;
   }
-  await store.close();
+  await close(context, store);
   return result;
+}
+
+async function openPool(
+  context: Context,
+  store: ObjectStore,
+  create: boolean,
+): Promise<ObjectPool> {
+  const name = context.get(SETTINGS.pool);
+  try {
+    return await store.openPool(name, { create });
+  } catch (error) {
+    // The daemon's advice is for its own machine.
+    if (!(error instanceof StoreError && error.code === 'E_NOT_FOUND')) throw error;
+    if (storePlace(context).kind === 'folder') throw error;
+    throw new StoreError(
+      'E_NOT_FOUND',
+      `There is no pool '${name}' there; check the name, or make it with its first image: store-image create ${placeFlags(context)} --pool ${name} IMAGE --size 10G`,
+      { cause: error },
+    );
+  }
+}
+
+async function close({ env }: Context, store: ObjectStore): Promise<void> {
+  const closing = store.close();
+  if (!(store instanceof RemoteStore)) {
+    await closing;
+    return;
+  }
+  await new Promise<void>((resolve, reject) => {
+    const timer = env.timers.after(CLOSE_MS, () =>
+      reject(
+        new StoreError(
+          'E_TIMEOUT',
+          `The daemon does not answer: what was not flushed may be lost (waited ${CLOSE_MS / 1000} s)`,
+        ),
+      ),
+    );
+    closing.then(resolve, reject).finally(() => timer.cancel());
+  });
 }

@@ -30,6 +30,10 @@ export const EXIT = { done: 0, failed: 1, usage: 2, defect: 70 } as const;
 export interface Context {
   /** The value of a setting. @throws UsageError naming the place a bad value came from */
   get<T>(setting: Setting<T>): T;
+  /** Where a setting was given, for messages: `--dir`; null if it was not. */
+  placeOf(setting: Setting<unknown>): string | null;
+  /** What runs: `store-nbd`. */
+  readonly program: string;
   readonly env: Env;
   readonly log: Log;
   /** Aborted by the first SIGINT or SIGTERM: finish what was answered, then return. */
@@ -118,7 +122,9 @@ function makeContext(command: Command): Context {
     process.stdout.write(`${text}\n`);
   };
   const get = <T>(setting: Setting<T>): T => asUsage(() => config.get(setting));
-  return { get, env: realEnv(log), log, stop: stopSignal(log), print };
+  const placeOf = (setting: Setting<unknown>): string | null => config.placeOf(setting);
+  const program = nameOf(command);
+  return { get, placeOf, program, env: realEnv(log), log, stop: stopSignal(log), print };
 }
 
 /** Set once the settings are known; decides whether errors show where they come from. */
@@ -132,6 +138,10 @@ export function asUsage<T>(work: () => T): T {
     if (!(error instanceof StoreError)) throw error;
     throw new UsageError(error.message, { cause: error });
   }
+}
+
+function nameOf(command: Command): string {
+  return command.parent === null ? command.name() : nameOf(command.parent);
 }
 
 function flagsOf(command: Command): Map<string, string> {

@@ -9,8 +9,11 @@ import {
   textSetting,
   type Setting,
 } from '@store/core';
+import { datagramSetting } from './datagram-setting.js';
 import { TLS_SETTINGS } from './nbd-tls/tls-settings.js';
+import { DAEMON_SETTINGS } from './reaching/daemon-settings.js';
 import { LIMIT_SETTINGS } from './server-limits.js';
+import { FILE_STORE_SETTINGS } from './serving/file-store-settings.js';
 
 /** 10809 is the port of NBD. */
 const NBD_PORT = 10_809;
@@ -41,6 +44,9 @@ export const SETTING_NAMES: readonly string[] = [
   ...Object.values(SETTINGS),
   ...LIMIT_SETTINGS,
   ...TLS_SETTINGS,
+  ...DAEMON_SETTINGS,
+  ...FILE_STORE_SETTINGS,
+  datagramSetting,
 ].map(({ name }) => name);
 
 /** `--create`, or `--create 10G` in one go. */

@@ -13,15 +13,18 @@ import type { Command } from 'commander';
 import { quote } from './attach-advice.js';
 import { newProgram } from './common-options.js';
 import { imageTable } from './image-table.js';
-import { withPool } from './open-store.js';
+import { COMMAND_TIMEOUT_SECONDS, withPool } from './open-store.js';
 import { asUsage, handles, runProgram, type Context } from './program.js';
 import { ProgressBar } from './progress-bar.js';
+import { addDaemonFlags } from './reaching/daemon-settings.js';
+import { poolFlags } from './reaching/store-place.js';
 import { DEFAULT_IMAGE, SETTINGS } from './settings.js';
 import { UsageError } from './usage-error.js';
 import { withAdvice } from './with-advice.js';
 
 const program = newProgram('store-image', 'Manages images: virtual disks in a pool')
   .option('--image <name>', 'the image, where no name is given (default: default)')
+  .option('--insecure', 'allow a daemon on another machine without TLS: all goes in the clear')
   .addHelpText(
     'after',
     `
@@ -31,6 +34,7 @@ Example:
   store-image create --pool testpool vm1 --size 100M
   store-image ls --pool testpool`,
   );
+addDaemonFlags(program, COMMAND_TIMEOUT_SECONDS);
 
 imageCommand('create', 'make an empty image; it takes no space until it is written to', create)
   .option('--size <size>', 'for example 100M, 4GiB or 1T')
@@ -100,7 +104,7 @@ function imageCommand(name: string, description: string, handler: () => ImageHan
 }
 
 function adviceOn(context: Context, image: string): Partial<Record<ErrorCode, string>> {
-  const place = `--dir ${quote(context.get(SETTINGS.dir))} --pool ${quote(context.get(SETTINGS.pool))}`;
+  const place = poolFlags(context);
   return {
     E_NOT_FOUND: `see what there is with: store-image ls ${place}`,
     E_EXISTS: `choose another name, or remove it with: store-image rm ${place} ${quote(image)}`,
@@ -139,7 +143,7 @@ function info(): ImageHandler {
         context.print(JSON.stringify({ ...image, allocatedBytes, uri }));
         return;
       }
-      const place = `--dir ${quote(context.get(SETTINGS.dir))} --pool ${quote(context.get(SETTINGS.pool))}`;
+      const place = poolFlags(context);
       const older = image.kind === 'ancestor' ? ' (8-byte header; see store-image upgrade)' : '';
       context.print(
         [

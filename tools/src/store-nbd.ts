@@ -26,6 +26,8 @@ import { tlsAttachAdvice } from './nbd-tls/tls-attach-advice.js';
 import { addTlsFlags } from './nbd-tls/tls-settings.js';
 import { withPool } from './open-store.js';
 import { asUsage, handles, runProgram, type Context } from './program.js';
+import { addDaemonFlags } from './reaching/daemon-settings.js';
+import { poolFlags, storePlace } from './reaching/store-place.js';
 import { addLimitFlags, limitsOf } from './server-limits.js';
 import { SETTINGS } from './settings.js';
 import { UsageError } from './usage-error.js';
@@ -33,6 +35,8 @@ import { withAdvice } from './with-advice.js';
 
 /** How long clients get to finish what is in flight when the server stops. */
 const DRAIN_MS = 10_000;
+/** A block device that waits is better than one that fails: daemons come back. */
+const TIMEOUT_SECONDS = 600;
 
 const program = newProgram('store-nbd', 'Serves images over NBD, as block devices for Linux')
   .option(
@@ -47,7 +51,10 @@ const program = newProgram('store-nbd', 'Serves images over NBD, as block device
   .option('--size <size>', 'size of the image to create, for example 100M or 4GiB')
   .option('--replace', 'take over from the server that runs on this folder; no client notices')
   .option('--print-attach', 'print the commands that attach the image')
-  .option('--insecure', 'allow to listen where others can connect, unprotected')
+  .option(
+    '--insecure',
+    'allow to listen where others can connect, or a daemon elsewhere, unprotected',
+  )
   .option('--min-block <size>', 'smallest block for clients that ask, 1 to 4096 (default: 1)')
   .option('--metrics <address>', 'serve /metrics for Prometheus on PORT or HOST:PORT')
   .addHelpText(
@@ -62,6 +69,7 @@ Example:
   nbd-client localhost 10809 /dev/nbd0 && mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt`,
   );
 addTlsFlags(program);
+addDaemonFlags(program, TIMEOUT_SECONDS);
 addLimitFlags(program);
 const printAttach = () => program.opts()['printAttach'] === true;
 
@@ -81,10 +89,15 @@ async function serve(context: Context): Promise<void> {
     throw new UsageError(
       'A socket was passed to this process (LISTEN_FDS) and an address was given; leave out one of them',
     );
+  const place = storePlace(context);
+  if (place.kind === 'daemon' && context.get(SETTINGS.replace))
+    throw new UsageError(
+      '--replace is for servers of a folder: with --storage-daemon stop the other one, and start this one then',
+    );
   const insecure = context.get(SETTINGS.insecure);
   const security = await openSecurity(context, { address, only: image, insecure });
   const succession = new Succession(context, {
-    dir: context.get(SETTINGS.dir),
+    dir: place.kind === 'folder' ? place.dir : null,
     pool,
     address: isDefault(address) ? null : address,
     replaces: context.get(SETTINGS.replace),
@@ -125,7 +138,7 @@ async function serveUntilEnd(
   const work = async (pool: ObjectPool): Promise<Estate | null> => {
     const catalog = new ImageCatalog(pool, context.env.random);
     const prepare = async (): Promise<void> => {
-      if (image !== null) await makeSure(context, catalog, pool, image, createBytes);
+      if (image !== null) await makeSure(context, catalog, image, createBytes);
     };
     // Whoever is replaced must hear that the image cannot be opened before it lets go of its clients. Else nothing is
     // made before it is certain that it can be served: clients wait at this gate.
@@ -162,18 +175,20 @@ async function serveUntilEnd(
     await metrics?.close();
     return left;
   };
-  return withPool(context, createBytes !== null, work, { patienceMs: legacy?.patienceMs ?? 0 });
+  return withPool(context, createBytes !== null, work, {
+    patienceMs: legacy?.patienceMs ?? 0,
+    timeoutSeconds: TIMEOUT_SECONDS,
+  });
 }
 
 /** The image is there, or made if it should be, and can be opened. */
 async function makeSure(
   context: Context,
   catalog: ImageCatalog,
-  pool: ObjectPool,
   image: string,
   createBytes: number | null,
 ): Promise<void> {
-  const place = `--dir ${quote(context.get(SETTINGS.dir))} --pool ${quote(pool.name)}`;
+  const place = poolFlags(context);
   const advice = {
     E_NOT_FOUND: `see what there is with: store-image ls ${place}; or make it with: store-nbd ${place} --image ${quote(image)} --create 10G`,
   };

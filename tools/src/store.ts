@@ -2,6 +2,7 @@
 import { addCertCommands } from './cert-commands.js';
 import { addCheckCommand } from './check-command.js';
 import { newProgram } from './common-options.js';
+import { addFileStoreCommand } from './file-store-command.js';
 import { addKeyCommands } from './key-commands.js';
 import { addObjectCommands } from './object-commands.js';
 import { runProgram } from './program.js';
@@ -17,6 +18,7 @@ Example:
 );
 addObjectCommands(program);
 addCheckCommand(program);
+addFileStoreCommand(program);
 addKeyCommands(program);
 addCertCommands(program);
 

@@ -7,6 +7,7 @@ export function errnoFor(error: StoreError): NbdError {
     case 'E_NO_SPACE':
       return NBD_ERROR.ENOSPC;
     case 'E_READ_ONLY':
+    case 'E_DENIED':
       return NBD_ERROR.EPERM;
     case 'E_CLOSED':
       return NBD_ERROR.ESHUTDOWN;

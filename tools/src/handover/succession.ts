@@ -58,7 +58,8 @@ export interface Legacy {
 }
 
 export interface SuccessionOptions {
-  readonly dir: string;
+  /** Where the control socket is; null: there is no folder for it, so this server hands nothing over. */
+  readonly dir: string | null;
   readonly pool: string;
   /** Where to listen; null: where the server that is replaced does. */
   readonly address: ListenAddress | null;
@@ -100,7 +101,9 @@ export class Succession {
   async claim(): Promise<Legacy | null> {
     const { env, log } = this.#context;
     if (!this.#options.replaces) return null;
-    const path = this.#controlPath();
+    const { dir } = this.#options;
+    if (dir === null) throw new StoreError('E_INVALID', 'Only servers of a folder can be replaced');
+    const path = controlPath(dir);
     const channel = callServer(env, path);
     if (channel === null) {
       log.info({ path }, 'No server runs that could be replaced: starting as always');
@@ -285,6 +288,11 @@ export class Succession {
     const { env, log } = this.#context;
     const inherited = this.#control;
     this.#control = null;
+    const { dir } = this.#options;
+    if (dir === null) {
+      log.info({}, 'No planned restarts: they need a folder (--dir)');
+      return;
+    }
     const accept = (connection: Connection): void => void this.#answerCall(connection);
     if (socketCalls() === null) {
       log.warn(
@@ -294,7 +302,7 @@ export class Succession {
       return;
     }
     try {
-      const path = this.#controlPath();
+      const path = controlPath(dir);
       this.#controlListener =
         inherited === null
           ? await env.network.listen({ path }, accept)
@@ -304,15 +312,6 @@ export class Succession {
       this.#controlListener = null;
       log.warn({}, `No planned restarts: ${error.message}`);
     }
-  }
-
-  #controlPath(): string {
-    const path = join(this.#options.dir, CONTROL_SOCKET);
-    if (Buffer.byteLength(path) <= UNIX_PATH_BYTES_MAX) return path;
-    throw new StoreError(
-      'E_SYSTEM',
-      `The path of the control socket, ${path}, has more than ${UNIX_PATH_BYTES_MAX} bytes; choose a shorter --dir`,
-    );
   }
 
   async #answerCall(connection: Connection): Promise<void> {
@@ -379,4 +378,13 @@ export class Succession {
     const state = { READY: '1', MAINPID: String(process.pid), STATUS: `Serving${where}` };
     sdNotify(state, this.#context.log);
   }
+}
+
+function controlPath(dir: string): string {
+  const path = join(dir, CONTROL_SOCKET);
+  if (Buffer.byteLength(path) <= UNIX_PATH_BYTES_MAX) return path;
+  throw new StoreError(
+    'E_SYSTEM',
+    `The path of the control socket, ${path}, has more than ${UNIX_PATH_BYTES_MAX} bytes; choose a shorter --dir`,
+  );
 }

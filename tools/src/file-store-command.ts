@@ -1,0 +1,105 @@
+/** `store file-store`: the storage daemon, which serves a folder over the network until it is told to stop. */
+import { DaemonServer, openFileStore } from '@store/daemon';
+import type { Command } from 'commander';
+import { sdNotify } from './handover/sd-notify.js';
+import { formatHostPort, type HostPort } from './host-port.js';
+import { onHangup } from './nbd-tls/on-hangup.js';
+import { listenForOwner } from './owner-socket.js';
+import { dieOf, dieOfDisk, handles, type Context } from './program.js';
+import { DaemonSecurity } from './serving/daemon-security.js';
+import {
+  addFileStoreFlags,
+  fileStoreGiven,
+  type FileStoreGiven,
+} from './serving/file-store-settings.js';
+import { SETTINGS } from './settings.js';
+
+/** How long clients get to finish what is in flight when the daemon stops. */
+const DRAIN_MS = 10_000;
+
+/** Adds the command to `program`. */
+export function addFileStoreCommand(program: Command): void {
+  const command = program
+    .command('file-store')
+    .description('the storage daemon: serves a folder over the network')
+    .addHelpText(
+      'after',
+      `
+On this machine programs get in as they are, unless there is a secret. From other machines they need TLS and a
+ticket: store cert --help, store key --help. SIGHUP reads certificates, secrets and the blocklist again.
+
+Example:
+  store file-store --dir /srv/store --listen-address 0.0.0.0:4148 \\
+    --listen-cert storage1.crt --listen-key storage1.key --secret testpool.secret
+  store write --storage-daemon 127.0.0.1:4148 --pool testpool testobj --data-literal "hello world"`,
+    );
+  addFileStoreFlags(command);
+  handles(command, (context) => serve(context, fileStoreGiven(context, command)));
+}
+
+async function serve(context: Context, given: FileStoreGiven): Promise<void> {
+  const { env, log } = context;
+  const dir = context.get(SETTINGS.dir);
+  const security = await DaemonSecurity.open(given, log);
+  const store = await openFileStore(env, dir, {
+    create: true,
+    // Nothing can be promised any more, not even what is in memory: the next start knows what is on disk.
+    onFailure: (error) => dieOfDisk(log, error),
+  });
+  const { diskId, startId, lineage } = store;
+  const server = new DaemonServer({
+    env,
+    store,
+    identity: { diskId, startId, lineage },
+    door: security.door,
+    datagramBytes: given.datagramBytes,
+    defect: (error) => dieOf(log, error),
+  });
+  onHangup(() => security.reload(server));
+  let closeOwnerSocket = (): void => undefined;
+  try {
+    const address = await listen(server, given.listen, 'listen');
+    const { peer } = given;
+    const peerAddress = peer === null ? null : await listen(server, peer.address, 'peer');
+    closeOwnerSocket = await listenForOwner(context, server, dir);
+    announce(context, { address, peerAddress, dir });
+    await stopped(context.stop);
+    sdNotify({ STOPPING: '1' }, log);
+  } finally {
+    // Nobody has come in yet if starting failed.
+    await server.close({ drainMs: DRAIN_MS });
+    closeOwnerSocket();
+    await store.close(); // what was answered is on the disk when this is over
+  }
+  log.info({}, 'Stopped');
+}
+
+interface Places {
+  readonly address: string;
+  readonly peerAddress: string | null;
+  readonly dir: string;
+}
+
+function announce(context: Context, places: Places): void {
+  const { address } = places;
+  context.print(context.get(SETTINGS.json) ? JSON.stringify(places) : address);
+  context.log.info({ ...places }, 'Serving');
+  const state = { READY: '1', MAINPID: String(process.pid), STATUS: `Serving on ${address}` };
+  sdNotify(state, context.log);
+}
+
+async function stopped(stop: AbortSignal): Promise<void> {
+  if (stop.aborted) return;
+  await new Promise<void>((resolve) => {
+    stop.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+async function listen(
+  server: DaemonServer,
+  address: HostPort,
+  entrance: 'listen' | 'peer',
+): Promise<string> {
+  const bound = await server.listen(address, entrance);
+  return 'host' in bound ? formatHostPort(bound) : bound.path;
+}

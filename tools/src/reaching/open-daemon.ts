@@ -1,0 +1,90 @@
+/** Opens the store of a daemon. */
+import {
+  messageOf,
+  openRemoteStore,
+  realTlsClient,
+  SECRET_FILE_BYTES_MAX,
+  StoreError,
+  TicketFile,
+  type ListenAddress,
+  type RemoteStore,
+  type TlsClientContext,
+} from '@store/core';
+import { datagramSetting } from '../datagram-setting.js';
+import { isLoopback } from '../loopback.js';
+import { readSmallFile } from '../nbd-tls/tls-files.js';
+import type { Context } from '../program.js';
+import { readTextFile } from '../read-text-file.js';
+import { SETTINGS } from '../settings.js';
+import { UsageError } from '../usage-error.js';
+import { DAEMON } from './daemon-settings.js';
+
+const FOR_OTHERS = 0o007;
+
+/**
+ * Opens the store of the daemon at `address`, as the settings say.
+ * @param timeoutSeconds - Unless `--daemon-timeout` says something else.
+ * @throws UsageError if the settings do not fit together
+ * @throws StoreError if a file cannot be used, or the daemon does not let us in
+ */
+export async function openDaemon(
+  context: Context,
+  address: ListenAddress,
+  timeoutSeconds: number,
+): Promise<RemoteStore> {
+  checkFit(context, address);
+  const isUdp = context.get(DAEMON.transport) === 'udp';
+  return openRemoteStore({
+    env: context.env,
+    address,
+    name: context.program,
+    ticket: await ticketOf(context),
+    tls: await tlsOf(context),
+    deadlineMs: (context.get(DAEMON.timeout) ?? timeoutSeconds) * 1000,
+    datagramBytes: isUdp ? context.get(datagramSetting) : 0,
+  });
+}
+
+function checkFit(context: Context, address: ListenAddress): void {
+  const ca = context.get(DAEMON.ca);
+  if ('path' in address) {
+    if (ca !== null)
+      throw new UsageError('--ca-cert is for other machines; leave it out with a Unix socket');
+    if (context.get(DAEMON.transport) === 'udp')
+      throw new UsageError('A Unix socket has no UDP; leave out --transport udp');
+    return;
+  }
+  if (isLoopback(address.host) || ca !== null) return;
+  if (!context.get(SETTINGS.insecure))
+    throw new UsageError(
+      `${address.host} is another machine: add --ca-cert FILE, the authority of its certificate, so that nobody in between reads along; or --insecure`,
+    );
+  context.log.warn(
+    { host: address.host },
+    '--insecure: all goes in the clear, also what is stored',
+  );
+}
+
+async function ticketOf(context: Context): Promise<TicketFile | null> {
+  const path = context.get(DAEMON.ticket);
+  if (path === null) return null;
+  const { text, mode } = await readTextFile(path, SECRET_FILE_BYTES_MAX);
+  if ((mode & FOR_OTHERS) !== 0)
+    context.log.warn({ file: path }, `Every user can get at this ticket; chmod o= ${path}`);
+  return TicketFile.parse(path, text);
+}
+
+async function tlsOf(context: Context): Promise<TlsClientContext | null> {
+  const path = context.get(DAEMON.ca);
+  if (path === null) return null;
+  const ca = await readSmallFile(path);
+  try {
+    return realTlsClient({ ca });
+  } catch (error) {
+    throw new StoreError(
+      'E_INVALID',
+      `${path} is not the certificate of an authority in PEM: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
+}

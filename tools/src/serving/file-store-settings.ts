@@ -1,0 +1,98 @@
+/** What `store file-store` can be told, as flags. */
+import { switchSetting, textSetting, type Setting } from '@store/core';
+import type { Command } from 'commander';
+import { datagramSetting } from '../datagram-setting.js';
+import { hostPortSetting, type HostPort } from '../host-port.js';
+import type { Context } from '../program.js';
+import { UsageError } from '../usage-error.js';
+
+const LISTEN_PORT = 4148;
+
+const SETTING = {
+  peer: hostPortSetting('peer-address', null),
+  peerCert: textSetting('peer-cert', null),
+  peerKey: textSetting('peer-key', null),
+  peerCa: textSetting('peer-ca-cert', null),
+  listen: hostPortSetting('listen-address', { host: '127.0.0.1', port: LISTEN_PORT }),
+  listenCert: textSetting('listen-cert', null),
+  listenKey: textSetting('listen-key', null),
+  secret: textSetting('secret', null),
+  blocklist: textSetting('blocklist', null),
+  insecure: switchSetting('insecure'),
+} as const;
+
+export const FILE_STORE_SETTINGS: readonly Setting<unknown>[] = Object.values(SETTING);
+
+/** A certificate and the key of it. */
+export interface CertificateFiles {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** What was given; null: nothing. */
+export interface FileStoreGiven {
+  /** Where other daemons and masters connect. */
+  readonly peer: { readonly address: HostPort; readonly ca: string } | null;
+  readonly peerFiles: CertificateFiles | null;
+  /** Where clients connect. */
+  readonly listen: HostPort;
+  /** Null: clients cannot speak TLS. */
+  readonly listenFiles: CertificateFiles | null;
+  readonly secrets: readonly string[];
+  readonly blocklist: string | null;
+  readonly insecure: boolean;
+  readonly datagramBytes: number;
+}
+
+export function addFileStoreFlags(command: Command): Command {
+  return command
+    .option(
+      '--listen-address <address>',
+      `HOST:PORT for clients, TCP and UDP (default: 127.0.0.1:${LISTEN_PORT})`,
+    )
+    .option('--listen-cert <file>', 'the certificate clients see (default: that of --peer-cert)')
+    .option('--listen-key <file>', 'the key of that certificate (default: that of --peer-key)')
+    .option('--peer-address <address>', 'HOST:PORT for other daemons and masters (default: none)')
+    .option('--peer-cert <file>', 'the certificate of this daemon, in PEM')
+    .option('--peer-key <file>', 'the key of that certificate')
+    .option('--peer-ca-cert <file>', 'daemons and masters need a certificate of this authority')
+    .option(
+      '--secret <file>',
+      'the secret of a pool, whose clients then need tickets; more than one may be given',
+      (value: string, before: readonly string[] | undefined) => [...(before ?? []), value],
+    )
+    .option('--blocklist <file>', 'tickets and clients that are let in no more, one a line')
+    .option('--insecure', 'let everybody in who can connect, unprotected')
+    .option('--datagram-bytes <number>', 'largest datagram, 0 for none (default: 8192)');
+}
+
+/** @throws UsageError if what was given does not fit together */
+export function fileStoreGiven(context: Context, command: Command): FileStoreGiven {
+  const get = <T>(setting: Setting<T>): T => context.get(setting);
+  const peerFiles = pairOf(get(SETTING.peerCert), get(SETTING.peerKey), 'peer');
+  const listenFiles = pairOf(get(SETTING.listenCert), get(SETTING.listenKey), 'listen');
+  const address = get(SETTING.peer);
+  const ca = get(SETTING.peerCa);
+  if (address !== null && (peerFiles === null || ca === null))
+    throw new UsageError(
+      '--peer-address needs --peer-cert, --peer-key and --peer-ca-cert: daemons prove to each other who they are; see store cert --help',
+    );
+  const { secret: flags } = command.opts<{ secret?: readonly string[] }>();
+  const one = get(SETTING.secret); // of the environment or the configuration file, which can name one
+  return {
+    peer: address === null || ca === null ? null : { address, ca },
+    peerFiles,
+    listen: get(SETTING.listen),
+    listenFiles: listenFiles ?? peerFiles,
+    secrets: flags ?? (one === null ? [] : [one]),
+    blocklist: get(SETTING.blocklist),
+    insecure: get(SETTING.insecure),
+    datagramBytes: get(datagramSetting),
+  };
+}
+
+function pairOf(cert: string | null, key: string | null, name: string): CertificateFiles | null {
+  if (cert !== null && key !== null) return { cert, key };
+  if (cert === null && key === null) return null;
+  throw new UsageError(`--${name}-cert and --${name}-key go together; give both or neither`);
+}
