@@ -1,8 +1,10 @@
 /** `store file-store`: the storage daemon, which serves a folder over the network until it is told to stop. */
-import { DaemonServer, openFileStore } from '@store/daemon';
+import { DaemonServer, openFileStore, type FileStore } from '@store/daemon';
 import type { Command } from 'commander';
 import { sdNotify } from './handover/sd-notify.js';
 import { formatHostPort, type HostPort } from './host-port.js';
+import { metricsAddress } from './metrics/metrics-address.js';
+import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
 import { onHangup } from './nbd-tls/on-hangup.js';
 import { listenForOwner } from './owner-socket.js';
 import { dieOf, dieOfDisk, handles, type Context } from './program.js';
@@ -57,21 +59,41 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
   });
   onHangup(() => security.reload(server));
   let closeOwnerSocket = (): void => undefined;
+  let metrics: MetricsEndpoint | null = null;
   try {
     const address = await listen(server, given.listen, 'listen');
     const { peer } = given;
     const peerAddress = peer === null ? null : await listen(server, peer.address, 'peer');
     closeOwnerSocket = await listenForOwner(context, server, dir);
+    metrics = await serveMetricsOf(context, store, server);
     announce(context, { address, peerAddress, dir });
     await stopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {
     // Nobody has come in yet if starting failed.
     await server.close({ drainMs: DRAIN_MS });
+    await metrics?.close();
     closeOwnerSocket();
     await store.close(); // what was answered is on the disk when this is over
   }
   log.info({}, 'Stopped');
+}
+
+async function serveMetricsOf(
+  context: Context,
+  store: FileStore,
+  server: DaemonServer,
+): Promise<MetricsEndpoint | null> {
+  const text = context.get(SETTINGS.metrics);
+  if (text === null) return null;
+  const address = metricsAddress(text);
+  // Most daemons are started without.
+  const { serveMetrics } = await import('./metrics/metrics-endpoint.js');
+  const { daemonRegistry } = await import('./metrics/daemon-metrics.js');
+  const registry = daemonRegistry(() => ({ store: store.state(), server: server.state() }));
+  const endpoint = await serveMetrics(address, { registry, pages: {} }, context.log);
+  context.log.info({ url: endpoint.url }, 'Serving metrics');
+  return endpoint;
 }
 
 interface Places {

@@ -5,6 +5,7 @@ import {
   checkPoolName,
   crc32cImplementation,
   readRing,
+  RemoteStore,
   formatSize,
   ImageCatalog,
   StoreError,
@@ -12,6 +13,7 @@ import {
   type ListeningDescriptor,
   type ObjectPool,
 } from '@store/core';
+import type { FileStore } from '@store/daemon';
 import { serveNbd, type Estate, type NbdServer } from '@store/gateway-nbd';
 import { attachAdvice, quote } from './attach-advice.js';
 import { newProgram } from './common-options.js';
@@ -135,7 +137,7 @@ async function serveUntilEnd(
   { address, createBytes, legacy, isFirst }: Life,
 ): Promise<Estate | null> {
   const image = context.get(SETTINGS.image);
-  const work = async (pool: ObjectPool): Promise<Estate | null> => {
+  const work = async (pool: ObjectPool, store: FileStore | RemoteStore): Promise<Estate | null> => {
     const catalog = new ImageCatalog(pool, context.env.random);
     const prepare = async (): Promise<void> => {
       if (image !== null) await makeSure(context, catalog, image, createBytes);
@@ -159,7 +161,7 @@ async function serveUntilEnd(
     });
     let metrics: MetricsEndpoint | null;
     try {
-      metrics = await startMetrics(context, server, legacy !== null);
+      metrics = await startMetrics(context, { server, store, hasClients: legacy !== null });
       if (legacy === null) await gate.passAfter(prepare);
     } catch (error) {
       gate.refuse(error);
@@ -225,16 +227,18 @@ function announce(
     context.print(security.needsTls ? tlsAttachAdvice(uri) : attachAdvice(server.address, uri));
 }
 
-/** @param hasClients - Who took over clients does not drop them because of this. */
-async function startMetrics(
-  context: Context,
-  server: NbdServer,
-  hasClients: boolean,
-): Promise<MetricsEndpoint | null> {
+interface Watched {
+  readonly server: NbdServer;
+  readonly store: FileStore | RemoteStore;
+  /** Who took over clients does not drop them because nobody can watch. */
+  readonly hasClients: boolean;
+}
+
+async function startMetrics(context: Context, watched: Watched): Promise<MetricsEndpoint | null> {
   try {
-    return await serveMetricsOf(context, server);
+    return await serveMetricsOf(context, watched);
   } catch (error) {
-    if (!hasClients || !(error instanceof StoreError)) throw error;
+    if (!watched.hasClients || !(error instanceof StoreError)) throw error;
     context.log.error({ code: error.code }, `No metrics are served: ${error.message}`);
     return null;
   }
@@ -242,18 +246,17 @@ async function startMetrics(
 
 async function serveMetricsOf(
   context: Context,
-  server: NbdServer,
+  { server, store }: Watched,
 ): Promise<MetricsEndpoint | null> {
   const text = context.get(SETTINGS.metrics);
   if (text === null) return null;
   const address = metricsAddress(text);
-  const { serveMetrics } = await import('./metrics/metrics-endpoint.js'); // most servers need none of it
+  // Most servers need none of it.
+  const { serveMetrics } = await import('./metrics/metrics-endpoint.js');
   const { nbdSource } = await import('./metrics/nbd-metrics.js');
-  const endpoint = await serveMetrics(
-    address,
-    nbdSource(() => server.state()),
-    context.log,
-  );
+  const remote = store instanceof RemoteStore ? store : null;
+  const source = nbdSource(() => server.state(), remote);
+  const endpoint = await serveMetrics(address, source, context.log);
   context.log.info({ url: endpoint.url }, 'Serving metrics');
   return endpoint;
 }

@@ -2,13 +2,10 @@
 import type { RemoteStore } from '@store/core';
 import { single, type AddMetric } from './registry.js';
 
-/** Adds the metrics of a client. @param store - Asked at each scrape; null: it works without a daemon */
-export function addClientMetrics(add: AddMetric, store: () => RemoteStore | null): void {
+/** Adds the metrics of a client. */
+export function addClientMetrics(add: AddMetric, store: RemoteStore): void {
   const counter = (name: string, help: string, value: (store: RemoteStore) => number): void =>
-    add('counter', name, help, () => {
-      const now = store();
-      return now === null ? [] : single(value(now));
-    });
+    add('counter', name, help, () => single(value(store)));
   counter(
     'store_client_connects_total',
     'Connections made to the daemon',
@@ -39,8 +36,7 @@ export function addClientMetrics(add: AddMetric, store: () => RemoteStore | null
     'Of these, sent again',
     ({ counters }) => counters.datagramsResent,
   );
-  add('gauge', 'store_client_in_flight', 'Requests not answered yet', () => {
-    const now = store();
-    return now === null ? [] : single(now.openCount);
-  });
+  add('gauge', 'store_client_in_flight', 'Requests not answered yet', () =>
+    single(store.openCount),
+  );
 }

@@ -19,12 +19,9 @@ import { histogramSamples, newRegistry, type Labels, type Sample } from './regis
  * A registry with the metrics of `state()` and of this process.
  * @param remote - The way to the daemon; null: it works without one
  */
-export function nbdRegistry(
-  state: () => ServerState,
-  remote: () => RemoteStore | null = () => null,
-): Registry {
+export function nbdRegistry(state: () => ServerState, remote: RemoteStore | null = null): Registry {
   const { registry, add } = newRegistry();
-  addClientMetrics(add, remote);
+  if (remote !== null) addClientMetrics(add, remote);
   add('gauge', 'store_nbd_connections', 'Connections now', () => [
     { labels: {}, value: state().connectionCount },
   ]);
@@ -64,7 +61,7 @@ export function nbdRegistry(
 /** What `store-nbd` tells: its metrics, and its connections for people. */
 export function nbdSource(
   state: () => ServerState,
-  remote: () => RemoteStore | null = () => null,
+  remote: RemoteStore | null = null,
 ): MetricsSource {
   return {
     registry: nbdRegistry(state, remote),

@@ -63,7 +63,8 @@ export function addFileStoreFlags(command: Command): Command {
     )
     .option('--blocklist <file>', 'tickets and clients that are let in no more, one a line')
     .option('--insecure', 'let everybody in who can connect, unprotected')
-    .option('--datagram-bytes <number>', 'largest datagram, 0 for none (default: 8192)');
+    .option('--datagram-bytes <number>', 'largest datagram, 0 for none (default: 8192)')
+    .option('--metrics <address>', 'serve /metrics for Prometheus on PORT or HOST:PORT');
 }
 
 /** @throws UsageError if what was given does not fit together */
