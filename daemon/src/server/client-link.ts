@@ -93,6 +93,8 @@ export class ClientLink implements SessionHolder {
   #flushScheduled = false;
   /** A frame that was read and not run: its answer did not fit. */
   #held = false;
+  /** What the frame under way took of the budget when it was admitted; nothing of it runs yet. */
+  #admittedCost = 0;
   /** Requests that were admitted and not answered. */
   #runningCount = 0;
   #queuedAnswers = 0;
@@ -244,7 +246,11 @@ export class ClientLink implements SessionHolder {
   #admit(header: FrameHeader): boolean {
     checkRequest(header, this.#runner !== null);
     if (header.payloadBytes === 0) return true;
-    if (this.#budget.take(header.payloadBytes + REQUEST_COST_BYTES)) return true;
+    const cost = header.payloadBytes + REQUEST_COST_BYTES;
+    if (this.#budget.take(cost)) {
+      this.#admittedCost = cost;
+      return true;
+    }
     this.#stall();
     return false;
   }
@@ -276,6 +282,7 @@ export class ClientLink implements SessionHolder {
     }
     const landing = this.#landing;
     this.#landing = null;
+    this.#admittedCost = 0;
     this.#runningCount += 1;
     const parts = landing === null ? payload : [landing.subarray(0, header.payloadBytes)];
     const port = new CountedPort(this, cost, landing);
@@ -291,7 +298,8 @@ export class ClientLink implements SessionHolder {
   /** A request that took `cost` of the budget is answered, or never will be; `landing` is free again. */
   answered(cost: number, replyBytes: number, landing: Buffer | null): void {
     this.#runningCount -= 1;
-    this.#budget.finish(cost, replyBytes);
+    // Nothing is sent any more when the connection is gone.
+    this.#budget.finish(cost, this.#isClosed ? 0 : replyBytes);
     if (landing !== null) this.#shared.buffers.release(landing);
     if (replyBytes > 0) this.#queuedAnswers += 1;
     if (this.#isPumping) return;
@@ -449,6 +457,9 @@ export class ClientLink implements SessionHolder {
     this.#deadline.cancel();
     this.#expiry?.cancel();
     this.#budget.leave();
+    // The rest of a frame that was admitted never comes.
+    if (this.#admittedCost > 0) this.#budget.finish(this.#admittedCost, 0);
+    this.#admittedCost = 0;
     this.#budget.sent(this.#outbox.close());
     const greeted = this.#greeted;
     if (greeted !== null) {

@@ -64,6 +64,8 @@ export interface DaemonServerOptions {
 export interface DaemonServerState {
   readonly connections: number;
   readonly sessions: number;
+  /** Sessions that a connection is in charge of. */
+  readonly sessionsInUse: number;
   readonly running: number;
   readonly heldBytes: number;
   readonly counters: ServerCounters;
@@ -137,6 +139,7 @@ export class DaemonServer {
     return {
       connections: this.#links.size,
       sessions: this.#shared.sessions.count,
+      sessionsInUse: this.#shared.sessions.heldCount,
       running,
       heldBytes,
       counters: this.counters,
