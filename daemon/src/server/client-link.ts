@@ -355,7 +355,12 @@ export class ClientLink implements SessionHolder {
   async #greet(op: number, requestId: number, body: Buffer): Promise<void> {
     try {
       const step = await this.#greeter.take(op, body);
-      if (this.#isClosed) return;
+      if (this.#isClosed) {
+        // It went while it waited to take over: the session is free for its next connection.
+        this.#greeter.leave();
+        if (step.then === 'begun') step.greeted.association?.close();
+        return;
+      }
       this.#answerGreeting(op, requestId, 0, step.body);
       if (step.then === 'tls') {
         if (this.#reader.isInFrame)
