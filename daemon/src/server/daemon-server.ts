@@ -28,9 +28,12 @@ export const DAEMON_LIMITS: BudgetLimits & {
   readonly connectionsMax: number;
   /** Of connections that have not begun. */
   readonly greetingsMax: number;
+  /** How long a greeting may take. */
+  readonly greetingMs: number;
 } = {
   connectionsMax: 4096,
   greetingsMax: 1024,
+  greetingMs: 10_000,
   connectionRequestsMax: 512,
   connectionBytesMax: 32 * MIB,
   serverRequestsMax: 16_384,
@@ -105,6 +108,7 @@ export class DaemonServer {
       buffers: this.#buffers,
       desk: this.#desk,
       defect,
+      greetingMs: this.#limits.greetingMs,
     };
     this.#sweepLater();
   }

@@ -13,6 +13,8 @@ export class HeldStore implements ServedStore {
   /** Operations wait here while `isHolding`. */
   readonly held: (() => void)[] = [];
   isHolding = false;
+  /** Called before each operation that can be held. */
+  before: () => void = () => undefined;
   /** Writes, zeros, compare-and-swaps and deletes, as they were begun: `write key`. */
   readonly log: string[] = [];
   readonly #below: ServedStore;
@@ -39,6 +41,7 @@ export class HeldStore implements ServedStore {
 
   /** Runs `operation` now, or when it is let go. */
   when(operation: () => void): void {
+    this.before();
     if (this.isHolding) this.held.push(operation);
     else operation();
   }
