@@ -40,8 +40,6 @@ import type { SessionHolder } from './session.js';
 import type { SessionTable } from './session-table.js';
 import type { DatagramDesk } from './datagram-desk.js';
 
-/** How long the greeting may take. */
-export const GREETING_MS = 10_000;
 /** Answers that are sent together: the client works on them while more are made. */
 const ANSWERS_TOGETHER = 8;
 /** What a request takes of the budget beside its data. */
@@ -65,6 +63,8 @@ export interface LinkShared {
   /** Serves datagrams; null: this server has none. */
   readonly desk: DatagramDesk | null;
   readonly defect: (error: unknown) => void;
+  /** How long a greeting may take. */
+  readonly greetingMs: number;
 }
 
 export class ClientLink implements SessionHolder {
@@ -93,8 +93,13 @@ export class ClientLink implements SessionHolder {
   #flushScheduled = false;
   /** A frame that was read and not run: its answer did not fit. */
   #held = false;
+  /** What the frame under way took of the budget when it was admitted; nothing of it runs yet. */
+  #admittedCost = 0;
   /** Requests that were admitted and not answered. */
   #runningCount = 0;
+  /** Requests that were begun with the last chunk and are not answered. */
+  #openOfChunk = 0;
+  #chunkNumber = 0;
   #queuedAnswers = 0;
   /** Buffers of payloads, by the request that holds them. */
   #landing: Buffer | null = null;
@@ -112,7 +117,7 @@ export class ClientLink implements SessionHolder {
     this.#reader = this.#newReader();
     this.#greeter = this.#newGreeter(false);
     this.done = new Promise((resolve) => (this.#resolveDone = resolve));
-    this.#deadline = shared.env.timers.after(GREETING_MS, () =>
+    this.#deadline = shared.env.timers.after(shared.greetingMs, () =>
       this.#refuse(new StoreError('E_TIMEOUT', 'The greeting took too long')),
     );
     if (entrance === 'peer') void this.#startTls();
@@ -145,7 +150,9 @@ export class ClientLink implements SessionHolder {
   /** Ends the connection if its guest may not stay. */
   checkGuest(): void {
     const guest = this.#greeted?.guest;
-    const objection = guest === undefined ? null : this.#shared.door.objection(guest);
+    if (guest === undefined) return;
+    const { door } = this.#shared;
+    const objection = door.objection(guest, door.demands(this.entrance, this.peer));
     if (objection !== null) this.#refuse(objection);
   }
 
@@ -189,11 +196,12 @@ export class ClientLink implements SessionHolder {
   #receive(chunk: Buffer): boolean {
     if (this.#isClosed || this.#isClosing) return true;
     this.#reader.push(chunk);
-    const before = this.#runningCount;
+    this.#chunkNumber += 1;
+    this.#openOfChunk = 0;
     this.#pump();
     this.#place();
     // Payloads of requests that are under way are slices of it.
-    return !this.#reader.holds && !this.#held && this.#runningCount <= before;
+    return !this.#reader.holds && !this.#held && this.#openOfChunk === 0;
   }
 
   /** Lets the rest of a long payload land where it belongs. */
@@ -242,9 +250,20 @@ export class ClientLink implements SessionHolder {
   }
 
   #admit(header: FrameHeader): boolean {
-    checkRequest(header, this.#runner !== null);
+    try {
+      checkRequest(header, this.#runner !== null);
+    } catch (error) {
+      // Whoever speaks another version is told so, in a frame whose header every version can read.
+      if (error instanceof StoreError && error.code === 'E_PROTOCOL_VERSION')
+        this.#answerGreeting(header.op, header.requestId, statusOf(error), messageBody(error));
+      throw error;
+    }
     if (header.payloadBytes === 0) return true;
-    if (this.#budget.take(header.payloadBytes + REQUEST_COST_BYTES)) return true;
+    const cost = header.payloadBytes + REQUEST_COST_BYTES;
+    if (this.#budget.take(cost)) {
+      this.#admittedCost = cost;
+      return true;
+    }
     this.#stall();
     return false;
   }
@@ -276,9 +295,11 @@ export class ClientLink implements SessionHolder {
     }
     const landing = this.#landing;
     this.#landing = null;
+    this.#admittedCost = 0;
     this.#runningCount += 1;
+    this.#openOfChunk += 1;
     const parts = landing === null ? payload : [landing.subarray(0, header.payloadBytes)];
-    const port = new CountedPort(this, cost, landing);
+    const port = new CountedPort(this, cost, landing, this.#chunkNumber);
     try {
       runner.run(header, body, parts, port);
     } catch (error) {
@@ -289,9 +310,11 @@ export class ClientLink implements SessionHolder {
   }
 
   /** A request that took `cost` of the budget is answered, or never will be; `landing` is free again. */
-  answered(cost: number, replyBytes: number, landing: Buffer | null): void {
+  answered(cost: number, replyBytes: number, landing: Buffer | null, chunkNumber: number): void {
     this.#runningCount -= 1;
-    this.#budget.finish(cost, replyBytes);
+    if (chunkNumber === this.#chunkNumber) this.#openOfChunk -= 1;
+    // Nothing is sent any more when the connection is gone.
+    this.#budget.finish(cost, this.#isClosed ? 0 : replyBytes);
     if (landing !== null) this.#shared.buffers.release(landing);
     if (replyBytes > 0) this.#queuedAnswers += 1;
     if (this.#isPumping) return;
@@ -347,7 +370,12 @@ export class ClientLink implements SessionHolder {
   async #greet(op: number, requestId: number, body: Buffer): Promise<void> {
     try {
       const step = await this.#greeter.take(op, body);
-      if (this.#isClosed) return;
+      if (this.#isClosed) {
+        // It went while it waited to take over: the session is free for its next connection.
+        this.#greeter.leave();
+        if (step.then === 'begun') step.greeted.association?.close();
+        return;
+      }
       this.#answerGreeting(op, requestId, 0, step.body);
       if (step.then === 'tls') {
         if (this.#reader.isInFrame)
@@ -410,6 +438,8 @@ export class ClientLink implements SessionHolder {
       'A client has connected',
     );
     log.debug({ sessions: this.#shared.sessions.count }, 'Sessions');
+    // Secrets and lists may have changed since HELLO.
+    this.checkGuest();
     const { ticket } = guest;
     if (ticket === null) return;
     this.#watchExpiry(ticket.grants.expires);
@@ -449,6 +479,9 @@ export class ClientLink implements SessionHolder {
     this.#deadline.cancel();
     this.#expiry?.cancel();
     this.#budget.leave();
+    // The rest of a frame that was admitted never comes.
+    if (this.#admittedCost > 0) this.#budget.finish(this.#admittedCost, 0);
+    this.#admittedCost = 0;
     this.#budget.sent(this.#outbox.close());
     const greeted = this.#greeted;
     if (greeted !== null) {
@@ -494,11 +527,13 @@ class CountedPort implements AnswerPort {
   readonly #link: ClientLink;
   readonly #cost: number;
   readonly #landing: Buffer | null;
+  readonly #chunkNumber: number;
   isEnded = false;
 
-  constructor(link: ClientLink, cost: number, landing: Buffer | null) {
+  constructor(link: ClientLink, cost: number, landing: Buffer | null, chunkNumber: number) {
     this.#link = link;
     this.#cost = cost;
+    this.#chunkNumber = chunkNumber;
     this.#landing = landing;
   }
 
@@ -509,12 +544,12 @@ class CountedPort implements AnswerPort {
   push(reply: Reply, isGood: boolean): void {
     this.isEnded = true;
     this.#link.push(reply);
-    this.#link.answered(this.#cost, reply.bytes, isGood ? this.#landing : null);
+    this.#link.answered(this.#cost, reply.bytes, isGood ? this.#landing : null, this.#chunkNumber);
   }
 
   nothing(): void {
     this.isEnded = true;
-    this.#link.answered(this.#cost, 0, null);
+    this.#link.answered(this.#cost, 0, null, this.#chunkNumber);
   }
 
   abandon(reply: Reply, isInDoubt: boolean): void {

@@ -28,9 +28,12 @@ export const DAEMON_LIMITS: BudgetLimits & {
   readonly connectionsMax: number;
   /** Of connections that have not begun. */
   readonly greetingsMax: number;
+  /** How long a greeting may take. */
+  readonly greetingMs: number;
 } = {
   connectionsMax: 4096,
   greetingsMax: 1024,
+  greetingMs: 10_000,
   connectionRequestsMax: 512,
   connectionBytesMax: 32 * MIB,
   serverRequestsMax: 16_384,
@@ -64,6 +67,8 @@ export interface DaemonServerOptions {
 export interface DaemonServerState {
   readonly connections: number;
   readonly sessions: number;
+  /** Sessions that a connection is in charge of. */
+  readonly sessionsInUse: number;
   readonly running: number;
   readonly heldBytes: number;
   readonly counters: ServerCounters;
@@ -103,6 +108,7 @@ export class DaemonServer {
       buffers: this.#buffers,
       desk: this.#desk,
       defect,
+      greetingMs: this.#limits.greetingMs,
     };
     this.#sweepLater();
   }
@@ -137,6 +143,7 @@ export class DaemonServer {
     return {
       connections: this.#links.size,
       sessions: this.#shared.sessions.count,
+      sessionsInUse: this.#shared.sessions.heldCount,
       running,
       heldBytes,
       counters: this.counters,

@@ -107,9 +107,12 @@ export class Door {
     return { principal: `client ${client}`, pool, rights, ticket };
   }
 
-  /** Why somebody who is in must go; null if he may stay. */
-  objection({ ticket }: Guest): StoreError | null {
-    if (ticket === null) return null;
+  /** Why somebody who is in must go, by what is demanded of him now; null if he may stay. */
+  objection({ ticket }: Guest, demands: Demands): StoreError | null {
+    if (ticket === null)
+      return demands.ticket
+        ? new StoreError('E_DENIED', 'This daemon was given secrets and wants a ticket now')
+        : null;
     try {
       recheckTicket(ticket.ticket, this.#options.blocklist, this.#clock.wallSeconds());
       this.#options.secrets.secretFor(ticket.ticket);

@@ -14,6 +14,7 @@ import {
   HEADER_BYTES,
   LIST_ENTRIES_MAX,
   OP,
+  PAYLOAD_BYTES_MAX,
   pieceCount,
   readChecks,
   readObjectRequest,
@@ -83,13 +84,15 @@ export class RequestRunner {
   }
 
   /**
-   * How much an answer may hold, before the request is run; 0 for all that is small.
+   * How much an answer may hold, before the request is run; 0 for all that is small, and for what no object can answer:
+   * there would never be room for it, and the request is refused when it is run.
    * @throws StoreError `E_BAD_FRAME`
    */
   answerBytes(header: FrameHeader, body: Buffer): number {
     if (header.op !== OP.read) return 0;
     readObjectRequest(body, this.#request);
-    return this.#request.bytes;
+    const { bytes } = this.#request;
+    return bytes > PAYLOAD_BYTES_MAX ? 0 : bytes;
   }
 
   /**
@@ -213,7 +216,8 @@ export class RequestRunner {
     this.#reading.add(requestId);
     pool.readChecked(ref, offset, target, (error, checks) => {
       this.#reading.delete(requestId);
-      const failed = error ?? this.#cancellation(requestId);
+      const cancellation = this.#cancellation(requestId);
+      const failed = error ?? cancellation;
       if (failed !== null || checks === undefined) {
         port.abandon(reply, error !== null);
         this.#fail(running, failed ?? new StoreError('E_CHECKSUM', 'A read has no checksums'));

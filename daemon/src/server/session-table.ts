@@ -19,6 +19,13 @@ export class SessionTable {
     return this.#sessions.size;
   }
 
+  /** Those that a connection is in charge of. */
+  get heldCount(): number {
+    let count = 0;
+    for (const { holder } of this.#sessions.values()) if (holder !== null) count += 1;
+    return count;
+  }
+
   /**
    * Puts `holder` in charge of the session, which is made if it is not known. Resolves when nothing of the connection
    * before it is under way any more.
