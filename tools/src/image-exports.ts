@@ -19,6 +19,8 @@ export interface ImageExportsOptions {
   readonly readOnly: boolean;
   /** Nobody is answered before it resolves: what clients ask for may still have to be made. */
   readonly ready?: Promise<void>;
+  /** An image counts as open; before its header is read this has to resolve. */
+  readonly beforeOpen?: (image: string) => Promise<void>;
 }
 
 interface Shared {
@@ -31,6 +33,7 @@ export class ImageExports implements ExportCatalog {
   readonly #only: string | null;
   readonly #readOnly: boolean;
   readonly #ready: Promise<void>;
+  readonly #beforeOpen: (image: string) => Promise<void>;
   readonly #open = new Map<string, Shared>();
 
   constructor(catalog: ImageCatalog, options: ImageExportsOptions) {
@@ -38,6 +41,12 @@ export class ImageExports implements ExportCatalog {
     this.#only = options.only;
     this.#readOnly = options.readOnly;
     this.#ready = options.ready ?? Promise.resolve();
+    this.#beforeOpen = options.beforeOpen ?? (() => Promise.resolve());
+  }
+
+  /** Nobody else may remove the image or change its size: clients use it, or it is the one that is exported. */
+  serves(image: string): boolean {
+    return image === this.#only || this.#open.has(image);
   }
 
   async list(): Promise<ExportInfo[]> {
@@ -91,7 +100,8 @@ export class ImageExports implements ExportCatalog {
   #share(name: string): Shared {
     let shared = this.#open.get(name);
     if (shared === undefined) {
-      const image = this.#catalog.open(name, { readOnly: this.#readOnly });
+      const options = { readOnly: this.#readOnly };
+      const image = this.#beforeOpen(name).then(() => this.#catalog.open(name, options));
       shared = { image, users: 0 };
       this.#open.set(name, shared);
     }

@@ -2,6 +2,7 @@ import { messageOf, RemoteStore, StoreError, type ObjectPool, type ObjectStore }
 import { FileStore, openFileStore } from '@store/daemon';
 import { dieOfDisk, type Context } from './program.js';
 import { openDaemon } from './reaching/open-daemon.js';
+import { openOrJoin } from './reaching/open-owner.js';
 import { placeFlags, storePlace } from './reaching/store-place.js';
 import { SETTINGS } from './settings.js';
 
@@ -12,8 +13,10 @@ export const COMMAND_TIMEOUT_SECONDS = 30;
 const CLOSE_MS = 10_000;
 
 export interface OpenStoreOptions {
-  /** How long somebody who is about to leave the folder may take. */
+  /** Without `joins`: how long somebody who is about to leave the folder may take. */
   readonly patienceMs?: number;
+  /** Go through the process that has the folder, if there is one. */
+  readonly joins?: boolean;
   /** How long a daemon may take to answer. */
   readonly timeoutSeconds?: number;
 }
@@ -24,9 +27,16 @@ export async function openStore(
   create: boolean,
   options: OpenStoreOptions = {},
 ): Promise<FileStore | RemoteStore> {
-  const { patienceMs = 0, timeoutSeconds = COMMAND_TIMEOUT_SECONDS } = options;
+  const { patienceMs = 0, joins = true, timeoutSeconds = COMMAND_TIMEOUT_SECONDS } = options;
   const place = storePlace(context);
   if (place.kind === 'daemon') return openDaemon(context, place.address, timeoutSeconds);
+  if (joins)
+    return openOrJoin(
+      context,
+      place.dir,
+      () => openFolder(context, place.dir, create),
+      timeoutSeconds,
+    );
   const { clock, timers } = context.env;
   const deadline = clock.now() + patienceMs;
   for (;;)

@@ -1,5 +1,4 @@
 /** The real programs, run as people run them: as processes, judged by their output and exit code. */
-import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -13,75 +12,13 @@ import {
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-
-type Program = 'store' | 'store-nbd' | 'store-image';
-
-interface Result {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { run, serving, type Program, type Serving } from './run-programs.js';
+import { failed, type Result } from './run-store.js';
 
 t.setTimeout(120_000);
 
-/** The environment without what a developer may have set. */
-const environment = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) => !name.startsWith('STORE_')),
-);
-
-function start(
-  program: Program,
-  args: readonly string[],
-  env: Record<string, string> = {},
-): ChildProcess {
-  const path = fileURLToPath(new URL(`../bin/${program}.js`, import.meta.url));
-  return spawn(process.execPath, [path, ...args], { env: { ...environment, ...env } });
-}
-
-async function run(
-  program: Program,
-  args: readonly string[],
-  options: { env?: Record<string, string>; input?: Buffer } = {},
-): Promise<Result> {
-  const child = start(program, args, options.env);
-  const output = { stdout: '', stderr: '' };
-  child.stdout?.setEncoding('latin1').on('data', (text: string) => (output.stdout += text));
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => (output.stderr += text));
-  child.stdin?.end(options.input);
-  const [code] = (await once(child, 'close')) as [number | null]; // the arguments of 'close'
-  return { code, ...output };
-}
-
-/** One line on standard error, nothing on standard output, no stack trace. */
-function failed(t: Test, result: Result, code: number, says: RegExp): void {
-  t.equal(result.code, code, says.source);
-  t.equal(result.stdout, '');
-  t.equal(result.stderr.trimEnd().split('\n').length, 1, 'one line');
-  t.match(result.stderr, says);
-  t.notMatch(result.stderr, /\n\s+at /);
-}
-
-/** Starts `store-nbd` and waits for its URI. */
-async function serve(
-  t: Test,
-  args: readonly string[],
-): Promise<{ child: ChildProcess; uri: string; stdout: () => string }> {
-  const child = start('store-nbd', args);
-  let stdout = '';
-  let stderr = '';
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  t.teardown(() => child.kill('SIGKILL'));
-  const uri = await new Promise<string>((resolve, reject) => {
-    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text;
-      if (stdout.includes('\n')) resolve(stdout.slice(0, stdout.indexOf('\n')));
-    });
-    child.once('exit', (code) => reject(new Error(`exited with ${code}: ${stderr}`)));
-  });
-  return { child, uri, stdout: () => stdout };
-}
+const serve = (t: Test, args: readonly string[]): Promise<Serving> => serving(t, 'store-nbd', args);
 
 await t.test('an image is created, listed, shown, resized and removed', async (t) => {
   const dir = join(t.testdir(), 'data');
@@ -227,16 +164,18 @@ await t.test('store-nbd serves, prints one line, keeps others out, and stops wit
   t.teardown(() => rmSync(folder, { recursive: true }));
   const dir = ['--dir', join(folder, 'data')];
   const socket = join(folder, 'nbd.sock');
-  const { child, uri, stdout } = await serve(t, [
-    ...[...dir, '--image', 'vm1', '--create', '10M', '--socket', socket],
-  ]);
+  const {
+    child,
+    line: uri,
+    stdout,
+  } = await serve(t, [...[...dir, '--image', 'vm1', '--create', '10M', '--socket', socket]]);
   t.equal(uri, `nbd+unix:///?socket=${socket}`);
   t.ok(statSync(socket).isSocket());
   const status = readFileSync(`/proc/${child.pid ?? 0}/status`, 'utf8');
   const threads = Number(/Threads:\s+(\d+)/.exec(status)?.[1]);
   t.ok(threads > 16, `${threads} threads: sixteen of the pool, and what Node needs itself`);
   child.kill('SIGHUP'); // there is nothing to read again
-  const second = await run('store-image', ['ls', ...dir]);
+  const second = await run('store-nbd', [...dir, '--image', 'vm1', '--port', '0']);
   t.equal(child.signalCode, null, 'it goes on');
   failed(t, second, 1, new RegExp(`in use by process ${child.pid ?? 0}`));
   child.kill('SIGTERM');
@@ -254,7 +193,7 @@ await t.test('store-nbd serves, prints one line, keeps others out, and stops wit
     '--port',
     '0',
   ]);
-  t.match(again.uri, /^nbd:\/\/127\.0\.0\.1:\d+\/$/);
+  t.match(again.line, /^nbd:\/\/127\.0\.0\.1:\d+\/$/);
   again.child.kill('SIGINT');
   t.same(await once(again.child, 'exit'), [0, null], 'Ctrl-C is no failure either');
 });
@@ -270,7 +209,7 @@ await t.test('store-nbd --print-attach says how to attach the image', async (t) 
     '--port',
     '0',
   ];
-  const { child, uri, stdout } = await serve(t, [...args, '--print-attach']);
+  const { child, line: uri, stdout } = await serve(t, [...args, '--print-attach']);
   const port = /:(\d+)\//.exec(uri)?.[1] ?? '';
   child.kill('SIGTERM');
   await once(child, 'exit');
@@ -311,7 +250,11 @@ await t.test('every program and command has help with an example', async (t) => 
     ['store'],
     ['store', 'write'],
     ['store', 'read'],
+    ['store', 'rm'],
+    ['store', 'ls'],
+    ['store', 'stat'],
     ['store', 'check'],
+    ['store', 'file-store'],
     ['store-nbd'],
     ['store-image'],
     ...['create', 'ls', 'info', 'resize', 'rm', 'upgrade'].map((command): [Program, string] => [

@@ -13,7 +13,7 @@ import {
   type ListeningDescriptor,
   type ObjectPool,
 } from '@store/core';
-import type { FileStore } from '@store/daemon';
+import { FileStore } from '@store/daemon';
 import { serveNbd, type Estate, type NbdServer } from '@store/gateway-nbd';
 import { attachAdvice, quote } from './attach-advice.js';
 import { newProgram } from './common-options.js';
@@ -31,12 +31,18 @@ import { asUsage, handles, runProgram, type Context } from './program.js';
 import { addDaemonFlags } from './reaching/daemon-settings.js';
 import { poolFlags, storePlace } from './reaching/store-place.js';
 import { addLimitFlags, limitsOf } from './server-limits.js';
+import { GuardedStore, ImageGuard } from './serving/image-guard.js';
+import { serveOwner, type OwnerServer } from './serving/owner-server.js';
 import { SETTINGS } from './settings.js';
 import { UsageError } from './usage-error.js';
 import { withAdvice } from './with-advice.js';
 
 /** How long clients get to finish what is in flight when the server stops. */
 const DRAIN_MS = 10_000;
+/** How long the user's other programs get. */
+const OWNER_DRAIN_MS = 5000;
+/** The same while a new process waits for the folder, and clients for it. */
+const OWNER_PASS_ON_MS = 200;
 /** A block device that waits is better than one that fails: daemons come back. */
 const TIMEOUT_SECONDS = 600;
 
@@ -147,7 +153,13 @@ async function serveUntilEnd(
     const gate = new Gate();
     if (legacy !== null) await gate.passAfter(prepare);
     const readOnly = context.get(SETTINGS.readOnly);
-    const exports = new ImageExports(catalog, { only: image, readOnly, ready: gate.passed });
+    const guard = new ImageGuard((name) => exports.serves(name));
+    const exports: ImageExports = new ImageExports(catalog, {
+      only: image,
+      readOnly,
+      ready: gate.passed,
+      beforeOpen: (name) => guard.settled(name),
+    });
     const server = await serveNbd(exports, {
       env: context.env,
       address:
@@ -168,17 +180,34 @@ async function serveUntilEnd(
       await server.close({ drainMs: 0 });
       throw error;
     }
-    await succession.began(server);
-    context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
-    context.log.info({ through: readRing() === null ? 'threads' : 'io_uring' }, 'Reading the disk');
-    if (isFirst) announce(context, server, security, image);
-    const left = await succession.end(server, () => exports.flush());
-    if (left === null) await server.close({ drainMs: DRAIN_MS });
-    await metrics?.close();
-    return left;
+    let owner: OwnerServer | null = null;
+    try {
+      if (store instanceof FileStore) {
+        const served = new GuardedStore(store, pool.name, guard);
+        owner = await serveOwner(context, context.get(SETTINGS.dir), store, served);
+      }
+      await succession.began(server);
+      context.log.info({ implementation: crc32cImplementation }, 'Computing checksums (CRC-32C)');
+      const through = readRing() === null ? 'threads' : 'io_uring';
+      context.log.info({ through }, 'Reading the disk');
+      if (isFirst) announce(context, server, security, image);
+      const left = await succession.end(server, () => exports.flush());
+      if (left === null)
+        await Promise.all([
+          server.close({ drainMs: DRAIN_MS }),
+          owner?.close({ drainMs: OWNER_DRAIN_MS }),
+        ]);
+      else await owner?.close({ drainMs: OWNER_PASS_ON_MS });
+      owner = null;
+      await metrics?.close();
+      return left;
+    } finally {
+      await owner?.close({ drainMs: 0 });
+    }
   };
   return withPool(context, createBytes !== null, work, {
     patienceMs: legacy?.patienceMs ?? 0,
+    joins: false, // who else comes to the folder could not know which images are served here
     timeoutSeconds: TIMEOUT_SECONDS,
   });
 }
