@@ -86,7 +86,6 @@ export * from './wire/object-request.js';
 export * from './wire/ops.js';
 export {
   BODY_BYTES_MAX,
-  CHAIN_LAYERS_MAX,
   CHAINS_MAX,
   DATAGRAM_BYTES_DEFAULT,
   DATAGRAM_BYTES_MIN,
@@ -99,3 +98,11 @@ export {
 export type { CheckedPool, PieceChecks } from './pool/checked-pool.js';
 export { openRemoteStore, RemoteStore } from './client/remote-store.js';
 export type { ClientCounters, DaemonClientOptions } from './client/daemon-client.js';
+export * from './pool/chain.js';
+export { LayeredView } from './pool/layered-view.js';
+export {
+  decodeChain,
+  encodeChain,
+  encodeChainAnswer,
+  decodeChainAnswer,
+} from './wire/chain-message.js';

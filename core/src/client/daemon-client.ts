@@ -12,8 +12,10 @@
  *   next flush says so.
  */
 import type { Clock, Env, Timer } from '../env/env.js';
+import { chainHandle, type Chain } from '../pool/chain.js';
 import { StoreError, errorFromStatus } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
+import { decodeChainAnswer, encodeChain } from '../wire/chain-message.js';
 import type { FrameHeader } from '../wire/frame-header.js';
 import { decodeOpenPoolAnswer, encodeOpenPool, SESSION_BYTES } from '../wire/greeting.js';
 import { OP, type Op } from '../wire/ops.js';
@@ -81,6 +83,8 @@ export class DaemonClient {
   readonly #gate = new ConflictGate<ClientRequest>((request) => this.#queue(request));
   readonly #encoder = new RequestEncoder();
   readonly #pools = new Set<ClientPool>();
+  /** Chains that requests name: registered again on each connection. */
+  readonly #chains = new Map<number, Chain>();
   /** Requests with an id and no answer, by the low bits of the id. */
   readonly #slots: (ClientRequest | null)[] = Array.from({ length: REQUEST_SPAN_MAX }, () => null);
   /** Ids from 1 on; all below are answered. */
@@ -167,6 +171,15 @@ export class DaemonClient {
   addPool(pool: ClientPool): void {
     this.#pools.add(pool);
     if (this.#link !== null) pool.lineageIs(this.#link.begin.lineage);
+  }
+
+  /** Makes a chain known to the daemon. @returns What requests name it by. @throws StoreError */
+  async registerChain(chain: Chain): Promise<number> {
+    const handle = chainHandle(chain);
+    if (this.#chains.has(handle)) return handle;
+    decodeChainAnswer(await this.ask(OP.registerChain, encodeChain(chain)), chain);
+    this.#chains.set(handle, chain);
+    return handle;
   }
 
   /** Resolves when all that was submitted is answered; then nothing more is taken. */
@@ -427,6 +440,8 @@ export class DaemonClient {
         pool.failure = error;
       }
     }
+    for (const chain of this.#chains.values())
+      decodeChainAnswer(await this.#askNow(OP.registerChain, encodeChain(chain)), chain);
   }
 
   /** Asks before anything else is sent on a new connection. */

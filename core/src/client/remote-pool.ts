@@ -1,4 +1,5 @@
 /** A pool that a daemon serves. See `DaemonClient` for what happens when the way to it breaks. */
+import { checkChain, type Chain } from '../pool/chain.js';
 import type {
   Extent,
   ListOptions,
@@ -36,6 +37,10 @@ export class RemotePool implements ObjectPool, ClientPool {
   handle: number;
   failure: StoreError | null = null;
   readonly #client: DaemonClient;
+  /** Of the chain that data is seen through; 0: none. */
+  readonly #chain: number;
+  /** The pool that this one is a view of, which alone counts what was written. */
+  readonly #whole: RemotePool;
   #lineage: Buffer | null = null;
   /** Writes that were answered, and how many of them a flush has covered. */
   #answeredWrites = 0;
@@ -43,11 +48,29 @@ export class RemotePool implements ObjectPool, ClientPool {
   /** Answered writes are gone; the next flush says so. */
   #hasLost = false;
 
-  constructor(client: DaemonClient, { name, objectBytes, handle }: RemotePoolFacts) {
+  /** @param view - Seen through that chain: another view of a pool that is open */
+  constructor(
+    client: DaemonClient,
+    { name, objectBytes, handle }: RemotePoolFacts,
+    view: { whole: RemotePool; chain: number } | null = null,
+  ) {
     this.#client = client;
+    this.#whole = view?.whole ?? this;
+    this.#chain = view?.chain ?? 0;
     this.name = name;
     this.objectBytes = objectBytes;
     this.handle = handle;
+  }
+
+  /**
+   * This pool as the newest layer of a chain: the daemon resolves the layers below, in one request however many there are.
+   * @throws StoreError `E_INVALID`; or why the daemon cannot be asked
+   */
+  async layered(chain: Chain): Promise<ObjectPool> {
+    checkChain(chain);
+    const whole = this.#whole;
+    const view = { whole, chain: await this.#client.registerChain(chain) };
+    return new RemotePool(this.#client, whole, view);
   }
 
   /** Something was written that no flush has covered. */
@@ -67,8 +90,9 @@ export class RemotePool implements ObjectPool, ClientPool {
       done(refusal);
       return;
     }
-    const request = new ClientRequest(OP.read, this, ref, offset, target.length, done);
+    const request = new ClientRequest(OP.read, this.#whole, ref, offset, target.length, done);
     request.target = target;
+    request.extra = this.#chain;
     this.#client.submit(request);
   }
 
@@ -79,9 +103,17 @@ export class RemotePool implements ObjectPool, ClientPool {
       done(refusal);
       return;
     }
-    const request = new ClientRequest(OP.write, this, ref, offset, bytes, this.#counted(done));
+    const request = new ClientRequest(
+      OP.write,
+      this.#whole,
+      ref,
+      offset,
+      bytes,
+      this.#counted(done),
+    );
     request.carry(parts, pieceChecksOf(offset, parts));
     request.flags = flags;
+    request.extra = this.#chain;
     this.#client.submit(request);
   }
 
@@ -92,8 +124,9 @@ export class RemotePool implements ObjectPool, ClientPool {
       return;
     }
     const op = (flags & WRITE_FLAGS.allocate) !== 0 ? OP.zero : OP.discard;
-    const request = new ClientRequest(op, this, ref, offset, bytes, this.#counted(done));
+    const request = new ClientRequest(op, this.#whole, ref, offset, bytes, this.#counted(done));
     request.flags = flags;
+    request.extra = this.#chain;
     this.#client.submit(request);
   }
 
@@ -103,12 +136,19 @@ export class RemotePool implements ObjectPool, ClientPool {
       done(refusal);
       return;
     }
-    this.#client.submit(
-      new ClientRequest(OP.extents, this, ref, offset, bytes, (error, body) => {
+    const request = new ClientRequest(
+      OP.extents,
+      this.#whole,
+      ref,
+      offset,
+      bytes,
+      (error, body) => {
         if (error !== null) done(error);
         else decoded(() => decodeExtents(body, bytes), done);
-      }),
+      },
     );
+    request.extra = this.#chain;
+    this.#client.submit(request);
   }
 
   /** Others may make objects at any time. */
@@ -117,6 +157,10 @@ export class RemotePool implements ObjectPool, ClientPool {
   }
 
   flush(done: Done): void {
+    if (this.#whole !== this) {
+      this.#whole.flush(done);
+      return;
+    }
     const covered = this.#answeredWrites;
     const request = new ClientRequest(OP.flush, this, null, 0, 0, (error) => {
       if (error === null) this.#flushed(covered, done);
@@ -144,8 +188,13 @@ export class RemotePool implements ObjectPool, ClientPool {
 
   prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void {
     const refusal = this.#refusal(offset, bytes);
-    if (refusal !== null) done(refusal);
-    else this.#client.submit(new ClientRequest(OP.prefetch, this, ref, offset, bytes, done));
+    if (refusal !== null) {
+      done(refusal);
+      return;
+    }
+    const request = new ClientRequest(OP.prefetch, this.#whole, ref, offset, bytes, done);
+    request.extra = this.#chain;
+    this.#client.submit(request);
   }
 
   stat(ref: ObjectRef): Promise<ObjectStat | null> {
@@ -197,7 +246,7 @@ export class RemotePool implements ObjectPool, ClientPool {
   /** Counts a change that was answered. */
   #counted(done: Done): Done {
     return (error) => {
-      if (error === null) this.#answeredWrites += 1;
+      if (error === null) this.#whole.#answeredWrites += 1;
       done(error);
     };
   }
@@ -210,7 +259,7 @@ export class RemotePool implements ObjectPool, ClientPool {
     prepare: (request: ClientRequest) => void = () => undefined,
   ): Promise<T> {
     return promisedWith<T>((done) => {
-      const request = new ClientRequest(op, this, ref, 0, 0, (error, body) => {
+      const request = new ClientRequest(op, this.#whole, ref, 0, 0, (error, body) => {
         if (error !== null) done(error);
         else decoded(() => decode(body), done);
       });

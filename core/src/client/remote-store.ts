@@ -1,5 +1,4 @@
 /** The store of one daemon, over the network: what the tools open for `--storage-daemon`. */
-import type { ObjectPool } from '../pool/object-pool.js';
 import type { ObjectStore } from '../pool/object-store.js';
 import { messageOf, promised, StoreError } from '../util/errors.js';
 import { POOL_NAME_BYTES_MAX } from '../util/limits.js';
@@ -46,7 +45,7 @@ export class RemoteStore implements ObjectStore {
     return this.#client.openCount;
   }
 
-  openPool(name: string, { create }: { create: boolean }): Promise<ObjectPool> {
+  openPool(name: string, { create }: { create: boolean }): Promise<RemotePool> {
     if (this.#closed !== null) return Promise.reject(closedError());
     const known = this.#pools.get(name);
     if (known !== undefined) return known;

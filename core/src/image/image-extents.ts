@@ -7,7 +7,7 @@ import { BLOCK_STATE, type Extent, type ObjectPool, type ObjectRef } from '../po
 import { promisedWith, StoreError, type Done, type DoneWith } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import { dataIndexes } from './data-remover.js';
-import { mergeExtents } from './merge-extents.js';
+import { mergeExtents } from '../pool/merge-extents.js';
 import { runPieces } from './piece-run.js';
 import type { Stripes } from './striping.js';
 

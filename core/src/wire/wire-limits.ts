@@ -19,9 +19,7 @@ export const GREETING_BYTES_MAX: number = 4 * 1024;
 export const PAYLOAD_BYTES_MAX: number = OBJECT_BYTES;
 /** Text of a failure. */
 export const MESSAGE_BYTES_MAX = 1024;
-/** Layers in one chain. */
-export const CHAIN_LAYERS_MAX = 256;
-/** Chains that a daemon remembers for one session. */
+/** Chains that a daemon remembers for one connection. */
 export const CHAINS_MAX = 256;
 /** Extents in one answer; an object has fewer. */
 export const EXTENTS_MAX: number = OBJECT_BYTES / BLOCK_BYTES;

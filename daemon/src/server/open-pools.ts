@@ -1,5 +1,13 @@
 /** The pools that a connection has opened, by the handles its requests name them with. */
-import { StoreError, type CheckedPool, type ObjectStore } from '@store/core';
+import {
+  chainHandle,
+  CHAINS_MAX,
+  LayeredView,
+  StoreError,
+  type Chain,
+  type CheckedPool,
+  type ObjectStore,
+} from '@store/core';
 import { needRight, type Guest } from './door.js';
 
 const POOLS_MAX = 1024;
@@ -16,6 +24,8 @@ export class OpenPools {
   readonly #guest: Guest;
   readonly #pools: CheckedPool[] = [];
   readonly #handles = new Map<CheckedPool, number>();
+  /** Chains that requests may name, and pools seen through them: by chain, then by pool. */
+  readonly #chains = new Map<number, { readonly chain: Chain; readonly views: LayeredView[] }>();
 
   constructor(store: ServedStore, guest: Guest) {
     this.#store = store;
@@ -45,6 +55,27 @@ export class OpenPools {
   /** Undefined if no pool has that handle. */
   get(handle: number): CheckedPool | undefined {
     return this.#pools[handle];
+  }
+
+  /** @returns The handle. @throws StoreError */
+  register(chain: Chain): number {
+    const handle = chainHandle(chain);
+    if (!this.#chains.has(handle)) {
+      if (this.#chains.size === CHAINS_MAX)
+        throw new StoreError('E_BUSY', `A connection can use ${CHAINS_MAX} chains of layers`);
+      this.#chains.set(handle, { chain, views: [] });
+    }
+    return handle;
+  }
+
+  /** A pool as the newest layer of a chain. @throws StoreError `E_UNKNOWN_CHAIN` */
+  layered(pool: CheckedPool, poolHandle: number, chainHandle: number): CheckedPool {
+    const known = this.#chains.get(chainHandle);
+    if (known === undefined)
+      throw new StoreError('E_UNKNOWN_CHAIN', 'This connection has registered no such chain');
+    const view = known.views[poolHandle] ?? new LayeredView(pool, known.chain);
+    known.views[poolHandle] = view;
+    return view;
   }
 
   async list(after: string): Promise<{ names: string[]; isLast: boolean }> {

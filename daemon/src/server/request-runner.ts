@@ -3,10 +3,12 @@
  * waits for it; operations that are run once keep their answer in the session.
  */
 import {
+  decodeChain,
   decodeListPools,
   decodeListRequest,
   decodeOpenPool,
   emptyObjectRequest,
+  encodeChainAnswer,
   encodeExtents,
   encodeListPage,
   encodeOpenPoolAnswer,
@@ -157,7 +159,7 @@ export class RequestRunner {
         this.#pool(body.length === 4 ? body.readUInt32LE(POOL_AT) : -1).flush(this.#ends(running));
         return;
       case OP.prefetch: {
-        const { pool, ref } = this.#object(body);
+        const { pool, ref } = this.#data(body);
         pool.prefetch(ref, this.#request.offset, this.#request.bytes, this.#ends(running));
         return;
       }
@@ -186,6 +188,12 @@ export class RequestRunner {
       case OP.listPools:
         this.#later(running, this.#listPools(body));
         return;
+      case OP.registerChain: {
+        const chain = decodeChain(body);
+        this.pools.register(chain);
+        this.#finish(running, 0, encodeChainAnswer(chain));
+        return;
+      }
       default:
         throw new StoreError('E_BAD_FRAME', `Operation ${running.op} has no place here`);
     }
@@ -197,6 +205,14 @@ export class RequestRunner {
     return { pool: this.#pool(this.#request.pool), ref: this.#names.refOf(body, this.#request) };
   }
 
+  /** As `#object`, seen through the chain of layers that the request names, if it does. */
+  #data(body: Buffer): { pool: CheckedPool; ref: ObjectRef } {
+    const found = this.#object(body);
+    const { extra, pool } = this.#request;
+    if (extra === 0) return found;
+    return { pool: this.pools.layered(found.pool, pool, extra), ref: found.ref };
+  }
+
   #pool(handle: number): CheckedPool {
     const pool = this.pools.get(handle);
     if (pool === undefined)
@@ -205,7 +221,7 @@ export class RequestRunner {
   }
 
   #read(running: Running, body: Buffer): void {
-    const { pool, ref } = this.#object(body);
+    const { pool, ref } = this.#data(body);
     const { offset, bytes } = this.#request;
     checkRange(pool, offset, bytes);
     const { op, requestId, port } = running;
@@ -231,7 +247,7 @@ export class RequestRunner {
   }
 
   #write(running: Running, body: Buffer, payload: readonly Buffer[]): void {
-    const { pool, ref } = this.#object(body);
+    const { pool, ref } = this.#data(body);
     const { offset, bytes, flags, namesEnd } = this.#request;
     if (bytes !== running.bytes)
       throw new StoreError('E_BAD_FRAME', 'A write does not hold as many bytes as it says');
@@ -240,7 +256,7 @@ export class RequestRunner {
   }
 
   #zero(running: Running, body: Buffer): void {
-    const { pool, ref } = this.#object(body);
+    const { pool, ref } = this.#data(body);
     const { offset, bytes, flags } = this.#request;
     if (running.op === OP.discard && (flags & WRITE_FLAGS.allocate) !== 0)
       throw new StoreError('E_INVALID', 'A discard keeps no space');
@@ -249,7 +265,7 @@ export class RequestRunner {
   }
 
   #extents(running: Running, body: Buffer): void {
-    const { pool, ref } = this.#object(body);
+    const { pool, ref } = this.#data(body);
     const { offset, bytes } = this.#request;
     pool.extents(ref, offset, bytes, (error, extents = []) => {
       if (error !== null) this.#fail(running, error);

@@ -1,4 +1,4 @@
-import type { BlockState, Extent } from '../pool/object-pool.js';
+import type { BlockState, Extent } from './object-pool.js';
 
 /** Joins neighbours of equal state. */
 export function mergeExtents(extents: readonly Extent[]): Extent[] {
