@@ -44,23 +44,26 @@ await t.test('other programs work on the folder while store-nbd serves it', asyn
   t.equal((await image('rm', 'vm1')).code, 0, 'then it may be removed');
 });
 
-await t.test('an image that is served is guarded, one with an old header too, and others are not', async (t) => {
-  const dir = join(newFolder(t), 'data');
-  const on = ['--dir', dir];
-  t.equal((await run('store-image', ['create', ...on, 'vm1', '--size', '1M'])).code, 0);
-  const header = ['write', ...on, 'old', '--data-file', '-'];
-  const input = Buffer.from([0, 0, 0, 0, 0, 0x10, 0, 0]);
-  t.equal((await run('store', header, { input })).code, 0);
-  const { child } = await nbd(t, dir, '--image', 'old');
-  failed(t, await run('store', header, { input }), 1, /'old' is served by store-nbd/);
-  failed(t, await run('store', [...header, '--offset', '2'], { input }), 1, /'old' is served/);
-  failed(t, await run('store', ['rm', ...on, 'old']), 1, /'old' is served/);
-  failed(t, await run('store-image', ['upgrade', ...on, 'old']), 1, /'old' is served/);
-  t.equal((await run('store-image', ['rm', ...on, 'vm1'])).code, 0, 'nobody uses this one');
-  child.kill('SIGTERM');
-  t.same(await once(child, 'exit'), [0, null]);
-  t.match((await run('store-image', ['info', ...on, 'old'])).stdout, /size +1 MiB/);
-});
+await t.test(
+  'an image that is served is guarded, one with an old header too, and others are not',
+  async (t) => {
+    const dir = join(newFolder(t), 'data');
+    const on = ['--dir', dir];
+    t.equal((await run('store-image', ['create', ...on, 'vm1', '--size', '1M'])).code, 0);
+    const header = ['write', ...on, 'old', '--data-file', '-'];
+    const input = Buffer.from([0, 0, 0, 0, 0, 0x10, 0, 0]);
+    t.equal((await run('store', header, { input })).code, 0);
+    const { child } = await nbd(t, dir, '--image', 'old');
+    failed(t, await run('store', header, { input }), 1, /'old' is served by store-nbd/);
+    failed(t, await run('store', [...header, '--offset', '2'], { input }), 1, /'old' is served/);
+    failed(t, await run('store', ['rm', ...on, 'old']), 1, /'old' is served/);
+    failed(t, await run('store-image', ['upgrade', ...on, 'old']), 1, /'old' is served/);
+    t.equal((await run('store-image', ['rm', ...on, 'vm1'])).code, 0, 'nobody uses this one');
+    child.kill('SIGTERM');
+    t.same(await once(child, 'exit'), [0, null]);
+    t.match((await run('store-image', ['info', ...on, 'old'])).stdout, /size +1 MiB/);
+  },
+);
 
 await t.test('the socket of an owner that was killed is taken over', async (t) => {
   const dir = join(newFolder(t), 'data');
