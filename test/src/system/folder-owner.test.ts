@@ -1,4 +1,4 @@
-// One folder has one owner; whoever comes second learns who it is, in one line.
+// One folder has one owner; whoever comes second goes through it, or learns who it is, in one line.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
@@ -37,22 +37,31 @@ function failsInOneLine(t: Test, result: CommandResult, ...says: readonly RegExp
   t.notMatch(result.stderr, /\n\s+at /, 'no stack trace');
 }
 
-t.test('a second program on a folder names the process that owns it', async (t) => {
-  const options = optionsIn(tempFolder(t));
-  const server = await StoreServer.start(t, { ...options, createBytes: 16 * MIB });
-  const owner = new RegExp(`\\b${server.pid}\\b`);
-  failsInOneLine(t, await runProgram('store-nbd', nbdArguments(options.dir)), owner, /--dir/);
-  const create = ['create', '--dir', options.dir, '--pool', 'testpool', 'vm2', '--size', '1M'];
-  failsInOneLine(t, await runProgram('store-image', create), owner, /stop|--dir/);
-  const client = await NbdClient.connect(server.uri);
-  t.equal((await client.write(0, Buffer.alloc(4096, 1), 1)).error, 0, 'the owner goes on serving');
-  await client.disconnect();
-  await server.stop();
-  t.match(
-    await runProgramWell('store-image', ['ls', '--dir', options.dir, '--pool', 'testpool']),
-    'vm1',
-  );
-});
+t.test(
+  'a second server on a folder names the process that owns it; store-image goes through it',
+  async (t) => {
+    const options = optionsIn(tempFolder(t));
+    const server = await StoreServer.start(t, { ...options, createBytes: 16 * MIB });
+    const owner = new RegExp(`\\b${server.pid}\\b`);
+    failsInOneLine(t, await runProgram('store-nbd', nbdArguments(options.dir)), owner, /--dir/);
+    const create = ['create', '--dir', options.dir, '--pool', 'testpool', 'vm2', '--size', '1M'];
+    t.equal((await runProgram('store-image', create)).code, 0, 'through the owner');
+    const remove = ['rm', '--dir', options.dir, '--pool', 'testpool', 'vm1'];
+    failsInOneLine(t, await runProgram('store-image', remove), owner, /stop it first/);
+    const client = await NbdClient.connect(server.uri);
+    t.equal(
+      (await client.write(0, Buffer.alloc(4096, 1), 1)).error,
+      0,
+      'the owner goes on serving',
+    );
+    await client.disconnect();
+    await server.stop();
+    t.match(
+      await runProgramWell('store-image', ['ls', '--dir', options.dir, '--pool', 'testpool']),
+      'vm1',
+    );
+  },
+);
 
 t.test('the folder of a killed process is taken over at once', async (t) => {
   const options = optionsIn(tempFolder(t));
