@@ -1,6 +1,6 @@
 /** One request of a client, from the call to the answer. It may be sent several times, always under the same id. */
 import type { PieceChecks } from '../pool/checked-pool.js';
-import type { ObjectRef } from '../pool/object-pool.js';
+import { OBJECT_KIND, type ObjectRef } from '../pool/object-pool.js';
 import type { StoreError } from '../util/errors.js';
 import type { Op } from '../wire/ops.js';
 import type { Gated } from './conflict-gate.js';
@@ -97,7 +97,9 @@ export class ClientRequest implements Gated {
     this.verify = fields.verify ?? null;
     this.body = fields.body ?? null;
     this.changes = fields.changes ?? false;
-    const isWhole = fields.isWhole ?? false;
+    // Whether an object exists is asked of all of its bytes; image data alone reads as zeros where there is none.
+    const isNamed = this.ref !== null && this.ref.kind !== OBJECT_KIND.imageData;
+    const isWhole = fields.isWhole ?? isNamed;
     this.place = this.ref?.place ?? '';
     this.from = isWhole ? 0 : this.offset;
     this.to = isWhole ? Infinity : this.offset + this.bytes;
