@@ -290,3 +290,17 @@ t.test('a write that was given up never lands on what was written after it', asy
   await sleep(50);
   t.ok((await user.read(ref, 0, BLOCK)).equals(block('c')), 'and it stays');
 });
+
+t.test('a read of an object waits for the write before it that makes the object', async (t) => {
+  const { served, user } = await story(t);
+  const plain = new ObjectRef(OBJECT_KIND.plain, 'plain');
+  served.store.isHolding = true;
+  const written = user.write(plain, 0, block('a'));
+  await until(() => served.store.held.length === 1, 'the write is held');
+  served.store.isHolding = false;
+  const read = user.read(plain, 2 * BLOCK, 1);
+  await sleep(30);
+  served.store.release();
+  await written;
+  t.ok((await read).equals(Buffer.alloc(1)), 'not E_NOT_FOUND, however the two travelled');
+});
