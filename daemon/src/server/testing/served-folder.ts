@@ -1,6 +1,5 @@
 /* eslint-disable no-restricted-imports -- test equipment reaches the real machine */
 /** A real folder served on loopback, for tests. */
-// eslint-disable-next-line no-restricted-imports -- equipment of tests: it makes a folder to serve
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
