@@ -16,7 +16,7 @@ import { chainHandle, type Chain } from '../pool/chain.js';
 import { StoreError, errorFromStatus } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import { decodeChainAnswer, encodeChain } from '../wire/chain-message.js';
-import type { FrameHeader } from '../wire/frame-header.js';
+import { writeU64, type FrameHeader } from '../wire/frame-header.js';
 import { decodeOpenPoolAnswer, encodeOpenPool, SESSION_BYTES } from '../wire/greeting.js';
 import { OP, type Op } from '../wire/ops.js';
 import { REQUEST_SPAN_MAX } from '../wire/wire-limits.js';
@@ -570,7 +570,19 @@ export class DaemonClient {
     );
     // Nobody but the caller may touch its buffers after this.
     if (late.some((request) => request.id > 0 && this.#isOnItsWay(request))) this.#reset(error);
-    for (const request of late) if (!request.isAnswered) this.#end(request, error, NOTHING);
+    for (const request of late) {
+      if (request.isAnswered) continue;
+      if (request.id > 0 && request.target !== null) this.#cancel(request.id);
+      this.#end(request, error, NOTHING);
+    }
+  }
+
+  /** The daemon need not send what nobody waits for. */
+  #cancel(requestId: number): void {
+    if (this.#link === null || !this.#isReady) return;
+    const body = Buffer.alloc(8);
+    writeU64(body, 0, requestId);
+    this.#askNow(OP.cancel, body).catch(() => undefined); // a courtesy; its failure changes nothing
   }
 
   #isOnItsWay({ target, payloadBytes }: ClientRequest): boolean {

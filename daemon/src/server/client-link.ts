@@ -433,7 +433,7 @@ export class ClientLink implements SessionHolder {
     const options = { store, guest, session, counters, clock: env.clock, log: this.#log, defect };
     this.#runner = new RequestRunner(options);
     greeted.association?.serve(this.#runner);
-    this.#log.info(
+    this.#tell(
       { principal: guest.principal, rights: guest.rights, resumed: greeted.resumed },
       'A client has connected',
     );
@@ -453,6 +453,12 @@ export class ClientLink implements SessionHolder {
       this.checkGuest();
       if (!this.#isClosed) this.#watchExpiry(expires);
     });
+  }
+
+  /** Who comes in through the owner's socket is a command of the owner, and no news. */
+  #tell(fields: object, message: string): void {
+    if (this.entrance === 'owner') this.#log.debug(fields, message);
+    else this.#log.info(fields, message);
   }
 
   /** Something is wrong with who is there or what it sends: the connection ends. */
@@ -487,7 +493,7 @@ export class ClientLink implements SessionHolder {
     if (greeted !== null) {
       greeted.association?.close();
       this.#shared.sessions.leave(greeted.session, this);
-      this.#log.info({ ...(error === null ? {} : { err: error.message }) }, 'A client has left');
+      this.#tell({ ...(error === null ? {} : { err: error.message }) }, 'A client has left');
     } else this.#greeter.leave();
     this.#settle();
   }
