@@ -6,7 +6,7 @@ import { chooseServers, type ServerKind } from './server-kinds.js';
 
 export interface BenchOptions {
   readonly rows: readonly Row[];
-  /** Ours first. */
+  /** Ours with its own store first. */
   readonly kinds: readonly ServerKind[];
   readonly rounds: number;
   readonly seconds: number;
@@ -20,10 +20,10 @@ export interface BenchOptions {
 
 export const USAGE = `Usage: make bench ARGS='[options]'
   --rows WORDS     only rows with one of these words in their names, with commas (4k,tls)
-  --peers WORDS    only these peers (nbdkit-file,nbdkit-memory,qemu-nbd,nbd-server)
+  --peers WORDS    only these beside store (store-daemon,nbdkit-file,nbdkit-memory,qemu-nbd,nbd-server)
   --rounds N       rounds (default: 3)
   --seconds N      length of a measurement (default: 2)
-  --quick          a few rows, 2 rounds of 1.5 s: about three minutes
+  --quick          a few rows, 2 rounds of 1.5 s: about four minutes
   --tcp            TCP on loopback instead of Unix sockets
   --out DIR        where bench.json, bench.md and bench.svg go (default: bench-results)
   --work DIR       the disk to use: a folder is made there and removed (default: ${tmpdir()})

@@ -12,7 +12,6 @@ import { Programs } from './programs.js';
 import { reportMarkdown } from './report-table.js';
 import { reportOf } from './report.js';
 import { reportSvg } from './report-svg.js';
-import { OURS } from './server-kinds.js';
 
 const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
@@ -67,8 +66,9 @@ async function bench(programs: Programs, options: BenchOptions): Promise<number>
   writeFileSync(join(out, 'bench.svg'), reportSvg(report));
   process.stdout.write(options.json ? json : markdown);
   process.stderr.write(`Written: ${out}/bench.{json,md,svg}\n`);
-  const failed = report.rows.some(
-    ({ cells }) => cells[OURS]?.reason?.startsWith('failed') === true,
+  const ours = options.kinds.filter(({ isOurs }) => isOurs);
+  const failed = report.rows.some(({ cells }) =>
+    ours.some(({ name }) => cells[name]?.reason?.startsWith('failed') === true),
   );
   return failed ? EXIT.failed : EXIT.done;
 }

@@ -24,7 +24,7 @@ export interface Sample extends ClientReport {
   readonly peakBytes: number;
   /**
    * The longest gap between two turns of our event loop, which are wanted every 10 ms: an upper bound of the longest
-   * stall, at most 10 ms too high. Null for peers.
+   * stall, at most 10 ms too high. With a daemon it is the gateway's. Null for peers.
    */
   readonly stallMs: number | null;
 }

@@ -27,7 +27,7 @@ export class Progress {
     const place = `[${`${this.#done}`.padStart(`${this.#total}`.length)}/${this.#total}] round ${round}`;
     const figure = `${Math.round(value).toLocaleString('en')} ${row.unit}`;
     process.stderr.write(
-      `${place}  ${row.title.padEnd(30)} ${kind.title.padEnd(14)} ${figure.padStart(14)}   ${this.#left()}\n`,
+      `${place}  ${row.title.padEnd(30)} ${kind.title.padEnd(17)} ${figure.padStart(14)}   ${this.#left()}\n`,
     );
   }
 

@@ -14,22 +14,36 @@ const BAR_HEIGHT = 11;
 const BAR_STEP = 13;
 const GROUP_GAP = 14;
 const HEADER_HEIGHT = 118;
-const LEGEND_STEP = 150;
+const LEGEND_STEP = 180;
+const LEGEND_COLUMNS = 4;
+const LEGEND_LINE = 16;
 
-/** Ours is the first. */
-const LIGHT = ['#0b63ce', '#d97706', '#eab873', '#7c5cc4', '#7b8494', '#2f9e78'];
-const DARK = ['#5ba4ff', '#f59e3d', '#9c6f35', '#a78bfa', '#8b95a5', '#4cc79c'];
+/** Of ours, then of peers. */
+const LIGHT = {
+  ours: ['#0b63ce', '#4f9be8', '#93c4f5'],
+  peers: ['#d97706', '#eab873', '#7c5cc4', '#7b8494', '#2f9e78'],
+};
+const DARK: typeof LIGHT = {
+  ours: ['#5ba4ff', '#3676bd', '#244e7d'],
+  peers: ['#f59e3d', '#9c6f35', '#a78bfa', '#8b95a5', '#4cc79c'],
+};
 
 /** A complete SVG document. */
 export function reportSvg(report: Report): string {
   const { servers, rows, machine, settings } = report;
   const groupHeight = servers.length * BAR_STEP + GROUP_GAP;
-  const height = HEADER_HEIGHT + rows.length * groupHeight + MARGIN;
-  const legend = servers.map(
-    ({ title }, index) =>
-      `<rect class="s${index}" x="${MARGIN + index * LEGEND_STEP}" y="84" width="12" height="12" rx="2"/>` +
-      text(MARGIN + index * LEGEND_STEP + 18, 94, 'small', title),
-  );
+  const more = (Math.ceil(servers.length / LEGEND_COLUMNS) - 1) * LEGEND_LINE;
+  const header = HEADER_HEIGHT + more;
+  const height = header + rows.length * groupHeight + MARGIN;
+  const classes = classesOf(report);
+  const legend = servers.map(({ title }, index) => {
+    const x = MARGIN + (index % LEGEND_COLUMNS) * LEGEND_STEP;
+    const y = 84 + Math.floor(index / LEGEND_COLUMNS) * LEGEND_LINE;
+    return (
+      `<rect class="${classes[index]}" x="${x}" y="${y}" width="12" height="12" rx="2"/>` +
+      text(x + 18, y + 10, 'small', title)
+    );
+  });
   const note = `${settings.rounds} rounds of ${settings.seconds} s, ${settings.tcp ? 'TCP on loopback' : 'Unix sockets'}, medians; thin line: slowest to fastest round`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="NBD servers beside each other">`,
@@ -38,15 +52,17 @@ export function reportSvg(report: Report): string {
     text(MARGIN, 34, 'title', 'NBD servers beside each other, on one machine in one run'),
     ...machineLines(machine).map((line, index) => text(MARGIN, 53 + index * 15, 'small', line)),
     ...legend,
-    text(MARGIN, 112, 'tiny', note),
+    text(MARGIN, 112 + more, 'tiny', note),
     text(WIDTH - MARGIN, 94, 'small end', 'store / best peer'),
-    ...rows.map((row, index) => group(report, row, HEADER_HEIGHT + index * groupHeight)),
+    ...rows.map((row, index) => group(report, row, header + index * groupHeight)),
     '</svg>',
     '',
   ].join('\n');
 }
 
-function group({ servers }: Report, row: ReportRow, top: number): string {
+function group(report: Report, row: ReportRow, top: number): string {
+  const { servers } = report;
+  const classes = classesOf(report);
   const summaries = servers.map(({ name }) => row.cells[name]?.summary ?? null);
   const longest = Math.max(...summaries.map((summary) => summary?.value.max ?? 0), 1e-9);
   const scale = (value: number): number => (value / longest) * BAR_WIDTH;
@@ -58,7 +74,7 @@ function group({ servers }: Report, row: ReportRow, top: number): string {
     const { median, min, max } = summary.value;
     const line = y + BAR_HEIGHT / 2;
     return (
-      `<rect class="s${index}" x="${BAR_X}" y="${y}" width="${px(scale(median))}" height="${BAR_HEIGHT}" rx="2"/>` +
+      `<rect class="${classes[index]}" x="${BAR_X}" y="${y}" width="${px(scale(median))}" height="${BAR_HEIGHT}" rx="2"/>` +
       `<path class="spread" d="M${px(BAR_X + scale(min))} ${line}H${px(BAR_X + scale(max))}"/>` +
       text(BAR_X + scale(max) + 6, baseline, 'tiny', figure(median, row.unit))
     );
@@ -73,9 +89,21 @@ function group({ servers }: Report, row: ReportRow, top: number): string {
   ].join('\n');
 }
 
+/** The class of each server's bars, by which ours and peers have colors of their own. */
+function classesOf({ servers }: Report): string[] {
+  const counts = { ours: 0, peer: 0 };
+  return servers.map(({ isOurs }) => {
+    const kind = isOurs ? 'ours' : 'peer';
+    return `${kind}${counts[kind]++}`;
+  });
+}
+
 function style(): string {
-  const colors = (palette: readonly string[]): string =>
-    palette.map((color, index) => `.s${index}{fill:${color}}`).join('');
+  const colors = ({ ours, peers }: typeof LIGHT): string =>
+    [
+      ...ours.map((color, index) => `.ours${index}{fill:${color}}`),
+      ...peers.map((color, index) => `.peer${index}{fill:${color}}`),
+    ].join('');
   return `<style>
 text{font-family:system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;fill:#1f2328}
 .title{font-size:18px;font-weight:600}.label{font-size:12px}.small{font-size:12px}.tiny{font-size:10px}

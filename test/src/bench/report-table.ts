@@ -1,6 +1,8 @@
 /** The report for people: tables in Markdown, wide enough to read as they are on a terminal. */
 import { describeMachine } from './machine.js';
 import type { Report, ReportRow } from './report.js';
+import { daemonSection } from './report-daemon.js';
+import { table } from './markdown-table.js';
 import { OURS } from './server-kinds.js';
 import { PEAK_BYTES_MAX, STALL_MS_MAX, type CellSummary } from './verdict.js';
 
@@ -19,6 +21,7 @@ export function reportMarkdown(report: Report): string {
     '',
     `Ratio: our median over that of the best peer; in brackets the median of each round's own ratio and its spread. Met by CPU: fio could not ask for more (c), and our server CPU per request is within 1 / goal of the best peer's.`,
     '',
+    ...daemonSection(report),
     '## Latency, p50 / p99 in us',
     '',
     ...cellTable(report, ({ p50Us, p99Us }) =>
@@ -39,7 +42,7 @@ export function reportMarkdown(report: Report): string {
     '',
     ...memoryTable(report),
     '',
-    `Ours must stay below ${PEAK_BYTES_MAX / 1e6} MB and ${STALL_MS_MAX} ms; at most it took ${mega(report.ours.peakBytes)} MB and stalled ${milli(report.ours.stallMs)} ms. A stall is the gap between two turns of the event loop, wanted every 10 ms: an upper bound. nbdkit memory holds the image itself; nbd-server forks, and pages its processes share count for each.`,
+    `Ours must stay below ${PEAK_BYTES_MAX / 1e6} MB and ${STALL_MS_MAX} ms; at most it took ${mega(report.ours.peakBytes)} MB and stalled ${milli(report.ours.stallMs)} ms. A stall is the gap between two turns of the event loop, wanted every 10 ms: an upper bound. nbdkit memory holds the image itself; one daemon is two processes and the small one that starts them (some 45 MB), and its stall is the gateway's, in the JSON; nbd-server forks, and pages its processes share count for each.`,
     '',
     '## What fsync means, and what each was started with',
     '',
@@ -119,20 +122,6 @@ function missing({ servers, rows }: Report): string[] {
       `- ${[...place.servers].join(', ')}: ${reason} (${[...place.rows].join('; ')})`,
   );
   return ['', '## What was not measured', '', ...lines];
-}
-
-/** Columns as wide as their widest cell; all but the first to the right. */
-function table(header: readonly string[], lines: readonly (readonly string[])[]): string[] {
-  const widths = header.map((title, column) =>
-    Math.max(title.length, ...lines.map((line) => line[column]?.length ?? 0)),
-  );
-  const pad = (text: string, column: number): string =>
-    column === 0 ? text.padEnd(widths[column] ?? 0) : text.padStart(widths[column] ?? 0);
-  const format = (line: readonly string[]): string => `| ${line.map(pad).join(' | ')} |`;
-  const rule = widths.map((width, column) =>
-    column === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`,
-  );
-  return [format(header), `| ${rule.join(' | ')} |`, ...lines.map(format)];
 }
 
 function short(us: number): string {

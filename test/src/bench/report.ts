@@ -1,6 +1,7 @@
 /** All there is to say about a run; `bench.json` is exactly this. */
 import { IMAGE_BYTES, SPARSE_BYTES, type RunOptions, type RunResult } from './bench-run.js';
 import { versionOf, type Machine } from './machine.js';
+import { judgeDaemons, type DaemonVerdict } from './daemon-verdict.js';
 import type { Sample } from './measure.js';
 import type { Row } from './rows.js';
 import { OURS } from './server-kinds.js';
@@ -25,6 +26,7 @@ export interface ReportServer {
   readonly version: string | null;
   readonly flush: string;
   readonly durable: boolean;
+  readonly isOurs: boolean;
   /** One for each stage. */
   readonly runs: RunResult['servers'];
 }
@@ -38,9 +40,11 @@ export interface Report {
     readonly imageBytes: number;
     readonly sparseBytes: number;
   };
-  /** Ours first. */
+  /** Ours with its own store first. */
   readonly servers: readonly ReportServer[];
   readonly rows: readonly ReportRow[];
+  /** One daemon behind the gateway, each of them in each row it was measured in. */
+  readonly daemon: readonly DaemonVerdict[];
   /** The worst of all rows; null without a sample. */
   readonly ours: { readonly peakBytes: number | null; readonly stallMs: number | null };
 }
@@ -63,13 +67,14 @@ export async function reportOf(
     machine,
     settings: { rounds, seconds, tcp, imageBytes: IMAGE_BYTES, sparseBytes: SPARSE_BYTES },
     servers: await Promise.all(
-      options.kinds.map(async ({ name, title, program, flush, durable }) => {
+      options.kinds.map(async ({ name, title, program, flush, durable, isOurs }) => {
         const version = program === null ? machine.commit : await versionOf(program);
         const runs = servers.filter((server) => server.name === name);
-        return { name, title, version, flush, durable, runs };
+        return { name, title, version, flush, durable, isOurs, runs };
       }),
     ),
     rows,
+    daemon: results.flatMap(judgeDaemons),
     ours: { peakBytes: worst(rows, 'peakBytes'), stallMs: worst(rows, 'stallMs') },
   };
 }

@@ -7,7 +7,7 @@ import { waitUntil } from '../host/wait-until.js';
 import { isAlive } from './process-tree.js';
 import { collect, stopProcess, type Programs } from './programs.js';
 import type { Stage } from './rows.js';
-import { OURS, type Endpoint, type ServerKind } from './server-kinds.js';
+import type { Endpoint, ServerKind } from './server-kinds.js';
 import { PLAIN_CLIENT, type ClientEnvironment, type TlsKeys } from './tls-keys.js';
 
 export interface StartOptions {
@@ -39,7 +39,7 @@ export class RunningServer {
   readonly commandLine: string;
   readonly client: ClientEnvironment;
   readonly facts: ExportFacts;
-  /** Where ours tells about its event loop; null for peers. */
+  /** Where ours (with a daemon: its gateway) tells about its event loop; null for peers. */
   readonly metricsUrl: string | null;
   /** Asks it to go, and waits until it is gone; may be called again. */
   readonly stop: () => Promise<void>;
@@ -91,7 +91,7 @@ export class RunningServer {
     const facts = await factsOf(programs, uri, client, folder);
     if (facts.tls !== (tls !== null)) throw new Error(`${kind.title}: TLS is ${facts.tls}`);
     const commandLine = [command, ...args].join(' ');
-    const metricsUrl = kind.name === OURS ? await metricsUrlIn(said) : null;
+    const metricsUrl = kind.isOurs ? await metricsUrlIn(said) : null;
     return new RunningServer({ kind, pid: id, uri, commandLine, client, facts, metricsUrl, stop });
   }
 

@@ -4,6 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { programPath } from '../server/store-programs.js';
 import type { Row, Stage } from './rows.js';
 import { storeTlsArguments, type TlsKeys } from './tls-keys.js';
@@ -39,6 +40,8 @@ export interface ServerKind {
   readonly flush: string;
   /** Flushed data is on the disk. Else it is no rival where fsync counts. */
   readonly durable: boolean;
+  /** One of our servers, and so no rival of ours. */
+  readonly isOurs: boolean;
   /** It needs a file of `imageBytes` with this name in its folder. */
   readonly imageFile: string | null;
   /** Why it cannot do a row; null if it can. */
@@ -46,8 +49,11 @@ export interface ServerKind {
   start(place: Place): Command;
 }
 
-/** The name of our own server. */
+/** The name of our own server with the store in its own process. */
 export const OURS = 'store';
+
+/** The name of the server that one daemon behind the gateway must keep up with in long reads and writes. */
+export const NBDKIT_FILE = 'nbdkit-file';
 
 const can = (): null => null;
 
@@ -58,26 +64,54 @@ const store: ServerKind = {
   exportName: '',
   flush: 'fdatasync of the data file and a durable transaction for what changed in the metadata',
   durable: true,
+  isOurs: true,
   imageFile: null,
   cannot: can,
-  start: ({ folder, imageBytes, socket, tls, stage }) => ({
+  start: (place) => ({
     command: programPath('store-nbd'),
     args: [
-      ...['--dir', join(folder, 'data'), '--pool', 'bench', '--image', stageImage(stage)],
-      ...['--create', `${imageBytes}`, '--metrics', '127.0.0.1:0'],
-      ...('path' in socket ? ['--socket', socket.path] : ['--port', `${socket.port}`]),
-      ...(tls === null ? [] : storeTlsArguments(tls)),
+      ...['--dir', join(place.folder, 'data'), ...storeNbdArguments(place)],
+      ...(place.tls === null ? [] : storeTlsArguments(place.tls)),
     ],
   }),
 };
 
+/** The same, with the store in a storage daemon that the gateway reaches in one of two ways. */
+function storeDaemon(way: 'tcp' | 'unix', name: string, title: string): ServerKind {
+  return {
+    name,
+    title,
+    program: null,
+    exportName: '',
+    flush: 'as store, in the daemon: the gateway waits for its answer',
+    durable: true,
+    isOurs: true,
+    imageFile: null,
+    cannot: (row) =>
+      row.stage === 'tls'
+        ? 'TLS of clients ends in the gateway, as in store, where it is measured'
+        : null,
+    start: (place) => ({
+      command: process.execPath,
+      args: [
+        fileURLToPath(new URL('daemon-pair.js', import.meta.url)),
+        ...['--dir', join(place.folder, 'data'), '--way', way, '--', ...storeNbdArguments(place)],
+      ],
+    }),
+  };
+}
+
+const daemonOverTcp = storeDaemon('tcp', 'store-daemon', 'one daemon (TCP)');
+const daemonOverUnix = storeDaemon('unix', 'store-daemon-unix', 'one daemon (Unix)');
+
 const nbdkitFile: ServerKind = {
-  name: 'nbdkit-file',
+  name: NBDKIT_FILE,
   title: 'nbdkit file',
   program: 'nbdkit',
   exportName: '',
   flush: 'fdatasync of the image file',
   durable: true,
+  isOurs: false,
   imageFile: 'image.raw',
   cannot: can,
   start: (place) => nbdkit(place, ['file', join(place.folder, 'image.raw')]),
@@ -90,6 +124,7 @@ const nbdkitMemory: ServerKind = {
   exportName: '',
   flush: 'nothing: the image is in memory and ends with the process; no rival in rows with fsync',
   durable: false,
+  isOurs: false,
   imageFile: null,
   cannot: (row) => (row.cold ? 'its image is in memory, there is no cold state' : null),
   start: (place) => nbdkit(place, ['memory', `size=${place.imageBytes}`]),
@@ -102,6 +137,7 @@ const qemuNbd: ServerKind = {
   exportName: '',
   flush: 'fdatasync of the image file (cache=writeback, its default)',
   durable: true,
+  isOurs: false,
   imageFile: 'image.raw',
   cannot: can,
   start: ({ folder, socket, tls }) => ({
@@ -125,6 +161,7 @@ const nbdServer: ServerKind = {
   exportName: 'bench',
   flush: 'fsync of the image file',
   durable: true,
+  isOurs: false,
   imageFile: 'image.raw',
   cannot: (row) => {
     if (row.stage === 'tls')
@@ -148,16 +185,18 @@ const nbdServer: ServerKind = {
   },
 };
 
-/** Ours first; the order in which they take turns. */
+/** Ours with its own store first; the order in which they take turns. */
 export const SERVER_KINDS: readonly ServerKind[] = [
   store,
+  daemonOverTcp,
+  daemonOverUnix,
   nbdkitFile,
   nbdkitMemory,
   qemuNbd,
   nbdServer,
 ];
 
-/** Ours and the peers that contain one of the words; all without words. @throws Error for a word of none */
+/** Ours with its own store, and the others that contain one of the words; all without words. @throws Error for a word of none */
 export function chooseServers(words: readonly string[]): readonly ServerKind[] {
   const peers = SERVER_KINDS.slice(1);
   const stranger = words.find((word) => !peers.some(({ name }) => name.includes(word)));
@@ -168,6 +207,15 @@ export function chooseServers(words: readonly string[]): readonly ServerKind[] {
   const isChosen = ({ name }: ServerKind): boolean =>
     words.length === 0 || words.some((word) => name.includes(word));
   return [store, ...peers.filter(isChosen)];
+}
+
+/** All but the place of the store, and TLS. */
+function storeNbdArguments({ imageBytes, socket, stage }: Place): string[] {
+  return [
+    ...['--pool', 'bench', '--image', stageImage(stage), '--create', `${imageBytes}`],
+    ...['--metrics', '127.0.0.1:0'],
+    ...('path' in socket ? ['--socket', socket.path] : ['--port', `${socket.port}`]),
+  ];
 }
 
 /** TLS is measured on the image that is there already. */

@@ -14,7 +14,7 @@ export interface Cell {
 
 export interface RowResult {
   readonly row: Row;
-  /** Ours first. */
+  /** Ours with its own store first. */
   readonly cells: readonly Cell[];
 }
 
@@ -83,7 +83,7 @@ export function judge({ row, cells }: RowResult): Verdict {
   const ours = cells.find(({ kind }) => kind.name === OURS);
   const us = ours === undefined ? null : summarize(ours);
   const rivals = cells
-    .filter((cell) => cell !== ours && isRival(cell.kind, row))
+    .filter(({ kind }) => isRival(kind, row))
     .flatMap((cell) => {
       const summary = summarize(cell);
       return summary === null ? [] : [{ cell, summary }];
@@ -105,13 +105,14 @@ export function judge({ row, cells }: RowResult): Verdict {
   };
 }
 
-/** Where durability is what is measured, a server without it is no rival. */
+/** Where durability is what is measured, a server without it is no rival; one of ours never is. */
 function isRival(kind: ServerKind, { work }: Row): boolean {
   const counts = work.client === 'fio' && work.fsyncEvery !== undefined;
-  return kind.durable || !counts;
+  return !kind.isOurs && (kind.durable || !counts);
 }
 
-function pairedRatio(ours: readonly Sample[], theirs: readonly Sample[]): Spread | null {
+/** The ratios of each round, in which both were measured. Null without one. */
+export function pairedRatio(ours: readonly Sample[], theirs: readonly Sample[]): Spread | null {
   const ratios = ours.flatMap(({ round, value }) => {
     const other = theirs.find((sample) => sample.round === round);
     return other === undefined ? [] : [value / other.value];
