@@ -191,7 +191,8 @@ t.test(
 );
 
 t.test('arguments that make no sense are answered, and the connection goes on', async (t) => {
-  const one = await served(t);
+  const one = await ServedFolder.open();
+  t.teardown(() => one.remove());
   const client = await RawClient.open(one.address);
   const { pool } = client;
   await client.write('key', 0, Buffer.from('kept'));

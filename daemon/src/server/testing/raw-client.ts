@@ -53,7 +53,8 @@ export class RawClient {
   readonly #reader = new FrameReader({ admit: () => true, target: () => null });
   #nextId = 0;
 
-  private constructor(socket: Socket) {
+  /** Over a connection that is there already. */
+  constructor(socket: Socket) {
     this.socket = socket;
     socket.on('error', () => (this.isOver = true));
     socket.on('close', () => (this.isOver = true));
