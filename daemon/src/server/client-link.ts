@@ -89,6 +89,7 @@ export class ClientLink implements SessionHolder {
   #isPaused = false;
   #isPumping = false;
   #isClosing = false;
+  #isRefused = false;
   #isClosed = false;
   #flushScheduled = false;
   /** A frame that was read and not run: its answer did not fit. */
@@ -364,7 +365,15 @@ export class ClientLink implements SessionHolder {
   #endIfIdle(): void {
     if (!this.#isClosing || this.#isClosed) return;
     if (this.#runningCount > 0 || this.#isWaiting || this.#connection.unsentBytes > 0) return;
+    this.#sayGoodbye();
+  }
+
+  /** Nothing more is said. What still comes is thrown away: the other end closes when it has read ours. */
+  #sayGoodbye(): void {
     this.#connection.end();
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#connection.resume();
   }
 
   async #greet(op: number, requestId: number, body: Buffer): Promise<void> {
@@ -451,7 +460,7 @@ export class ClientLink implements SessionHolder {
     const ms = Math.min(Math.max(0, (expires - clock.wallSeconds()) * 1000), 3_600_000);
     this.#expiry = timers.after(ms, () => {
       this.checkGuest();
-      if (!this.#isClosed) this.#watchExpiry(expires);
+      if (!this.#isClosed && !this.#isRefused) this.#watchExpiry(expires);
     });
   }
 
@@ -463,7 +472,7 @@ export class ClientLink implements SessionHolder {
 
   /** Something is wrong with who is there or what it sends: the connection ends. */
   #refuse(error: unknown): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#isRefused) return;
     if (!(error instanceof StoreError)) {
       this.#shared.defect(error);
       return;
@@ -472,8 +481,8 @@ export class ClientLink implements SessionHolder {
     this.#log.warn({ code: error.code }, `Connection refused: ${messageOf(error)}`);
     this.#send();
     this.#isClosing = true;
-    this.#pause();
-    this.#connection.end();
+    this.#isRefused = true;
+    this.#sayGoodbye();
     // Whoever does not read the goodbye is not waited for.
     this.#deadline.cancel();
     this.#deadline = this.#shared.env.timers.after(1000, () => this.destroy());

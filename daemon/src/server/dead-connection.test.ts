@@ -304,3 +304,13 @@ t.test('a read of an object waits for the write before it that makes the object'
   await written;
   t.ok((await read).equals(Buffer.alloc(1)), 'not E_NOT_FOUND, however the two travelled');
 });
+
+t.test('a daemon that stops waits for its clients no longer than they take', async (t) => {
+  const served = await ServedMemory.open();
+  const client = await RawClient.open(served.address);
+  client.socket.on('end', () => client.socket.end());
+  const started = performance.now();
+  await served.server.close({ drainMs: 5000 });
+  t.ok(performance.now() - started < 1000);
+  await client.over();
+});

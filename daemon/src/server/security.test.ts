@@ -241,6 +241,7 @@ t.test('a ticket that expires ends the connection', async (t) => {
   const user = new PoolUser(await remote.openPool('pool', { create: true }));
   await user.write(ref, 0, Buffer.from('in'));
   await until(() => one.server.state().connections === 0, 'it is put out', 4000);
+  t.equal(one.server.counters.refused.get('E_DENIED'), 1, 'once');
   t.ok(Date.now() / 1000 >= expires);
   t.equal(await codeOf(user.write(ref, 0, Buffer.from('no'))), 'E_DENIED');
   await remote.close().catch(() => undefined); // likewise

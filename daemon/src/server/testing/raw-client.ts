@@ -109,6 +109,11 @@ export class RawClient {
     return this.#nextId;
   }
 
+  /** Ids go on from there. */
+  skipTo(requestId: number): void {
+    this.#nextId = requestId;
+  }
+
   /** The answer to a request, taken out. @throws Error if it does not come */
   async answer(requestId: number, ms = 5000): Promise<RawAnswer> {
     const find = (): number => this.answers.findIndex((one) => one.requestId === requestId);
