@@ -39,10 +39,13 @@ export function statusOf(error: StoreError): number {
 
 /** The text of a failure, cut where it would be too long. */
 export function messageBody(error: StoreError): Buffer {
-  const body = Buffer.from(error.message);
-  if (body.length <= MESSAGE_BYTES_MAX) return body;
-  // Not in the middle of a character.
-  let end = MESSAGE_BYTES_MAX;
-  while (end > 0 && ((body[end] ?? 0) & 0xc0) === 0x80) end -= 1;
-  return body.subarray(0, end);
+  return cutText(Buffer.from(error.message), MESSAGE_BYTES_MAX);
+}
+
+/** The beginning of a text, not cut within a character. */
+export function cutText(text: Buffer, bytesMax: number): Buffer {
+  if (text.length <= bytesMax) return text;
+  let end = bytesMax;
+  while (end > 0 && ((text[end] ?? 0) & 0xc0) === 0x80) end -= 1;
+  return text.subarray(0, end);
 }

@@ -11,8 +11,9 @@ import {
 import { needRight, type Guest } from './door.js';
 
 const POOLS_MAX = 1024;
-/** Names in one answer. */
+/** Names in one answer, and their bytes: written as JSON a byte becomes six at worst. */
 const NAMES_MAX = 256;
+const NAMES_BYTES_MAX = 8 * 1024;
 
 /** A store whose pools take and give checksums. */
 export interface ServedStore extends ObjectStore {
@@ -84,6 +85,11 @@ export class OpenPools {
       (name) => (allowed === null || name === allowed) && name > after,
     );
     all.sort();
-    return { names: all.slice(0, NAMES_MAX), isLast: all.length <= NAMES_MAX };
+    let bytes = 0;
+    const tooMany = all.findIndex((name, index) => {
+      bytes += Buffer.byteLength(name);
+      return index === NAMES_MAX || bytes > NAMES_BYTES_MAX;
+    });
+    return { names: tooMany < 0 ? all : all.slice(0, tooMany), isLast: tooMany < 0 };
   }
 }

@@ -11,6 +11,7 @@
  * of a bounded number of sessions.
  */
 import { REQUEST_SPAN_MAX, StoreError } from '@store/core';
+import { cutText } from './answer-port.js';
 
 /** The answer to a request, to be given again. */
 export interface KeptAnswer {
@@ -20,6 +21,9 @@ export interface KeptAnswer {
 
 /** What to do with a request: run it, nothing (it runs, or nobody waits for it), or give the answer again. */
 export type Admission = 'run' | 'drop' | KeptAnswer;
+
+/** Of a kept answer: a version or a short text. A client that asks again for a failure hears its beginning. */
+const KEPT_BODY_BYTES_MAX = 128;
 
 const RUNNING: KeptAnswer = { status: 0, body: Buffer.alloc(0) };
 
@@ -93,7 +97,7 @@ export class Session {
 
   /** A request that `admit` let run has come to its end. */
   finished(requestId: number, answer: KeptAnswer): void {
-    if (requestId >= this.#floor) this.#answers.set(requestId, answer);
+    if (requestId >= this.#floor) this.#answers.set(requestId, shortened(answer));
     else this.#answers.delete(requestId);
     this.#running -= 1;
     if (this.#running > 0) return;
@@ -112,4 +116,10 @@ export class Session {
     // One that runs is counted, and forgotten when it ends.
     if (this.#answers.get(requestId) !== RUNNING) this.#answers.delete(requestId);
   }
+}
+
+/** What is kept of an answer; a view would keep all of it. */
+function shortened({ status, body }: KeptAnswer): KeptAnswer {
+  if (body.length <= KEPT_BODY_BYTES_MAX) return { status, body };
+  return { status, body: Buffer.from(cutText(body, KEPT_BODY_BYTES_MAX)) };
 }
