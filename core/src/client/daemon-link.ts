@@ -121,7 +121,7 @@ export class DaemonLink {
 
   /** Frames, in this order; the parts are the connection's until the answers are there. */
   send(parts: readonly Buffer[]): void {
-    this.#connection.write(parts);
+    this.#connection.write(parts, true);
   }
 
   get unsentBytes(): number {

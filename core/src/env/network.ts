@@ -53,8 +53,12 @@ export interface Connection {
   readonly unsentBytes: number;
   /** Must be called exactly once, before anything else. */
   start(events: ConnectionEvents): void;
-  /** Sends all parts with one system call where possible. False: wait for `drain` before sending much more. */
-  write(parts: readonly Buffer[]): boolean;
+  /**
+   * Sends all parts with one system call where possible. False: wait for `drain` before sending much more.
+   * @param now - At once, instead of with what else is written in this turn of the event loop: the writer has put
+   *   together what belongs together
+   */
+  write(parts: readonly Buffer[], now?: boolean): boolean;
   /** Stops reading: back-pressure reaches the peer through its full socket. */
   pause(): void;
   resume(): void;

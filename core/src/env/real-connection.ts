@@ -160,9 +160,13 @@ export class RealConnection implements DirectConnection {
     return this.#events?.awaits?.() ?? null;
   }
 
-  write(parts: readonly Buffer[]): boolean {
+  write(parts: readonly Buffer[], now = false): boolean {
     if (this.#ending || this.#isSpent || this.#socket.destroyed) return true;
     if (this.#handlingChunk) return this.#sending.write(parts, true);
+    if (now) {
+      this.#lookOut.answered();
+      return this.#sending.write(parts, true);
+    }
     return this.#sending.write(parts, this.#lookOut.answered());
   }
 

@@ -116,9 +116,9 @@ export class RealTlsConnection implements DirectConnection {
     if (isDone) this.#received.takeBack(chunk);
   }
 
-  write(parts: readonly Buffer[]): boolean {
+  write(parts: readonly Buffer[], now = false): boolean {
     if (this.#ending || this.#socket.destroyed) return true;
-    return this.#sending.write(parts, this.#handlingChunk);
+    return this.#sending.write(parts, now || this.#handlingChunk);
   }
 
   pause(): void {
