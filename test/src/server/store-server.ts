@@ -9,8 +9,8 @@ import type { HasTeardown } from '../host/temp-folder.js';
 import { programPath } from './store-programs.js';
 
 export interface StoreServerOptions {
-  /** The data folder. */
-  readonly dir: string;
+  /** The data folder; without it `args` name a daemon. */
+  readonly dir?: string;
   readonly image: string;
   /** Creates the image if it is not there (unless `readOnly`). */
   readonly createBytes?: number;
@@ -104,7 +104,8 @@ function storeNbdArguments(options: StoreServerOptions): string[] {
       ? ['--port', `${options.port ?? 0}`]
       : ['--socket', options.socket];
   return [
-    ...['--dir', options.dir, '--pool', 'testpool', '--image', options.image],
+    ...(options.dir === undefined ? [] : ['--dir', options.dir]),
+    ...['--pool', 'testpool', '--image', options.image],
     ...(options.createBytes === undefined || options.readOnly === true
       ? []
       : ['--create', '--size', `${options.createBytes}`]),

@@ -27,7 +27,7 @@ const EXIT_MS = 20_000;
 /** A server whose system calls can be made to fail while it runs. */
 interface FaultyServer {
   readonly server: StoreServer;
-  readonly options: StoreServerOptions;
+  readonly options: StoreServerOptions & { readonly dir: string };
   /** From now on calls at this point of libfiu fail, all or some. */
   fail(point: string, errno: number, probability?: number): Promise<void>;
 }
