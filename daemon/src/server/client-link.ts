@@ -158,6 +158,7 @@ export class ClientLink implements SessionHolder {
 
   superseded(): void {
     this.#log.info({}, 'The client has connected anew; this connection ends');
+    this.#takeNoMore();
     this.destroy();
   }
 
@@ -170,6 +171,12 @@ export class ClientLink implements SessionHolder {
 
   destroy(): void {
     this.#connection.destroy();
+  }
+
+  /** Until the socket is gone nothing is begun any more, whichever way it comes: its answer would get lost. */
+  #takeNoMore(): void {
+    this.#isClosing = true;
+    this.#greeted?.association?.close();
   }
 
   #start(): void {
@@ -200,6 +207,8 @@ export class ClientLink implements SessionHolder {
     this.#openOfChunk = 0;
     this.#pump();
     this.#place();
+    // What comes before the greeting is answered stays where it is bounded: in the sockets.
+    if (this.#isWaiting && this.#reader.holds) this.#pause();
     // Payloads of requests that are under way are slices of it.
     return !this.#reader.holds && !this.#held && this.#openOfChunk === 0;
   }
@@ -386,6 +395,7 @@ export class ClientLink implements SessionHolder {
       if (step.then === 'begun') this.#begun(step.greeted);
       this.#isWaiting = false;
       this.#retry();
+      this.#endIfIdle();
     } catch (error) {
       if (!this.#isClosed && error instanceof StoreError)
         this.#answerGreeting(op, requestId, statusOf(error), messageBody(error));
@@ -465,7 +475,7 @@ export class ClientLink implements SessionHolder {
     this.#shared.counters.refuse(error.code);
     this.#log.warn({ code: error.code }, `Connection refused: ${messageOf(error)}`);
     this.#send();
-    this.#isClosing = true;
+    this.#takeNoMore();
     this.#pause();
     this.#connection.end();
     // Whoever does not read the goodbye is not waited for.
