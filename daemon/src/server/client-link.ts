@@ -89,6 +89,8 @@ export class ClientLink implements SessionHolder {
   #isPaused = false;
   #isPumping = false;
   #isClosing = false;
+  /** It was told to go, and goes within a second. */
+  #isRefused = false;
   #isClosed = false;
   #flushScheduled = false;
   /** A frame that was read and not run: its answer did not fit. */
@@ -461,7 +463,7 @@ export class ClientLink implements SessionHolder {
     const ms = Math.min(Math.max(0, (expires - clock.wallSeconds()) * 1000), 3_600_000);
     this.#expiry = timers.after(ms, () => {
       this.checkGuest();
-      if (!this.#isClosed) this.#watchExpiry(expires);
+      if (!this.#isClosed && !this.#isRefused) this.#watchExpiry(expires);
     });
   }
 
@@ -472,6 +474,8 @@ export class ClientLink implements SessionHolder {
       this.#shared.defect(error);
       return;
     }
+    if (this.#isRefused) return; // nor does it get more time
+    this.#isRefused = true;
     this.#shared.counters.refuse(error.code);
     this.#log.warn({ code: error.code }, `Connection refused: ${messageOf(error)}`);
     this.#send();
