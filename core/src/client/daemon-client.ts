@@ -33,6 +33,8 @@ const CONNECT_MS = 5000;
 const SWEEP_MS = 250;
 /** A daemon that owes answers and says nothing for so long is asked whether it is there, and then given up. */
 const SILENCE_MS = 5000;
+/** So long a client without luck with datagrams uses none. */
+const NO_DATAGRAMS_MS = 60_000;
 /** Requests that leave together: the daemon works on them while more are made. */
 const REQUESTS_TOGETHER = 8;
 const SLOTS_MASK = REQUEST_SPAN_MAX - 1;
@@ -101,6 +103,9 @@ export class DaemonClient {
   #lane: DatagramLane | null = null;
   #incarnation = 0;
   #connecting: Promise<void> | null = null;
+  /** Somebody tries until it is connected. */
+  #isReconnecting = false;
+  #noDatagramsUntil = 0;
   /** Connected, and the pools are open: requests may go. */
   #isReady = false;
   #connectedAt = 0;
@@ -327,13 +332,14 @@ export class DaemonClient {
   }
 
   #reconnect(): void {
-    if (this.#connecting !== null || this.#isClosed) return;
+    if (this.#isReconnecting || this.#isClosed) return;
     void this.#connectUntil();
   }
 
   /** Tries as long as somebody waits for it. */
   async #connectUntil(): Promise<void> {
     const { env } = this.#options;
+    this.#isReconnecting = true;
     while (!this.#isClosed && this.#link === null && this.#submitted.size > 0)
       try {
         await this.#connect();
@@ -342,8 +348,10 @@ export class DaemonClient {
         this.#failure = error;
         env.log.debug({ code: error.code }, `Not connected: ${error.message}`);
         if (isFinal(error)) this.#failAll(error);
-        else await env.timers.sleep(this.#backOff.next());
+        // Also if those who were told so ask again at once.
+        if (this.#submitted.size > 0) await env.timers.sleep(this.#backOff.next());
       }
+    this.#isReconnecting = false;
   }
 
   #connect(): Promise<void> {
@@ -362,7 +370,12 @@ export class DaemonClient {
       awaits: () => this.#openCount > 0 && this.#openCount <= 2,
       closed: (error) => this.#lost(incarnation, error),
     };
-    const options = { session: this.#session, incarnation, datagramBytes, timeoutMs: CONNECT_MS };
+    const options = {
+      session: this.#session,
+      incarnation,
+      datagramBytes: this.#clock.now() < this.#noDatagramsUntil ? 0 : datagramBytes,
+      timeoutMs: CONNECT_MS,
+    };
     const link = await DaemonLink.open(env, to, options, events);
     if (this.#isClosed) {
       link.destroy();
@@ -471,7 +484,16 @@ export class DaemonClient {
       isOpen: (request) => this.#bySlot(request.id) === request,
       target: (header) => this.#targetOf(header),
       answered: (header, body) => this.#answered(header, body),
+      broken: (why) => this.#withoutDatagrams(why),
     });
+  }
+
+  /** What went as datagrams is sent again over a new connection: of the old one nothing can come any more. */
+  #withoutDatagrams(why: string): void {
+    this.#noDatagramsUntil = this.#clock.now() + NO_DATAGRAMS_MS;
+    const message = `${why}; everything to ${nameOf(this.#options)} goes over the connection for a while`;
+    this.#options.env.log.warn({}, message);
+    this.#reset(new StoreError('E_UNREACHABLE', message));
   }
 
   /** All that was sent before and not answered, in order. */
@@ -568,6 +590,8 @@ export class DaemonClient {
       'E_TIMEOUT',
       `${nameOf(this.#options)} did not answer within ${seconds} s${why}`,
     );
+    if (this.#lane !== null && late.some(({ flight }) => flight !== null))
+      this.#withoutDatagrams('Datagrams are not answered');
     // Nobody but the caller may touch its buffers after this.
     if (late.some((request) => request.id > 0 && this.#isOnItsWay(request))) this.#reset(error);
     for (const request of late) {

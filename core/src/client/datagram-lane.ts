@@ -3,7 +3,8 @@
  * however often it arrives. How many are under way adapts to what the network carries: one more for each round that went
  * well, half after a loss (as TCP does it, RFC 5681).
  *
- * What does not fit (the request, or the answer to it) is not taken, and goes over the connection.
+ * What does not fit (the request, or the answer to it) is not taken, and goes over the connection. Networks that carry no
+ * datagrams, or none that long, are common: whoever gets no answer for long says so (`broken`).
  */
 import {
   DATAGRAM_HEADER_BYTES,
@@ -38,6 +39,8 @@ const TRAILER_BYTES_MAX = 16;
 const TICK_MS = 5;
 const RESEND_MS_MIN = 20;
 const RESEND_MS_MAX = 1000;
+/** What was sent so often (about 5 s) does not get through, or its answer does not. */
+const TRIES_MAX = 8;
 const WINDOW_MIN = 2;
 const WINDOW_FIRST = 16;
 const WINDOW_MAX = 256;
@@ -56,6 +59,8 @@ export interface LaneOptions {
   readonly floor: () => number;
   readonly target: (header: FrameHeader) => Buffer | null;
   readonly answered: (header: FrameHeader, body: Buffer) => void;
+  /** Datagrams do not get through: the owner closes the lane. */
+  readonly broken: (why: string) => void;
 }
 
 export class DatagramLane {
@@ -85,7 +90,7 @@ export class DatagramLane {
         { host: options.address.host.includes(':') ? '::' : '0.0.0.0', port: 0 },
         {
           received: (datagram) => lane.#received(datagram),
-          failed: (error) => env.log.warn({ err: error }, 'Datagrams cannot be sent any more'),
+          failed: (error) => options.broken(error.message),
         },
       );
       return lane;
@@ -228,6 +233,10 @@ export class DatagramLane {
       const { flight } = request;
       if (flight === null || !this.#options.isOpen(request)) this.#flying.delete(id);
       else if (now >= flight.resendAt) {
+        if (flight.tries >= TRIES_MAX) {
+          this.#options.broken('Datagrams are not answered');
+          return;
+        }
         this.#halve(now);
         this.#fly(request, flight);
       }

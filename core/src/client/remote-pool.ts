@@ -45,8 +45,9 @@ export class RemotePool implements ObjectPool, ClientPool {
   /** Writes that were answered, and how many of them a flush has covered. */
   #answeredWrites = 0;
   #flushedWrites = 0;
-  /** Answered writes are gone; the next flush says so. */
-  #hasLost = false;
+  /** How often answered writes were gone, and how many of these times a flush has said. */
+  #losses = 0;
+  #toldLosses = 0;
 
   /** @param view - Seen through that chain: another view of a pool that is open */
   constructor(
@@ -81,7 +82,7 @@ export class RemotePool implements ObjectPool, ClientPool {
   lineageIs(lineage: Buffer): void {
     const isNew = this.#lineage !== null && !this.#lineage.equals(lineage);
     this.#lineage = lineage;
-    if (isNew && this.#answeredWrites > this.#flushedWrites) this.#hasLost = true;
+    if (isNew && this.#answeredWrites > this.#flushedWrites) this.#losses += 1;
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
@@ -162,22 +163,23 @@ export class RemotePool implements ObjectPool, ClientPool {
       return;
     }
     const covered = this.#answeredWrites;
+    const losses = this.#losses;
     const request = new ClientRequest(OP.flush, this, null, 0, 0, (error) => {
-      if (error === null) this.#flushed(covered, done);
+      if (error === null) this.#flushed(covered, losses, done);
       else done(error);
     });
     request.body = u32;
     this.#client.submit(request);
   }
 
-  #flushed(covered: number, done: Done): void {
-    if (!this.#hasLost) {
-      this.#flushedWrites = Math.max(this.#flushedWrites, covered);
+  /** @param losses - So many there were when it was called: each flush that a loss came between says so */
+  #flushed(covered: number, losses: number, done: Done): void {
+    this.#flushedWrites = Math.max(this.#flushedWrites, covered);
+    if (this.#losses === losses && this.#losses === this.#toldLosses) {
       done(null);
       return;
     }
-    this.#hasLost = false;
-    this.#flushedWrites = this.#answeredWrites;
+    this.#toldLosses = this.#losses;
     done(
       new StoreError(
         'E_LOST_WRITES',

@@ -9,6 +9,7 @@
 import { StoreError, type Done, type DoneWith } from '../util/errors.js';
 import { BLOCK_BYTES } from '../util/limits.js';
 import { partsBytes } from '../util/byte-parts.js';
+import { oneByOne } from '../util/one-by-one.js';
 import { firstDifference, pieceChecksOf, pieceCount } from '../util/piece-checks.js';
 import { checkChain, indexInChain, refsBelow, type Chain } from './chain.js';
 import {
@@ -35,6 +36,7 @@ interface Stack {
 }
 
 const STACKS_MAX = 1024;
+const NO_EXTENT: Extent = { bytes: 0, state: BLOCK_STATE.absent };
 
 export class LayeredView implements CheckedPool {
   readonly name: string;
@@ -204,21 +206,16 @@ export class LayeredView implements CheckedPool {
         return;
       }
       let at = 0;
-      const step = (index: number, failed: StoreError | null): void => {
-        const extent = extents[index];
-        if (failed !== null || extent === undefined) {
-          done(failed);
-          return;
-        }
+      const step = (index: number, next: Done): void => {
+        const extent = extents[index] ?? NO_EXTENT;
         const from = at;
         at += extent.bytes;
         const piece = target.subarray(from, at);
-        const next = (why: StoreError | null): void => step(index + 1, why);
         if (extent.state === BLOCK_STATE.absent)
           this.#readFrom(stack, level + 1, offset + from, piece, next);
         else this.#pool.read(ref, offset + from, piece, next);
       };
-      step(0, null);
+      oneByOne(extents.length, step, done);
     });
   }
 
@@ -243,29 +240,24 @@ export class LayeredView implements CheckedPool {
       }
       const found: Extent[] = [];
       let at = offset;
-      const step = (index: number): void => {
-        const extent = extents[index];
-        if (extent === undefined) {
-          done(null, [...found, ...hidden]);
-          return;
-        }
+      const step = (index: number, next: Done): void => {
+        const extent = extents[index] ?? NO_EXTENT;
         const from = at;
         at += extent.bytes;
         if (extent.state !== BLOCK_STATE.absent) {
           found.push(extent);
-          step(index + 1);
+          next(null);
           return;
         }
         this.#extentsFrom(stack, level + 1, from, extent.bytes, (failed, below = []) => {
-          if (failed !== null) {
-            done(failed);
-            return;
-          }
-          found.push(...below);
-          step(index + 1);
+          for (const one of below) found.push(one);
+          next(failed);
         });
       };
-      step(0);
+      oneByOne(extents.length, step, (failed) => {
+        if (failed !== null) done(failed);
+        else done(null, [...found, ...hidden]);
+      });
     });
   }
 

@@ -89,6 +89,7 @@ export class ClientLink implements SessionHolder {
   #isPaused = false;
   #isPumping = false;
   #isClosing = false;
+  /** It was told to go, and goes within a second. */
   #isRefused = false;
   #isClosed = false;
   #flushScheduled = false;
@@ -159,6 +160,7 @@ export class ClientLink implements SessionHolder {
 
   superseded(): void {
     this.#log.info({}, 'The client has connected anew; this connection ends');
+    this.#takeNoMore();
     this.destroy();
   }
 
@@ -171,6 +173,12 @@ export class ClientLink implements SessionHolder {
 
   destroy(): void {
     this.#connection.destroy();
+  }
+
+  /** Until the socket is gone nothing is begun any more, whichever way it comes: its answer would get lost. */
+  #takeNoMore(): void {
+    this.#isClosing = true;
+    this.#greeted?.association?.close();
   }
 
   #start(): void {
@@ -201,6 +209,8 @@ export class ClientLink implements SessionHolder {
     this.#openOfChunk = 0;
     this.#pump();
     this.#place();
+    // What comes before the greeting is answered stays where it is bounded: in the sockets.
+    if (this.#isWaiting && this.#reader.holds) this.#pause();
     // Payloads of requests that are under way are slices of it.
     return !this.#reader.holds && !this.#held && this.#openOfChunk === 0;
   }
@@ -395,6 +405,7 @@ export class ClientLink implements SessionHolder {
       if (step.then === 'begun') this.#begun(step.greeted);
       this.#isWaiting = false;
       this.#retry();
+      this.#endIfIdle();
     } catch (error) {
       if (!this.#isClosed && error instanceof StoreError)
         this.#answerGreeting(op, requestId, statusOf(error), messageBody(error));
@@ -477,11 +488,11 @@ export class ClientLink implements SessionHolder {
       this.#shared.defect(error);
       return;
     }
+    this.#isRefused = true;
     this.#shared.counters.refuse(error.code);
     this.#log.warn({ code: error.code }, `Connection refused: ${messageOf(error)}`);
     this.#send();
-    this.#isClosing = true;
-    this.#isRefused = true;
+    this.#takeNoMore();
     this.#sayGoodbye();
     // Whoever does not read the goodbye is not waited for.
     this.#deadline.cancel();
