@@ -190,7 +190,7 @@ export class DaemonClient {
   /** Resolves when all that was submitted is answered; then nothing more is taken. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
-    if (this.#submitted.size > 0)
+    while (this.#submitted.size > 0)
       await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
     this.#isClosed = true;
     this.#sweep?.cancel();
@@ -498,7 +498,9 @@ export class DaemonClient {
 
   /** All that was sent before and not answered, in order. */
   #resend(): void {
-    for (let id = this.#floor; id < this.#nextId; id += 1) {
+    // What is submitted meanwhile goes out by itself.
+    const end = this.#nextId;
+    for (let id = this.#floor; id < end; id += 1) {
       const request = this.#bySlot(id);
       if (request === null) continue;
       this.counters.resent += 1;

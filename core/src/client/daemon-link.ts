@@ -13,7 +13,7 @@ import type { TicketFile } from '../auth/ticket-file.js';
 import type { Env } from '../env/env.js';
 import type { Connection, ListenAddress, TlsClientContext } from '../env/network.js';
 import type { DirectConnection } from '../env/real-connection.js';
-import { errorFromStatus, messageOf, StoreError } from '../util/errors.js';
+import { errorFromStatus, StoreError } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import { HEADER_BYTES, writeRequestHeader, type FrameHeader } from '../wire/frame-header.js';
 import { FrameReader } from '../wire/frame-reader.js';
@@ -304,13 +304,8 @@ class Greeting {
       if (direct !== null && 'receiveInto' in this.connection)
         (this.connection as DirectConnection).receiveInto(direct); // that it has the method was just seen
     } catch (error) {
-      this.fail(
-        error instanceof StoreError
-          ? error
-          : new StoreError('E_BAD_FRAME', `An answer made no sense: ${messageOf(error)}`, {
-              cause: error,
-            }),
-      );
+      if (!(error instanceof StoreError)) throw error; // of who was answered: a defect
+      this.fail(error);
     }
     return !this.reader.holds;
   }

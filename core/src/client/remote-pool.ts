@@ -24,6 +24,7 @@ import {
 import { OP, type Op } from '../wire/ops.js';
 import { ClientRequest } from './client-request.js';
 import type { ClientPool, DaemonClient } from './daemon-client.js';
+import { WriteTally, type Losses } from './write-tally.js';
 
 export interface RemotePoolFacts {
   readonly name: string;
@@ -39,15 +40,12 @@ export class RemotePool implements ObjectPool, ClientPool {
   readonly #client: DaemonClient;
   /** Of the chain that data is seen through; 0: none. */
   readonly #chain: number;
-  /** The pool that this one is a view of, which alone counts what was written. */
+  /** The pool that this one is a view of, or itself: it alone is opened again on each connection. */
   readonly #whole: RemotePool;
   #lineage: Buffer | null = null;
-  /** Writes that were answered, and how many of them a flush has covered. */
-  #answeredWrites = 0;
-  #flushedWrites = 0;
-  /** How often answered writes were gone, and how many of these times a flush has said. */
-  #losses = 0;
-  #toldLosses = 0;
+  readonly #losses: Losses;
+  readonly #tally: WriteTally;
+  #hasWritten = false;
 
   /** @param view - Seen through that chain: another view of a pool that is open */
   constructor(
@@ -58,6 +56,8 @@ export class RemotePool implements ObjectPool, ClientPool {
     this.#client = client;
     this.#whole = view?.whole ?? this;
     this.#chain = view?.chain ?? 0;
+    this.#losses = view === null ? { count: 0 } : view.whole.#losses;
+    this.#tally = new WriteTally(this.#losses);
     this.name = name;
     this.objectBytes = objectBytes;
     this.handle = handle;
@@ -69,20 +69,25 @@ export class RemotePool implements ObjectPool, ClientPool {
    */
   async layered(chain: Chain): Promise<ObjectPool> {
     checkChain(chain);
-    const whole = this.#whole;
-    const view = { whole, chain: await this.#client.registerChain(chain) };
-    return new RemotePool(this.#client, whole, view);
+    return this.#view(await this.#client.registerChain(chain));
   }
 
-  /** Something was written that no flush has covered. */
-  get isDirty(): boolean {
-    return this.#answeredWrites > this.#flushedWrites;
+  forUser(): ObjectPool {
+    return this.#view(this.#chain);
+  }
+
+  #view(chain: number): RemotePool {
+    return new RemotePool(this.#client, this.#whole, { whole: this.#whole, chain });
+  }
+
+  /** Something was written through it or a view of it. */
+  get hasWritten(): boolean {
+    return this.#whole.#hasWritten;
   }
 
   lineageIs(lineage: Buffer): void {
-    const isNew = this.#lineage !== null && !this.#lineage.equals(lineage);
+    if (this.#lineage !== null && !this.#lineage.equals(lineage)) this.#losses.count += 1;
     this.#lineage = lineage;
-    if (isNew && this.#answeredWrites > this.#flushedWrites) this.#losses += 1;
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
@@ -158,33 +163,21 @@ export class RemotePool implements ObjectPool, ClientPool {
   }
 
   flush(done: Done): void {
-    if (this.#whole !== this) {
-      this.#whole.flush(done);
-      return;
-    }
-    const covered = this.#answeredWrites;
-    const losses = this.#losses;
-    const request = new ClientRequest(OP.flush, this, null, 0, 0, (error) => {
-      if (error === null) this.#flushed(covered, losses, done);
-      else done(error);
+    const ticket = this.#tally.flushCalled();
+    const request = new ClientRequest(OP.flush, this.#whole, null, 0, 0, (error) => {
+      if (error !== null) {
+        this.#tally.flushFailed(ticket);
+        done(error);
+      } else done(this.#tally.flushed(ticket) ? null : this.#lostError());
     });
     request.body = u32;
     this.#client.submit(request);
   }
 
-  /** @param losses - So many there were when it was called: each flush that a loss came between says so */
-  #flushed(covered: number, losses: number, done: Done): void {
-    this.#flushedWrites = Math.max(this.#flushedWrites, covered);
-    if (this.#losses === losses && this.#losses === this.#toldLosses) {
-      done(null);
-      return;
-    }
-    this.#toldLosses = this.#losses;
-    done(
-      new StoreError(
-        'E_LOST_WRITES',
-        `The machine of the daemon stopped without warning: writes to pool '${this.name}' that were not flushed are lost`,
-      ),
+  #lostError(): StoreError {
+    return new StoreError(
+      'E_LOST_WRITES',
+      `The machine of the daemon stopped without warning: writes to pool '${this.name}' that were not flushed are lost`,
     );
   }
 
@@ -248,7 +241,10 @@ export class RemotePool implements ObjectPool, ClientPool {
   /** Counts a change that was answered. */
   #counted(done: Done): Done {
     return (error) => {
-      if (error === null) this.#whole.#answeredWrites += 1;
+      if (error === null) {
+        this.#tally.answered();
+        this.#whole.#hasWritten = true;
+      }
       done(error);
     };
   }

@@ -48,7 +48,12 @@ export class RemoteStore implements ObjectStore {
   openPool(name: string, { create }: { create: boolean }): Promise<RemotePool> {
     if (this.#closed !== null) return Promise.reject(closedError());
     const known = this.#pools.get(name);
-    if (known !== undefined) return known;
+    // Who makes it if it is not there must not hear from who does not.
+    if (known !== undefined) return create ? known.catch(() => this.#openNew(name, create)) : known;
+    return this.#openNew(name, create);
+  }
+
+  #openNew(name: string, create: boolean): Promise<RemotePool> {
     const opening = this.#open(name, create);
     this.#pools.set(name, opening);
     opening.catch(() => this.#pools.delete(name));
@@ -91,7 +96,7 @@ export class RemoteStore implements ObjectStore {
     for (const opening of this.#pools.values()) {
       try {
         const pool = await opening;
-        if (pool.isDirty) await promised((done) => pool.flush(done));
+        if (pool.hasWritten) await promised((done) => pool.flush(done));
       } catch (error) {
         failures.push(error);
       }

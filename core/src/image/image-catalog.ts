@@ -88,7 +88,7 @@ export class ImageCatalog {
     let stored = await this.#existing(name);
     refuseRemoving(name, stored);
     if (!options.readOnly) stored = await this.#finishShrink(name, stored, nothing);
-    return new Image(this.#pool, name, stored.header, options);
+    return new Image(this.#pool.forUser(), name, stored.header, options);
   }
 
   /** @throws StoreError `E_NOT_FOUND`, `E_FORMAT` */

@@ -124,6 +124,10 @@ export class LayeredView implements CheckedPool {
     });
   }
 
+  forUser(): this {
+    return this;
+  }
+
   /** What is absent in the newest layer may be in another. */
   absentRun(prefix: string, first: number, count: number): number | null {
     return this.#chain.length === 1 ? this.#pool.absentRun(prefix, first, count) : null;

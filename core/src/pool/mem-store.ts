@@ -197,6 +197,10 @@ class MemPool implements CheckedPool {
     done(null, runs);
   }
 
+  forUser(): this {
+    return this;
+  }
+
   absentRun(prefix: string, first: number, count: number): number | null {
     if (this.#shared.closed) return null;
     const most = Math.min(count, ABSENT_RUN_MAX);

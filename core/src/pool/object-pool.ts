@@ -190,6 +190,12 @@ export interface ObjectPool {
    */
   compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number>;
 
+  /**
+   * The same pool for one more user of it, who hears by himself what became of what he wrote: a flush of his covers his
+   * writes, and fails if they were lost. A pool that cannot lose what it has answered is its own.
+   */
+  forUser(): ObjectPool;
+
   /** Removes the object, durably. @returns false if there was none. */
   delete(ref: ObjectRef): Promise<boolean>;
 }

@@ -36,6 +36,11 @@ export class PoolWrapper implements ObjectPool {
     this.below.extents(ref, offset, bytes, done);
   }
 
+  /** Who watches this pool watches all of its users. */
+  forUser(): ObjectPool {
+    return this;
+  }
+
   absentRun(prefix: string, first: number, count: number): number | null {
     return this.below.absentRun(prefix, first, count);
   }

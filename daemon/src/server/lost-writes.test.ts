@@ -11,8 +11,11 @@ t.test('each flush that a loss came between says so', async (t) => {
   const memory = await ServedMemory.open();
   const proxy = await CutProxy.open(memory.address);
   const remote = await memory.connect({ address: proxy.address });
-  const user = new PoolUser(await remote.openPool('pool', { create: true }));
+  const pool = await remote.openPool('pool', { create: true });
+  const user = new PoolUser(pool);
+  const [another, idle] = [new PoolUser(pool.forUser()), new PoolUser(pool.forUser())];
   await user.write(ref, 0, Buffer.alloc(4096, 'a'));
+  await another.write(ref, 4096, Buffer.alloc(4096, 'a'));
   // The same disk, after a power cut.
   const other = await ServedMemory.open({
     store: memory.store,
@@ -29,4 +32,7 @@ t.test('each flush that a loss came between says so', async (t) => {
   const flushes = [codeOf(user.flush()), codeOf(user.flush())];
   t.strictSame(await Promise.all(flushes), ['E_LOST_WRITES', 'E_LOST_WRITES']);
   t.equal(await codeOf(user.flush()), null, 'it is said, and over');
+  t.equal(await codeOf(idle.flush()), null, 'who wrote nothing has lost nothing');
+  t.equal(await codeOf(another.flush()), 'E_LOST_WRITES', 'each user of the pool hears of it');
+  t.equal(await codeOf(another.flush()), null);
 });

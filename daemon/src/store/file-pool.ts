@@ -183,6 +183,11 @@ export class FilePool implements CheckedPool {
     else answer();
   }
 
+  /** The engine fails as a whole when it has lost something. */
+  forUser(): this {
+    return this;
+  }
+
   absentRun(prefix: string, first: number, count: number): number | null {
     const { engine, table } = this.#parts;
     // The objects, when asked, say why nothing can be done.

@@ -138,6 +138,10 @@ class GuardedPool implements CheckedPool {
     this.#below.extents(ref, offset, bytes, done);
   }
 
+  forUser(): this {
+    return this;
+  }
+
   absentRun(prefix: string, first: number, count: number): number | null {
     return this.#below.absentRun(prefix, first, count);
   }
