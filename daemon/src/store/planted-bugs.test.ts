@@ -17,8 +17,8 @@ for (const bug of PLANTED_BUGS) {
 
 /** The first seed that fails with the bug planted, and how. */
 async function firstFailure(bug: PlantedBug): Promise<{ seeds: number; how: string | null }> {
-  const { plant, prepare = () => undefined, run = lifeOfCrashes } = bug;
-  for (let seed = 1; seed <= bug.seedsMax; seed += 1) {
+  const { plant, prepare = () => undefined, run = lifeOfCrashes, seedFirst = 1 } = bug;
+  for (let seed = seedFirst; seed < seedFirst + bug.seedsMax; seed += 1) {
     try {
       await run({ seed, prepare, sabotage: plant });
     } catch (error) {
