@@ -190,6 +190,7 @@ export class DatagramLane {
     checkBody(frame, HEADER_BYTES, bodyEnd, header);
     const request = this.#flying.get(header.requestId);
     if (request === undefined) return; // answered before
+    if (request.op !== header.op) throw new StoreError('E_BAD_FRAME', 'An answer is to another op');
     if (header.payloadBytes > 0) {
       const target = this.#options.target(header);
       if (target === null) return;

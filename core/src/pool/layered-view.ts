@@ -35,7 +35,8 @@ interface Stack {
   readonly shownBytes: readonly number[];
 }
 
-const STACKS_MAX = 1024;
+/** Names of objects that are remembered, in all stacks of a view. */
+const REFS_MAX = 8192;
 const NO_EXTENT: Extent = { bytes: 0, state: BLOCK_STATE.absent };
 
 export class LayeredView implements CheckedPool {
@@ -44,6 +45,7 @@ export class LayeredView implements CheckedPool {
   readonly #pool: CheckedPool;
   readonly #chain: Chain;
   #stacks = new Map<string, Stack>();
+  #refCount = 0;
 
   /** @throws StoreError `E_INVALID` if it is no chain */
   constructor(pool: CheckedPool, chain: Chain) {
@@ -190,7 +192,11 @@ export class LayeredView implements CheckedPool {
       level === 0 ? this.objectBytes : Math.min(this.objectBytes, Math.max(0, overlap - start)),
     );
     const stack = { refs: [ref, ...refsBelow(this.#chain, ref, index)], shownBytes };
-    if (this.#stacks.size === STACKS_MAX) this.#stacks = new Map();
+    if (this.#refCount + stack.refs.length > REFS_MAX) {
+      this.#stacks = new Map();
+      this.#refCount = 0;
+    }
+    this.#refCount += stack.refs.length;
     this.#stacks.set(ref.place, stack);
     return stack;
   }

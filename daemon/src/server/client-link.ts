@@ -40,6 +40,8 @@ import type { SessionHolder } from './session.js';
 import type { SessionTable } from './session-table.js';
 import type { DatagramDesk } from './datagram-desk.js';
 
+/** Of a request whose chunk stays in doubt. */
+const NO_CHUNK = -1;
 /** Answers that are sent together: the client works on them while more are made. */
 const ANSWERS_TOGETHER = 8;
 /** What a request takes of the budget beside its data. */
@@ -570,7 +572,9 @@ class CountedPort implements AnswerPort {
   push(reply: Reply, isGood: boolean): void {
     this.isEnded = true;
     this.#link.push(reply);
-    this.#link.answered(this.#cost, reply.bytes, isGood ? this.#landing : null, this.#chunkNumber);
+    // Whoever failed may still be using its payload: neither buffer nor chunk are free.
+    if (isGood) this.#link.answered(this.#cost, reply.bytes, this.#landing, this.#chunkNumber);
+    else this.#link.answered(this.#cost, reply.bytes, null, NO_CHUNK);
   }
 
   nothing(): void {

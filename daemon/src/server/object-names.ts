@@ -5,10 +5,13 @@
 import { ObjectRef, NAMES_START, type ObjectRequest } from '@store/core';
 
 const REFS_MAX = 4096;
+/** Of all names in a generation; a client may use long ones. */
+const NAMES_BYTES_MAX = 1024 * 1024;
 
 export class ObjectNames {
   #refs = new Map<string, ObjectRef>();
   #older = new Map<string, ObjectRef>();
+  #bytes = 0;
 
   /** The object that a request names. @throws StoreError `E_INVALID` */
   refOf(body: Buffer, request: ObjectRequest): ObjectRef {
@@ -18,11 +21,13 @@ export class ObjectNames {
     let ref = this.#refs.get(name);
     if (ref !== undefined) return ref;
     ref = this.#older.get(name) ?? made(body, request);
-    if (this.#refs.size === REFS_MAX) {
+    if (this.#refs.size === REFS_MAX || this.#bytes > NAMES_BYTES_MAX) {
+      this.#bytes = 0;
       this.#older = this.#refs;
       this.#refs = new Map();
     }
     this.#refs.set(name, ref);
+    this.#bytes += name.length;
     return ref;
   }
 }
