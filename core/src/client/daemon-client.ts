@@ -476,7 +476,8 @@ export class DaemonClient {
     const { env, address } = this.#options;
     if (link.begin.association.length === 0 || !('host' in address)) return null;
     return DatagramLane.open(env, {
-      address,
+      // A name may stand for several machines: it is the one that answered.
+      address: { host: link.host, port: address.port },
       begin: link.begin,
       keys: link.sharedKeys,
       counters: this.counters,

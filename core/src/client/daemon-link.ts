@@ -124,6 +124,11 @@ export class DaemonLink {
     this.#connection.write(parts, true);
   }
 
+  /** Address of the machine that answered, whatever name it was called by. */
+  get host(): string {
+    return this.#connection.peer.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
+  }
+
   get unsentBytes(): number {
     return this.#connection.unsentBytes;
   }

@@ -36,6 +36,7 @@ import {
 } from '@store/core';
 import { answer, messageBody, statusOf, type AnswerPort } from './answer-port.js';
 import type { ServerCounters } from './counters.js';
+import { hostOfPeer } from './door.js';
 import type { RequestRunner } from './request-runner.js';
 
 /** The seal or the checksum behind the frame, at most. */
@@ -97,7 +98,7 @@ export class DatagramDesk {
     const association = new Association({
       id,
       datagramBytes: bytes,
-      host: hostOf(peer),
+      host: hostOfPeer(peer),
       codec: codecOf(id, keys),
       counters: this.#counters,
       budget: new ConnectionBudget(this.#budget, () => undefined), // who finds no room sends again
@@ -275,8 +276,4 @@ class DatagramPort implements AnswerPort {
     this.#ended?.();
     this.#ended = null;
   }
-}
-
-function hostOf(peer: string): string {
-  return peer.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
 }

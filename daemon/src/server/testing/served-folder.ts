@@ -31,8 +31,12 @@ export class ServedFolder {
     this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'store-served-'));
   }
 
-  static async open(options: Partial<DaemonServerOptions> = {}): Promise<ServedFolder> {
+  static async open(
+    options: Partial<DaemonServerOptions> = {},
+    host = '127.0.0.1',
+  ): Promise<ServedFolder> {
     const served = new ServedFolder(options);
+    served.address = { host, port: 0 };
     await served.start();
     return served;
   }
