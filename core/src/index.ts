@@ -38,7 +38,6 @@ export {
   type RealTlsClientContext,
   type TlsClientKeys,
 } from './env/real-tls-client.js';
-export { DATAGRAM_BYTES_MAX } from './env/real-datagrams.js';
 export { silentLog } from './env/silent-log.js';
 export { DescriptorChannel, type ChannelMessage } from './env/descriptor-channel.js';
 export { DESCRIPTORS_MAX } from './env/descriptor-passing.js';
@@ -61,6 +60,7 @@ export {
   ASSOCIATION_BYTES,
   associationKeyOf,
   DATAGRAM_HEADER_BYTES,
+  DATAGRAM_TRAILER_BYTES_MAX,
   DATAGRAM_KIND,
   type DatagramOpener,
   type DatagramRefusal,

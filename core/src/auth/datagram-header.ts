@@ -3,6 +3,7 @@
  * client and daemon agreed on over a stream; in each direction of it datagrams are counted.
  */
 import { invariant } from '../util/invariant.js';
+import { DATAGRAM_BYTES_MAX } from '../util/limits.js';
 
 // Little-endian. Changing it means a new version.
 const AT_MAGIC = 0; //        4  DATAGRAM_MAGIC
@@ -21,8 +22,8 @@ export type DatagramKind = (typeof DATAGRAM_KIND)[keyof typeof DATAGRAM_KIND];
 export const ASSOCIATION_BYTES = 8;
 /** Far more than are ever sent, and an exact number. */
 export const COUNTER_MAX: number = 2 ** 48;
-/** The longest datagram that UDP over IPv4 carries. */
-export const DATAGRAM_BYTES_MAX = 65_507;
+/** What either kind has behind its frame, at most: the tag of a seal. */
+export const DATAGRAM_TRAILER_BYTES_MAX = 16;
 
 /**
  * Why a datagram was not taken: `alien` it is none of ours, of another version or kind; `other` of another

@@ -5,8 +5,8 @@
 import { partsBytes } from '../util/byte-parts.js';
 import { crc32cOf } from '../util/crc32c.js';
 import { invariant } from '../util/invariant.js';
+import { DATAGRAM_BYTES_MAX } from '../util/limits.js';
 import {
-  DATAGRAM_BYTES_MAX,
   DATAGRAM_HEADER_BYTES,
   DATAGRAM_KIND,
   headerTemplate,

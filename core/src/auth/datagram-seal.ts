@@ -8,9 +8,9 @@
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
 import { partsBytes } from '../util/byte-parts.js';
 import { invariant } from '../util/invariant.js';
+import { DATAGRAM_BYTES_MAX } from '../util/limits.js';
 import {
   COUNTER_MAX,
-  DATAGRAM_BYTES_MAX,
   DATAGRAM_HEADER_BYTES,
   DATAGRAM_KIND,
   headerTemplate,

@@ -129,10 +129,6 @@ export class DaemonLink {
     return this.#connection.peer.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
   }
 
-  get unsentBytes(): number {
-    return this.#connection.unsentBytes;
-  }
-
   /** True if the rest of an answer lands in `target` just now. */
   isFilling(target: Buffer): boolean {
     return this.#greeting.reader.isFilling(target);

@@ -8,6 +8,7 @@
  */
 import {
   DATAGRAM_HEADER_BYTES,
+  DATAGRAM_TRAILER_BYTES_MAX,
   type DatagramOpener,
   type DatagramSealer,
 } from '../auth/datagram-header.js';
@@ -34,8 +35,6 @@ import type { ClientCounters } from './daemon-client.js';
 import type { SharedKeys } from './daemon-link.js';
 import { RequestEncoder } from './request-encoder.js';
 
-/** The seal or the checksum behind the frame, at most. */
-const TRAILER_BYTES_MAX = 16;
 const TICK_MS = 5;
 const RESEND_MS_MIN = 20;
 const RESEND_MS_MAX = 1000;
@@ -140,7 +139,10 @@ export class DatagramLane {
     const bodyBytes = ref === null ? 4 : objectRequestBytes(ref) + checks.length * 4;
     const answerBytes = op === OP.read ? pieceCount(offset, bytes) * 4 + bytes : 0;
     const room =
-      this.#options.begin.datagramBytes - DATAGRAM_HEADER_BYTES - TRAILER_BYTES_MAX - HEADER_BYTES;
+      this.#options.begin.datagramBytes -
+      DATAGRAM_HEADER_BYTES -
+      DATAGRAM_TRAILER_BYTES_MAX -
+      HEADER_BYTES;
     return bodyBytes + payloadBytes <= room && answerBytes <= room;
   }
 

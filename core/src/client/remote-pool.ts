@@ -115,7 +115,7 @@ export class RemotePool implements ObjectPool, ClientPool {
       ref,
       offset,
       bytes,
-      this.#counted(done),
+      this.#counted(flags, done),
     );
     request.carry(parts, pieceChecksOf(offset, parts));
     request.flags = flags;
@@ -130,7 +130,14 @@ export class RemotePool implements ObjectPool, ClientPool {
       return;
     }
     const op = (flags & WRITE_FLAGS.allocate) !== 0 ? OP.zero : OP.discard;
-    const request = new ClientRequest(op, this.#whole, ref, offset, bytes, this.#counted(done));
+    const request = new ClientRequest(
+      op,
+      this.#whole,
+      ref,
+      offset,
+      bytes,
+      this.#counted(flags, done),
+    );
     request.flags = flags;
     request.extra = this.#chain;
     this.#client.submit(request);
@@ -238,8 +245,9 @@ export class RemotePool implements ObjectPool, ClientPool {
     return existed || sent.some(({ isInDoubt }) => isInDoubt);
   }
 
-  /** Counts a change that was answered. */
-  #counted(done: Done): Done {
+  /** Counts a change that was answered before it was durable. */
+  #counted(flags: number, done: Done): Done {
+    if ((flags & WRITE_FLAGS.durable) !== 0) return done;
     return (error) => {
       if (error === null) {
         this.#tally.answered();

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import t, { type Test } from 'tap';
 import type { DatagramAddress, DatagramSocket } from './network.js';
-import { DATAGRAM_BYTES_MAX } from './real-datagrams.js';
+import { DATAGRAM_BYTES_MAX } from '../util/limits.js';
 import { realNetwork } from './real-network.js';
 import { silentLog } from './silent-log.js';
 

@@ -7,11 +7,10 @@ import { lookup } from 'node:dns/promises';
 import { isIPv4 } from 'node:net';
 import { errnoOf, messageOf, StoreError } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
+import { DATAGRAM_BYTES_MAX } from '../util/limits.js';
 import type { DatagramAddress, DatagramEvents, DatagramSocket } from './network.js';
 import { addressText, portAdvice } from './real-address-advice.js';
 
-/** What one datagram can carry over IPv4. */
-export const DATAGRAM_BYTES_MAX: number = 65_507;
 /** Asked of the system, which gives what it allows: bursts of large datagrams do not fit its default. */
 const SOCKET_BUFFER_BYTES: number = 4 * 1024 * 1024;
 /** What may wait in this process for room in the socket; more is lost. */

@@ -21,7 +21,7 @@ export interface ChainLayer {
 export type Chain = readonly ChainLayer[];
 
 export const CHAIN_LAYERS_MAX = 256;
-const LAYER_ID_BYTES_MAX = 64;
+export const LAYER_ID_BYTES_MAX = 64;
 const HANDLE_BYTES = 6;
 
 /** @throws StoreError `E_INVALID` */

@@ -16,6 +16,9 @@ export const IMAGE_NAME_BYTES_MAX = 255;
 export const INLINE_BYTES_MAX = 64 * 1024;
 export const LIST_PAGE_MAX = 1000;
 
+/** What one UDP packet carries over IPv4. */
+export const DATAGRAM_BYTES_MAX = 65_507;
+
 /** 1 PiB: 2^28 objects. Far below 2^53, so that every offset of an image is an exact number. */
 export const IMAGE_BYTES_MAX: number = 2 ** 50;
 

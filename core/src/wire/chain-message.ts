@@ -1,10 +1,9 @@
 /** REGISTER_CHAIN: the layers of an image, for requests to name by a handle. */
-import { chainHandle, checkChain, type Chain } from '../pool/chain.js';
+import { chainHandle, checkChain, LAYER_ID_BYTES_MAX, type Chain } from '../pool/chain.js';
 import { StoreError } from '../util/errors.js';
 import { IMAGE_BYTES_MAX } from '../util/limits.js';
 import { decodeJson, encodeJson, numberIn, textIn, type JsonFields } from './json-body.js';
 
-const LAYER_ID_BYTES_MAX = 64;
 const HANDLE_MAX: number = 2 ** 48 - 1;
 
 export function encodeChain(chain: Chain): Buffer {

@@ -1,7 +1,7 @@
 /** Frame header, little-endian. Changing it means a new PROTOCOL_VERSION (PROTOCOL.md). */
 import { crc32cShort } from '../util/crc32c-short.js';
 import { StoreError } from '../util/errors.js';
-import { U64_MAX } from './wire-limits.js';
+import { PROTOCOL_VERSION, U64_MAX } from './wire-limits.js';
 
 const AT_MAGIC = 0; //         4  "stor"
 const AT_VERSION = 4; //       1  PROTOCOL_VERSION
@@ -92,7 +92,7 @@ function writeFields(
   payloadBytes: number,
 ): void {
   out.writeUInt32LE(FRAME_MAGIC, at + AT_MAGIC);
-  out[at + AT_VERSION] = 1;
+  out[at + AT_VERSION] = PROTOCOL_VERSION;
   out[at + AT_FLAGS] = flags;
   out.writeUInt16LE(op, at + AT_OP);
   writeU64(out, at + AT_REQUEST_ID, requestId);

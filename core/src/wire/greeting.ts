@@ -4,7 +4,7 @@
  */
 import { NONCE_BYTES, IDENTITY_BYTES, PROOF_BYTES } from '../auth/proof.js';
 import { TICKET_BYTES_MAX } from '../auth/ticket.js';
-import { POOL_NAME_BYTES_MAX } from '../util/limits.js';
+import { DATAGRAM_BYTES_MAX, POOL_NAME_BYTES_MAX } from '../util/limits.js';
 import { ASSOCIATION_BYTES } from '../auth/datagram-header.js';
 import {
   base64,
@@ -17,7 +17,7 @@ import {
   textsIn,
   type JsonFields,
 } from './json-body.js';
-import { DATAGRAM_BYTES_MAX, U64_MAX } from './wire-limits.js';
+import { U64_MAX } from './wire-limits.js';
 
 const NAME_BYTES_MAX = 128;
 const VERSION_MAX = 255;

@@ -32,8 +32,6 @@ export const U64_MAX: number = Number.MAX_SAFE_INTEGER;
 export const DATAGRAM_BYTES_DEFAULT: number = 8 * 1024;
 /** Any answer without data fits. */
 export const DATAGRAM_BYTES_MIN = 1280;
-/** What one UDP packet can carry over IPv4. */
-export const DATAGRAM_BYTES_MAX = 65_507;
 
 invariant(
   BODY_BYTES_MAX >= 4 * (EXTENTS_MAX + 1) + 2 * KEY_BYTES_MAX + 64,

@@ -35,7 +35,7 @@ import type { ServerCounters } from './counters.js';
 import type { Door, Entrance } from './door.js';
 import { Greeter, type Greeted } from './greeter.js';
 import type { ServedStore } from './open-pools.js';
-import { RequestRunner } from './request-runner.js';
+import { REQUEST_COST_BYTES, RequestRunner } from './request-runner.js';
 import type { SessionHolder } from './session.js';
 import type { SessionTable } from './session-table.js';
 import type { DatagramDesk } from './datagram-desk.js';
@@ -44,8 +44,6 @@ import type { DatagramDesk } from './datagram-desk.js';
 const NO_CHUNK = -1;
 /** Answers that are sent together: the client works on them while more are made. */
 const ANSWERS_TOGETHER = 8;
-/** What a request takes of the budget beside its data. */
-const REQUEST_COST_BYTES = 1024;
 
 /** What all links of a server share. */
 export interface LinkShared {
@@ -105,7 +103,7 @@ export class ClientLink implements SessionHolder {
   #openOfChunk = 0;
   #chunkNumber = 0;
   #queuedAnswers = 0;
-  /** Buffers of payloads, by the request that holds them. */
+  /** Where the payload of the frame under way lands. */
   #landing: Buffer | null = null;
   readonly #greetingPort: AnswerPort;
   #resolveDone: () => void = () => undefined;

@@ -29,8 +29,6 @@ export class ServerCounters {
   dropped = 0;
   datagramsIn = 0;
   datagramsOut = 0;
-  /** Payloads that did not match their checksums on arrival. */
-  arrivedDamaged = 0;
 
   refuse(why: string): void {
     this.refused.set(why, (this.refused.get(why) ?? 0) + 1);

@@ -14,6 +14,7 @@ import {
   ConnectionBudget,
   DATAGRAM_BYTES_MIN,
   DATAGRAM_HEADER_BYTES,
+  DATAGRAM_TRAILER_BYTES_MAX,
   deriveDatagramKeys,
   emptyHeader,
   HEADER_BYTES,
@@ -37,11 +38,7 @@ import {
 import { answer, messageBody, statusOf, type AnswerPort } from './answer-port.js';
 import type { ServerCounters } from './counters.js';
 import { hostOfPeer } from './door.js';
-import type { RequestRunner } from './request-runner.js';
-
-/** The seal or the checksum behind the frame, at most. */
-const TRAILER_BYTES_MAX = 16;
-const REQUEST_COST_BYTES = 1024;
+import { REQUEST_COST_BYTES, type RequestRunner } from './request-runner.js';
 
 /** What both ends know of each other. */
 export interface AssociationKeys {
@@ -228,7 +225,7 @@ export class Association {
 
   /** The room for a frame in a datagram. */
   get frameBytesMax(): number {
-    return this.datagramBytes - DATAGRAM_HEADER_BYTES - TRAILER_BYTES_MAX;
+    return this.datagramBytes - DATAGRAM_HEADER_BYTES - DATAGRAM_TRAILER_BYTES_MAX;
   }
 
   send(reply: Reply, to: DatagramAddress): void {

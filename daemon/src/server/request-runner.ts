@@ -45,6 +45,8 @@ import { ObjectNames } from './object-names.js';
 import { OpenPools, type ServedStore } from './open-pools.js';
 import type { Session } from './session.js';
 
+/** What a request takes of a budget beside its data. */
+export const REQUEST_COST_BYTES = 1024;
 const EMPTY = Buffer.alloc(0);
 const POOL_AT = 0;
 
@@ -353,8 +355,6 @@ export class RequestRunner {
   }
 
   #fail(running: Running, error: StoreError): void {
-    if (error.code === 'E_CHECKSUM' && running.rule.right === 'w')
-      this.#options.counters.arrivedDamaged += 1;
     this.#options.log.debug(
       { op: running.rule.name, code: error.code },
       `A request failed: ${messageOf(error)}`,
