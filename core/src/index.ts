@@ -1,5 +1,6 @@
 export * from './util/crc32c.js';
 export * from './util/errors.js';
+export * from './util/integers.js';
 export * from './util/invariant.js';
 export * from './util/limits.js';
 export * from './util/piece-checks.js';

@@ -7,10 +7,13 @@ import type { PieceChecks } from '../pool/checked-pool.js';
 import { OBJECT_KIND, type ObjectRef } from '../pool/object-pool.js';
 import type { StoreError } from '../util/errors.js';
 import { partsBytes } from '../util/byte-parts.js';
+import { crc32cOf } from '../util/crc32c.js';
+import { u32le } from '../util/integers.js';
 import { pieceCount, verifyPieces } from '../util/piece-checks.js';
 import { readChecks } from '../wire/object-request.js';
 import { OP, type Op } from '../wire/ops.js';
 import type { Gated } from './conflict-gate.js';
+import type { Listed } from './request-list.js';
 
 /** A pool as requests name it: its handle is another one on each connection. */
 export interface PoolHandle {
@@ -39,7 +42,7 @@ export interface Flight {
   resendAt: number;
 }
 
-export class ClientRequest implements Gated {
+export class ClientRequest implements Gated, Listed<ClientRequest> {
   readonly op: Op;
   readonly done: RequestDone;
   readonly pool: PoolHandle | null;
@@ -76,6 +79,8 @@ export class ClientRequest implements Gated {
   /** How often what it brought or took arrived damaged. */
   damagedCount = 0;
   flight: Flight | null = null;
+  before: ClientRequest | null = null;
+  after: ClientRequest | null = null;
 
   constructor(
     op: Op,
@@ -110,6 +115,8 @@ export class ClientRequest implements Gated {
   isGood(body: Buffer): boolean {
     const { target, offset, bytes } = this;
     if (target === null) return true;
+    if (pieceCount(offset, bytes) === 1)
+      return body.length === 4 && crc32cOf(target, 0, bytes) === u32le(body, 0);
     const checks = readChecks(body, 0);
     return (
       checks.length === pieceCount(offset, bytes) && verifyPieces(offset, [target], checks) < 0

@@ -16,6 +16,9 @@ export interface Gated {
   isThrough: boolean;
 }
 
+/** Lanes with nobody in them that are kept: most objects are used again soon. */
+const LANES_KEPT = 1024;
+
 interface Lane<T> {
   /** In order of their calls; those that are through and those that wait. */
   readonly all: T[];
@@ -54,10 +57,11 @@ export class ConflictGate<T extends Gated> {
     const lane = this.#lanes.get(operation.place);
     const index = lane?.all.indexOf(operation) ?? -1;
     invariant(lane !== undefined && index >= 0, 'who leaves has entered');
-    lane.all.splice(index, 1);
+    if (index === lane.all.length - 1) lane.all.pop();
+    else lane.all.splice(index, 1);
     if (operation.changes) lane.changes -= 1;
     if (!operation.isThrough) lane.waiting -= 1;
-    if (lane.all.length === 0) this.#lanes.delete(operation.place);
+    if (lane.all.length === 0 && this.#lanes.size > LANES_KEPT) this.#lanes.delete(operation.place);
     if (lane.waiting > 0) this.#letThrough(lane, index);
   }
 

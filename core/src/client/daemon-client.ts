@@ -26,6 +26,7 @@ import { ConflictGate } from './conflict-gate.js';
 import { DaemonLink, nameOf, type DaemonAddress, type LinkEvents } from './daemon-link.js';
 import { DatagramLane } from './datagram-lane.js';
 import { RequestEncoder } from './request-encoder.js';
+import { RequestList } from './request-list.js';
 
 /** Dialling and greeting. */
 const CONNECT_MS = 5000;
@@ -98,7 +99,7 @@ export class DaemonClient {
   /** Those that wait for a connection or for room, in order. */
   #waiting: ClientRequest[] = [];
   /** Those that entered the gate and have not left it. */
-  readonly #submitted = new Set<ClientRequest>();
+  readonly #submitted = new RequestList<ClientRequest>();
   #link: DaemonLink | null = null;
   #lane: DatagramLane | null = null;
   #incarnation = 0;
@@ -325,7 +326,7 @@ export class DaemonClient {
     this.#forget(request);
     request.isAnswered = true;
     request.done(error, body);
-    this.#submitted.delete(request);
+    if (!request.isInternal) this.#submitted.remove(request);
     if (request.ref !== null) this.#gate.leave(request);
     if (this.#waiting.length > 0) this.#sendWaiting();
     if (this.#submitted.size === 0) for (const wake of this.#whenIdle.splice(0)) wake();
@@ -549,7 +550,8 @@ export class DaemonClient {
   }
 
   #failAll(error: StoreError): void {
-    for (const request of [...this.#submitted]) this.#end(request, error, NOTHING);
+    for (const request of this.#submitted.all())
+      if (!request.isAnswered) this.#end(request, error, NOTHING);
   }
 
   #sweepLater(): void {
@@ -584,7 +586,7 @@ export class DaemonClient {
   }
 
   #giveUp(): void {
-    const late = [...this.#submitted].filter(({ deadline }) => this.#looks >= deadline);
+    const late = this.#submitted.all().filter(({ deadline }) => this.#looks >= deadline);
     if (late.length === 0) return;
     this.counters.timeouts += late.length;
     const seconds = this.#options.deadlineMs / 1000;

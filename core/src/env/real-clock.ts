@@ -46,14 +46,14 @@ function bootTime(): (() => number) | null {
   // koffi has no types for functions made from a declaration; this is its
   type ClockCall = (clock: number, time: number) => number;
   const clockGettime = libc.func('int clock_gettime(int, uint64_t)') as unknown as ClockCall;
-  const time = Buffer.alloc(16); // seconds and nanoseconds, 8 bytes each
-  const timeAddress = addressOf(time);
+  const time = new Uint32Array(4); // seconds and nanoseconds, 8 bytes each
+  const timeAddress = addressOf(new Uint8Array(time.buffer));
   const now = (): number => {
     const result = clockGettime(CLOCK_BOOTTIME, timeAddress);
     invariant(result === 0, 'CLOCK_BOOTTIME can be read');
-    return (
-      (time.readUInt32LE(4) * 2 ** 32 + time.readUInt32LE(0)) * 1000 + time.readUInt32LE(8) / 1e6
-    );
+    // By index: taking the array apart would need an iterator each time.
+    const seconds = (time[1] ?? 0) * 2 ** 32 + (time[0] ?? 0);
+    return seconds * 1000 + (time[2] ?? 0) / 1e6;
   };
   return now;
 }

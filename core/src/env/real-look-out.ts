@@ -56,7 +56,7 @@ export class LookOut {
     this.#notBusy();
   }
 
-  get #isAlone(): boolean {
+  #isAlone(): boolean {
     return isWorthIt && this.#wasAlone && latest === this.#identity;
   }
 
@@ -74,7 +74,7 @@ export class LookOut {
     const begun = performance.now();
     this.#quietSince = begun;
     if (this.#native === null || descriptor === null) return;
-    if (!this.#gapIsShort || !this.#isAlone || answering > 0) return;
+    if (!this.#gapIsShort || !this.#isAlone() || answering > 0) return;
     let now = begun;
     while (now - begun < TURN_MS) {
       const target = next();
@@ -99,7 +99,7 @@ export class LookOut {
   answering(): void {
     if (this.#busySince === null) answering += 1;
     this.#busySince = performance.now();
-    if (this.#answerIsQuick && this.#isAlone) this.#turn('answer', this.#busySince + ANSWER_MS);
+    if (this.#answerIsQuick && this.#isAlone()) this.#turn('answer', this.#busySince + ANSWER_MS);
   }
 
   /**
@@ -112,7 +112,7 @@ export class LookOut {
     this.#answerIsQuick = now - this.#busySince < SHORT_ANSWER_MS;
     this.#notBusy();
     this.#quietSince = now;
-    if (this.#gapIsShort && this.#isAlone) this.#turn('peer', now + LOOK_MS);
+    if (this.#gapIsShort && this.#isAlone()) this.#turn('peer', now + LOOK_MS);
     else this.#turnsFor = null;
     return true;
   }

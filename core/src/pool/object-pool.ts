@@ -23,6 +23,8 @@ export class ObjectRef {
   readonly locator: Buffer;
   /** `key` as a string of one character a byte. */
   readonly id: string;
+  /** The locator is the key. */
+  readonly isOwnLocator: boolean;
   /** Hash of the locator: with the key, where the object is. */
   readonly hash: LocatorHash;
   /** Hash and key as a string of one character a byte: what tells two objects of a pool apart. */
@@ -42,6 +44,7 @@ export class ObjectRef {
           'E_INVALID',
           `A key has 1 to ${KEY_BYTES_MAX} bytes, this one has ${bytes}`,
         );
+    this.isOwnLocator = this.key.equals(this.locator);
     this.hash = locatorHash(this.locator);
     this.place = placeOf(this.hash, this.key);
   }

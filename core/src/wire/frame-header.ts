@@ -1,6 +1,7 @@
 /** Frame header, little-endian. Changing it means a new PROTOCOL_VERSION (PROTOCOL.md). */
 import { crc32cShort } from '../util/crc32c-short.js';
 import { StoreError } from '../util/errors.js';
+import { putU16le, putU32le, u16le, u32le } from '../util/integers.js';
 import { PROTOCOL_VERSION, U64_MAX } from './wire-limits.js';
 
 const AT_MAGIC = 0; //         4  "stor"
@@ -91,19 +92,19 @@ function writeFields(
   bodyBytes: number,
   payloadBytes: number,
 ): void {
-  out.writeUInt32LE(FRAME_MAGIC, at + AT_MAGIC);
+  putU32le(out, FRAME_MAGIC, at + AT_MAGIC);
   out[at + AT_VERSION] = PROTOCOL_VERSION;
   out[at + AT_FLAGS] = flags;
-  out.writeUInt16LE(op, at + AT_OP);
+  putU16le(out, op, at + AT_OP);
   writeU64(out, at + AT_REQUEST_ID, requestId);
   writeU64(out, at + AT_FLOOR, floor);
-  out.writeUInt32LE(0, at + AT_EPOCH);
-  out.writeUInt32LE(status, at + AT_STATUS); // and AT_ZERO
-  out.writeUInt32LE(bodyBytes, at + AT_BODY_BYTES);
-  out.writeUInt32LE(payloadBytes, at + AT_PAYLOAD_BYTES);
+  putU32le(out, 0, at + AT_EPOCH);
+  putU32le(out, status, at + AT_STATUS); // and AT_ZERO
+  putU32le(out, bodyBytes, at + AT_BODY_BYTES);
+  putU32le(out, payloadBytes, at + AT_PAYLOAD_BYTES);
   const body = at + HEADER_BYTES;
-  out.writeUInt32LE(crc32cShort(out, body, body + bodyBytes), at + AT_BODY_CRC);
-  out.writeUInt32LE(crc32cShort(out, at, at + AT_HEADER_CRC), at + AT_HEADER_CRC);
+  putU32le(out, crc32cShort(out, body, body + bodyBytes), at + AT_BODY_CRC);
+  putU32le(out, crc32cShort(out, at, at + AT_HEADER_CRC), at + AT_HEADER_CRC);
 }
 
 /**
@@ -111,22 +112,22 @@ function writeFields(
  * @throws StoreError `E_BAD_FRAME` if it is no header of ours or damaged; its version is for the caller to check
  */
 export function readHeader(bytes: Buffer, at: number, header: FrameHeader): void {
-  if (bytes.readUInt32LE(at + AT_MAGIC) !== FRAME_MAGIC)
+  if (u32le(bytes, at + AT_MAGIC) !== FRAME_MAGIC)
     throw new StoreError('E_BAD_FRAME', 'What arrived is not the protocol of store');
-  if (bytes.readUInt32LE(at + AT_HEADER_CRC) !== crc32cShort(bytes, at, at + AT_HEADER_CRC))
+  if (u32le(bytes, at + AT_HEADER_CRC) !== crc32cShort(bytes, at, at + AT_HEADER_CRC))
     throw new StoreError('E_BAD_FRAME', 'A frame header does not match its checksum');
   const flags = bytes[at + AT_FLAGS] ?? 0;
   header.version = bytes[at + AT_VERSION] ?? 0;
   header.isAnswer = flags === FRAME_FLAGS.answer;
-  header.op = bytes.readUInt16LE(at + AT_OP);
+  header.op = u16le(bytes, at + AT_OP);
   header.requestId = readU64(bytes, at + AT_REQUEST_ID);
   header.floor = readU64(bytes, at + AT_FLOOR);
-  header.epoch = bytes.readUInt32LE(at + AT_EPOCH);
-  header.status = bytes.readUInt16LE(at + AT_STATUS);
-  header.bodyBytes = bytes.readUInt32LE(at + AT_BODY_BYTES);
-  header.payloadBytes = bytes.readUInt32LE(at + AT_PAYLOAD_BYTES);
-  header.bodyCrc = bytes.readUInt32LE(at + AT_BODY_CRC);
-  if (flags > FRAME_FLAGS.answer || bytes.readUInt16LE(at + AT_ZERO) !== 0)
+  header.epoch = u32le(bytes, at + AT_EPOCH);
+  header.status = u16le(bytes, at + AT_STATUS);
+  header.bodyBytes = u32le(bytes, at + AT_BODY_BYTES);
+  header.payloadBytes = u32le(bytes, at + AT_PAYLOAD_BYTES);
+  header.bodyCrc = u32le(bytes, at + AT_BODY_CRC);
+  if (flags > FRAME_FLAGS.answer || u16le(bytes, at + AT_ZERO) !== 0)
     throw new StoreError('E_BAD_FRAME', 'A frame header has unknown flags');
 }
 
@@ -138,13 +139,13 @@ export function checkBody(bytes: Buffer, start: number, end: number, header: Fra
 
 /** `value` is an exact integer. */
 export function writeU64(out: Buffer, at: number, value: number): void {
-  out.writeUInt32LE(value >>> 0, at);
-  out.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+  putU32le(out, value >>> 0, at);
+  putU32le(out, (value / 2 ** 32) >>> 0, at + 4);
 }
 
 /** @throws StoreError `E_BAD_FRAME` if it is beyond what a number holds exactly */
 export function readU64(bytes: Buffer, at: number): number {
-  const value = bytes.readUInt32LE(at + 4) * 2 ** 32 + bytes.readUInt32LE(at);
+  const value = u32le(bytes, at + 4) * 2 ** 32 + u32le(bytes, at);
   if (value > U64_MAX)
     throw new StoreError('E_BAD_FRAME', 'A frame holds a number beyond 2^53 - 1');
   return value;

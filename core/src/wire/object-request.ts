@@ -6,6 +6,7 @@
 import type { PieceChecks } from '../pool/checked-pool.js';
 import { OBJECT_KIND, type ObjectKind, type ObjectRef } from '../pool/object-pool.js';
 import { StoreError } from '../util/errors.js';
+import { putU16le, putU32le, u16le, u32le } from '../util/integers.js';
 import { KEY_BYTES_MAX } from '../util/limits.js';
 import { readU64, writeU64 } from './frame-header.js';
 
@@ -56,14 +57,9 @@ export function emptyObjectRequest(): ObjectRequest {
 /** Where the names begin. */
 export const NAMES_START = AT_NAMES;
 
-/** True if the locator is sent, being another than the key. */
-function sendsLocator(ref: ObjectRef): boolean {
-  return !ref.locator.equals(ref.key);
-}
-
 /** How long the body is, without checksums. */
 export function objectRequestBytes(ref: ObjectRef): number {
-  return AT_NAMES + ref.key.length + (sendsLocator(ref) ? ref.locator.length : 0);
+  return AT_NAMES + ref.key.length + (ref.isOwnLocator ? 0 : ref.locator.length);
 }
 
 /** Writes the body at `out[at]`. @returns where it ends */
@@ -77,19 +73,18 @@ export function writeObjectRequest(
   bytes: number,
   extra: number,
 ): number {
-  out.writeUInt32LE(pool, at + AT_POOL);
+  putU32le(out, pool, at + AT_POOL);
   out[at + AT_KIND] = ref.kind;
   out[at + AT_FLAGS] = flags;
   const { key, locator } = ref;
-  const withLocator = sendsLocator(ref);
-  out.writeUInt16LE(key.length, at + AT_KEY_BYTES);
-  out.writeUInt32LE(withLocator ? locator.length : 0, at + AT_LOCATOR_BYTES); // and AT_ZERO
-  out.writeUInt32LE(offset, at + AT_OFFSET);
-  out.writeUInt32LE(bytes, at + AT_BYTES);
+  putU16le(out, key.length, at + AT_KEY_BYTES);
+  putU32le(out, ref.isOwnLocator ? 0 : locator.length, at + AT_LOCATOR_BYTES); // and AT_ZERO
+  putU32le(out, offset, at + AT_OFFSET);
+  putU32le(out, bytes, at + AT_BYTES);
   writeU64(out, at + AT_EXTRA, extra);
   let end = at + AT_NAMES;
   end += key.copy(out, end);
-  if (withLocator) end += locator.copy(out, end);
+  if (!ref.isOwnLocator) end += locator.copy(out, end);
   return end;
 }
 
@@ -100,14 +95,14 @@ export function writeObjectRequest(
 export function readObjectRequest(body: Buffer, request: ObjectRequest): void {
   if (body.length < AT_NAMES)
     throw new StoreError('E_BAD_FRAME', 'A request is shorter than its fields');
-  const keyBytes = body.readUInt16LE(AT_KEY_BYTES);
-  const locatorBytes = body.readUInt16LE(AT_LOCATOR_BYTES);
+  const keyBytes = u16le(body, AT_KEY_BYTES);
+  const locatorBytes = u16le(body, AT_LOCATOR_BYTES);
   const kind = body[AT_KIND] ?? 0;
   const flags = body[AT_FLAGS] ?? 0;
-  request.pool = body.readUInt32LE(AT_POOL);
+  request.pool = u32le(body, AT_POOL);
   request.flags = flags;
-  request.offset = body.readUInt32LE(AT_OFFSET);
-  request.bytes = body.readUInt32LE(AT_BYTES);
+  request.offset = u32le(body, AT_OFFSET);
+  request.bytes = u32le(body, AT_BYTES);
   request.extra = readU64(body, AT_EXTRA);
   request.keyEnd = AT_NAMES + keyBytes;
   request.namesEnd = request.keyEnd + locatorBytes;
@@ -123,7 +118,7 @@ export function readObjectRequest(body: Buffer, request: ObjectRequest): void {
   request.kind = kind;
   if (keyBytes < 1 || keyBytes > KEY_BYTES_MAX || locatorBytes > KEY_BYTES_MAX)
     throw new StoreError('E_BAD_FRAME', `A key has 1 to ${KEY_BYTES_MAX} bytes`);
-  if (flags > FLAGS_MAX || body.readUInt16LE(AT_ZERO) !== 0)
+  if (flags > FLAGS_MAX || u16le(body, AT_ZERO) !== 0)
     throw new StoreError('E_BAD_FRAME', 'A request has unknown flags');
   if (request.namesEnd > body.length)
     throw new StoreError('E_BAD_FRAME', 'A request is shorter than its names');
@@ -133,7 +128,7 @@ export function readObjectRequest(body: Buffer, request: ObjectRequest): void {
 export function writeChecks(out: Buffer, at: number, checks: PieceChecks): number {
   let end = at;
   for (let index = 0; index < checks.length; index += 1) {
-    out.writeUInt32LE(checks[index] ?? 0, end);
+    putU32le(out, checks[index] ?? 0, end);
     end += 4;
   }
   return end;
@@ -146,6 +141,6 @@ export function readChecks(body: Buffer, start: number): PieceChecks {
     throw new StoreError('E_BAD_FRAME', 'A frame ends in the middle of a checksum');
   const checks = new Uint32Array(bytes / 4);
   for (let index = 0; index < checks.length; index += 1)
-    checks[index] = body.readUInt32LE(start + index * 4);
+    checks[index] = u32le(body, start + index * 4);
   return checks;
 }

@@ -44,6 +44,8 @@ import type { DatagramDesk } from './datagram-desk.js';
 const NO_CHUNK = -1;
 /** Answers that are sent together: the client works on them while more are made. */
 const ANSWERS_TOGETHER = 8;
+/** With so many under way a client waits for each answer. */
+const LOOK_OUT_REQUESTS_MAX = 2;
 
 /** What all links of a server share. */
 export interface LinkShared {
@@ -101,6 +103,8 @@ export class ClientLink implements SessionHolder {
   #runningCount = 0;
   /** Requests that were begun with the last chunk and are not answered. */
   #openOfChunk = 0;
+  /** Requests that came with the last chunk. */
+  #takenOfChunk = 0;
   #chunkNumber = 0;
   #queuedAnswers = 0;
   /** Where the payload of the frame under way lands. */
@@ -184,11 +188,21 @@ export class ClientLink implements SessionHolder {
   #start(): void {
     this.#connection.start({
       data: (chunk) => this.#receive(chunk),
-      awaits: () => (this.#runner === null ? null : this.#runningCount > 0 ? 'answer' : 'peer'),
+      awaits: () => this.#awaited(),
       end: () => this.drain(),
       drain: () => this.#sent(),
       closed: (error) => this.#closed(error),
     });
+  }
+
+  /**
+   * Only a client that has little under way is worth looking out for: one that has much goes on by itself, and needs the
+   * processor meanwhile.
+   */
+  #awaited(): 'peer' | 'answer' | null {
+    if (this.#runner === null || this.#takenOfChunk > LOOK_OUT_REQUESTS_MAX) return null;
+    if (this.#runningCount === 0) return 'peer';
+    return this.#runningCount <= LOOK_OUT_REQUESTS_MAX ? 'answer' : null;
   }
 
   #newReader(): FrameReader {
@@ -207,6 +221,7 @@ export class ClientLink implements SessionHolder {
     this.#reader.push(chunk);
     this.#chunkNumber += 1;
     this.#openOfChunk = 0;
+    this.#takenOfChunk = 0;
     this.#pump();
     this.#place();
     // What comes before the greeting is answered stays where it is bounded: in the sockets.
@@ -226,7 +241,7 @@ export class ClientLink implements SessionHolder {
     if (this.#isPumping) return;
     this.#isPumping = true;
     try {
-      while (this.#mayRead && (this.#held || this.#reader.next())) this.#take();
+      while (this.#mayRead() && (this.#held || this.#reader.next())) this.#take();
     } catch (error) {
       this.#refuse(error);
     }
@@ -234,7 +249,7 @@ export class ClientLink implements SessionHolder {
     this.#send();
   }
 
-  get #mayRead(): boolean {
+  #mayRead(): boolean {
     return !this.#isWaiting && !this.#isStalled && !this.#isClosing && !this.#isClosed;
   }
 
@@ -243,7 +258,7 @@ export class ClientLink implements SessionHolder {
     this.#isStalled = false;
     if (this.#isClosed || this.#isClosing || this.#isPumping) return;
     this.#pump();
-    if (this.#mayRead && this.#isPaused) {
+    if (this.#mayRead() && this.#isPaused) {
       this.#isPaused = false;
       this.#connection.resume();
     }
@@ -309,6 +324,7 @@ export class ClientLink implements SessionHolder {
     this.#admittedCost = 0;
     this.#runningCount += 1;
     this.#openOfChunk += 1;
+    this.#takenOfChunk += 1;
     const parts = landing === null ? payload : [landing.subarray(0, header.payloadBytes)];
     const port = new CountedPort(this, cost, landing, this.#chunkNumber);
     try {

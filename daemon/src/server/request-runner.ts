@@ -70,6 +70,8 @@ interface Running {
   readonly startedAt: number;
   /** Of data, for the counters. */
   bytes: number;
+  /** Of a read: there is nothing left to cancel. */
+  isDone: boolean;
 }
 
 export class RequestRunner {
@@ -79,7 +81,7 @@ export class RequestRunner {
   readonly #request = emptyObjectRequest();
   /** Reads and lists that the client does not want any more. */
   readonly #cancelled = new Set<number>();
-  /** Requests that were not answered, beside those of the session that run once. */
+  /** Reads that wait for the disk. */
   readonly #reading = new Set<number>();
 
   constructor(options: RunnerOptions) {
@@ -130,9 +132,10 @@ export class RequestRunner {
       return;
     }
     const startedAt = clock.now();
-    const running: Running = { rule, op, requestId, port, startedAt, bytes: header.payloadBytes };
+    const bytes = header.payloadBytes;
+    const running: Running = { rule, op, requestId, port, startedAt, bytes, isDone: false };
     try {
-      needRight(this.#options.guest, rule.right, `use ${rule.name}`);
+      needRight(this.#options.guest, rule.right, rule.name);
       this.#start(running, body, payload);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
@@ -231,9 +234,8 @@ export class RequestRunner {
     const reply = port.allocate(HEADER_BYTES + checksBytes + bytes);
     const target = reply.view(HEADER_BYTES + checksBytes);
     running.bytes = bytes;
-    this.#reading.add(requestId);
     pool.readChecked(ref, offset, target, (error, checks) => {
-      this.#reading.delete(requestId);
+      running.isDone = true;
       const cancellation = this.#cancellation(requestId);
       const failed = error ?? cancellation;
       if (failed !== null || checks === undefined) {
@@ -246,6 +248,8 @@ export class RequestRunner {
       this.#count(running, null);
       port.push(reply, true);
     });
+    // Most have what they read from the page cache, and are done by now.
+    if (!running.isDone) this.#reading.add(requestId);
   }
 
   #write(running: Running, body: Buffer, payload: readonly Buffer[]): void {
@@ -330,8 +334,10 @@ export class RequestRunner {
     if (this.#reading.has(requestId)) this.#cancelled.add(requestId);
   }
 
+  /** A read has come to its end: was it cancelled? */
   #cancellation(requestId: number): StoreError | null {
-    return this.#cancelled.delete(requestId)
+    if (this.#reading.size > 0) this.#reading.delete(requestId);
+    return this.#cancelled.size > 0 && this.#cancelled.delete(requestId)
       ? new StoreError('E_CANCELLED', 'The request was cancelled')
       : null;
   }

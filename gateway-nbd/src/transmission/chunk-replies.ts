@@ -13,7 +13,7 @@ import {
   NBD_REPLY_TYPE,
 } from '../protocol/constants.js';
 import { wireString } from '../protocol/wire-string.js';
-import type { Reply } from '@store/core';
+import { putU16be, putU32be, type Reply } from '@store/core';
 import type { ContextStatus, ReplyFormat } from './reply-format.js';
 import type { ReplyOutbox } from '@store/core';
 import type { Request } from './request.js';
@@ -77,8 +77,8 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
       const type = hasPlace ? ERROR_OFFSET : ERROR;
       writeHeader(reply, request, NBD_REPLY_FLAG_DONE, type, bytes);
       const body = reply.view(headerBytes);
-      body.writeUInt32BE(error, 0);
-      body.writeUInt16BE(text.length, 4);
+      putU32be(body, error, 0);
+      putU16be(body, text.length, 4);
       text.copy(body, ERROR_BYTES);
       if (hasPlace) writeUint64(body, request.offset, ERROR_BYTES + text.length);
       outbox.push(reply);
@@ -98,7 +98,7 @@ function chunks(isExtended: boolean): Omit<ReplyFormat, 'success'> {
       writeHeader(reply, request, flags, OFFSET_HOLE, HOLE_BYTES);
       const body = reply.view(headerBytes);
       writeUint64(body, piece.offset, 0);
-      body.writeUInt32BE(piece.bytes, OFFSET_BYTES);
+      putU32be(body, piece.bytes, OFFSET_BYTES);
       outbox.push(reply);
     },
     status(outbox, request, contexts) {
@@ -126,10 +126,10 @@ function none(outbox: ReplyOutbox, request: Request, isExtended: boolean): void 
 /** R13: u32 context id, then for each extent u32 length and u32 status. */
 function structuredStatus({ id, runs }: ContextStatus): Buffer {
   const out = Buffer.allocUnsafe(4 + 8 * runs.length);
-  out.writeUInt32BE(id, 0);
+  putU32be(out, id, 0);
   runs.forEach(({ bytes, status }, index) => {
-    out.writeUInt32BE(bytes, 4 + 8 * index);
-    out.writeUInt32BE(status, 8 + 8 * index);
+    putU32be(out, bytes, 4 + 8 * index);
+    putU32be(out, status, 8 + 8 * index);
   });
   return out;
 }
@@ -137,11 +137,11 @@ function structuredStatus({ id, runs }: ContextStatus): Buffer {
 /** E6: u32 context id, u32 count, then for each extent u64 length and u64 status. */
 function extendedStatus({ id, runs }: ContextStatus): Buffer {
   const out = Buffer.alloc(8 + 16 * runs.length);
-  out.writeUInt32BE(id, 0);
-  out.writeUInt32BE(runs.length, 4);
+  putU32be(out, id, 0);
+  putU32be(out, runs.length, 4);
   runs.forEach(({ bytes, status }, index) => {
     writeUint64(out, bytes, 8 + 16 * index);
-    out.writeUInt32BE(status, 8 + 16 * index + 12);
+    putU32be(out, status, 8 + 16 * index + 12);
   });
   return out;
 }
@@ -153,12 +153,12 @@ function writeStructuredHeader(
   type: number,
   bytes: number,
 ): void {
-  memory.writeUInt32BE(NBD_MAGIC.STRUCTURED_REPLY, at + AT_MAGIC);
-  memory.writeUInt16BE(flags, at + AT_FLAGS);
-  memory.writeUInt16BE(type, at + AT_TYPE);
-  memory.writeUInt32BE(request.cookieHigh, at + AT_COOKIE_HIGH);
-  memory.writeUInt32BE(request.cookieLow, at + AT_COOKIE_LOW);
-  memory.writeUInt32BE(bytes, at + AT_LENGTH);
+  putU32be(memory, NBD_MAGIC.STRUCTURED_REPLY, at + AT_MAGIC);
+  putU16be(memory, flags, at + AT_FLAGS);
+  putU16be(memory, type, at + AT_TYPE);
+  putU32be(memory, request.cookieHigh, at + AT_COOKIE_HIGH);
+  putU32be(memory, request.cookieLow, at + AT_COOKIE_LOW);
+  putU32be(memory, bytes, at + AT_LENGTH);
 }
 
 function writeExtendedHeader(
@@ -168,17 +168,17 @@ function writeExtendedHeader(
   type: number,
   bytes: number,
 ): void {
-  memory.writeUInt32BE(NBD_MAGIC.EXTENDED_REPLY, at + AT_MAGIC);
-  memory.writeUInt16BE(flags, at + AT_FLAGS);
-  memory.writeUInt16BE(type, at + AT_TYPE);
-  memory.writeUInt32BE(request.cookieHigh, at + AT_COOKIE_HIGH);
-  memory.writeUInt32BE(request.cookieLow, at + AT_COOKIE_LOW);
-  memory.writeUInt32BE(request.offsetHigh, at + AT_EXTENDED_OFFSET);
-  memory.writeUInt32BE(request.offsetLow, at + AT_EXTENDED_OFFSET + 4);
+  putU32be(memory, NBD_MAGIC.EXTENDED_REPLY, at + AT_MAGIC);
+  putU16be(memory, flags, at + AT_FLAGS);
+  putU16be(memory, type, at + AT_TYPE);
+  putU32be(memory, request.cookieHigh, at + AT_COOKIE_HIGH);
+  putU32be(memory, request.cookieLow, at + AT_COOKIE_LOW);
+  putU32be(memory, request.offsetHigh, at + AT_EXTENDED_OFFSET);
+  putU32be(memory, request.offsetLow, at + AT_EXTENDED_OFFSET + 4);
   writeUint64(memory, bytes, at + AT_EXTENDED_LENGTH);
 }
 
 function writeUint64(out: Buffer, value: number, at: number): void {
-  out.writeUInt32BE(Math.floor(value / 2 ** 32), at);
-  out.writeUInt32BE(value % 2 ** 32, at + 4);
+  putU32be(out, (value / 2 ** 32) >>> 0, at);
+  putU32be(out, value >>> 0, at + 4);
 }

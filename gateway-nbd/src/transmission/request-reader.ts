@@ -6,7 +6,7 @@
  * The sink decides at each header what comes next. If it says `wait`, nothing more is read until `resume`: the rest
  * of the chunk stays here and the owner pauses the socket.
  */
-import { invariant } from '@store/core';
+import { invariant, putU16be, putU32be, u16be, u32be } from '@store/core';
 import type { HeaderKind } from '../handshake/negotiated.js';
 import { NBD_CMD, NBD_CMD_FLAG, NBD_MAGIC } from '../protocol/constants.js';
 
@@ -182,22 +182,22 @@ export class RequestReader {
   }
 
   #decode(from: Buffer, at: number): void {
-    const magic = from.readUInt32BE(at + AT_MAGIC);
+    const magic = u32be(from, at + AT_MAGIC);
     if (magic !== this.#magic) {
       this.stop();
       this.#sink.desync(`A request begins with 0x${magic.toString(16)}`);
       return;
     }
-    this.flags = from.readUInt16BE(at + AT_FLAGS);
-    this.type = from.readUInt16BE(at + AT_TYPE);
-    this.cookieHigh = from.readUInt32BE(at + AT_COOKIE_HIGH);
-    this.cookieLow = from.readUInt32BE(at + AT_COOKIE_LOW);
-    this.offsetHigh = from.readUInt32BE(at + AT_OFFSET);
-    this.offsetLow = from.readUInt32BE(at + AT_OFFSET + 4);
+    this.flags = u16be(from, at + AT_FLAGS);
+    this.type = u16be(from, at + AT_TYPE);
+    this.cookieHigh = u32be(from, at + AT_COOKIE_HIGH);
+    this.cookieLow = u32be(from, at + AT_COOKIE_LOW);
+    this.offsetHigh = u32be(from, at + AT_OFFSET);
+    this.offsetLow = u32be(from, at + AT_OFFSET + 4);
     this.offset = this.offsetHigh * 2 ** 32 + this.offsetLow;
-    const length = from.readUInt32BE(at + AT_LENGTH);
+    const length = u32be(from, at + AT_LENGTH);
     this.#lengthHigh = this.#isExtended ? length : 0;
-    this.#lengthLow = this.#isExtended ? from.readUInt32BE(at + AT_LENGTH + 4) : length;
+    this.#lengthLow = this.#isExtended ? u32be(from, at + AT_LENGTH + 4) : length;
     this.length = this.#lengthHigh * 2 ** 32 + this.#lengthLow;
     this.#decide();
   }
@@ -261,15 +261,15 @@ export class RequestReader {
 
   #encodeHeader(): Buffer {
     const out = Buffer.alloc(this.headerBytes);
-    out.writeUInt32BE(this.#magic, AT_MAGIC);
-    out.writeUInt16BE(this.flags, AT_FLAGS);
-    out.writeUInt16BE(this.type, AT_TYPE);
-    out.writeUInt32BE(this.cookieHigh, AT_COOKIE_HIGH);
-    out.writeUInt32BE(this.cookieLow, AT_COOKIE_LOW);
-    out.writeUInt32BE(this.offsetHigh, AT_OFFSET);
-    out.writeUInt32BE(this.offsetLow, AT_OFFSET + 4);
-    if (this.#isExtended) out.writeUInt32BE(this.#lengthHigh, AT_LENGTH);
-    out.writeUInt32BE(this.#lengthLow, this.headerBytes - 4);
+    putU32be(out, this.#magic, AT_MAGIC);
+    putU16be(out, this.flags, AT_FLAGS);
+    putU16be(out, this.type, AT_TYPE);
+    putU32be(out, this.cookieHigh, AT_COOKIE_HIGH);
+    putU32be(out, this.cookieLow, AT_COOKIE_LOW);
+    putU32be(out, this.offsetHigh, AT_OFFSET);
+    putU32be(out, this.offsetLow, AT_OFFSET + 4);
+    if (this.#isExtended) putU32be(out, this.#lengthHigh, AT_LENGTH);
+    putU32be(out, this.#lengthLow, this.headerBytes - 4);
     return out;
   }
 }

@@ -1,4 +1,4 @@
-import { invariant } from '@store/core';
+import { invariant, putU32be } from '@store/core';
 import { NBD_ERROR, NBD_MAGIC } from '../protocol/constants.js';
 import type { Reply } from '@store/core';
 import type { ReplyFormat } from './reply-format.js';
@@ -38,8 +38,8 @@ export function simpleReply(outbox: ReplyOutbox, request: Request, error: number
 }
 
 function writeHeader({ memory, at }: Reply, request: Request, error: number): void {
-  memory.writeUInt32BE(NBD_MAGIC.SIMPLE_REPLY, at + AT_MAGIC);
-  memory.writeUInt32BE(error, at + AT_ERROR);
-  memory.writeUInt32BE(request.cookieHigh, at + AT_COOKIE_HIGH);
-  memory.writeUInt32BE(request.cookieLow, at + AT_COOKIE_LOW);
+  putU32be(memory, NBD_MAGIC.SIMPLE_REPLY, at + AT_MAGIC);
+  putU32be(memory, error, at + AT_ERROR);
+  putU32be(memory, request.cookieHigh, at + AT_COOKIE_HIGH);
+  putU32be(memory, request.cookieLow, at + AT_COOKIE_LOW);
 }
