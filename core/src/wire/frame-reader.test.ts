@@ -191,3 +191,29 @@ t.test('a long payload may land in its place directly, and is not copied then', 
   reading.push(stream.subarray(first + landed));
   t.strictSame(reading.found, [frame, make(3, 0, 0)]);
 });
+
+t.test(
+  'after a long payload the next head has room of its own, and its payload is not copied',
+  async (t) => {
+    const long = [make(1, 4, 64 * 1024), make(2, 4, 64 * 1024), make(3, 4, 64 * 1024)];
+    const frames = [...long, make(4, 4, 9), make(5, 30, 64 * 1024), make(6, 0, 0)];
+    const stream = encode(frames);
+    const reading = new Reading(({ payloadBytes }) => payloadBytes > 100);
+    const landedIn: number[] = [];
+    let at = 0;
+    while (at < stream.length) {
+      // As a socket does: as much as there is room for in what was named, else in 100 KB.
+      const room = reading.reader.direct ?? Buffer.alloc(100_000);
+      const bytes = stream.copy(room, 0, at, at + room.length);
+      landedIn.push(room.length);
+      reading.reader.push(room.subarray(0, bytes));
+      reading.take();
+      at += bytes;
+    }
+    t.strictSame(reading.found, frames);
+    const [head, payload] = [HEADER_BYTES + 4, 64 * 1024];
+    const restOfSecond = 2 * (head + payload) - 100_000;
+    const third = [head, payload];
+    t.same(landedIn.slice(0, 4), [100_000, restOfSecond, ...third]);
+  },
+);

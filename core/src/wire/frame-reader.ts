@@ -76,13 +76,23 @@ export class FrameReader {
     return this.#inPayload || this.#piecesBytes > 0 || this.#chunks.length > 0;
   }
 
-  /** Where the next bytes of the stream belong, if it pays to let them land there; else null. */
+  /**
+   * Where the next bytes of the stream belong, if it pays to let them land there; else null. That is the rest of a long
+   * payload; or, after a frame with one, room for the header and body of the next, which is probably alike: so that its
+   * payload does not begin to arrive before its place is known.
+   */
   get direct(): Buffer | null {
+    if (this.#chunks.length > 0) return null;
     const target = this.#target;
-    if (target === null || this.#chunks.length > 0) return null;
-    return target.length - this.#payloadAt < DIRECT_BYTES_MIN
+    if (target !== null)
+      return target.length - this.#payloadAt < DIRECT_BYTES_MIN
+        ? null
+        : target.subarray(this.#payloadAt);
+    const { bodyBytes, payloadBytes } = this.header;
+    // Never used again: a short payload that lands there is somebody's for as long as they want.
+    return this.isInFrame || payloadBytes < DIRECT_BYTES_MIN
       ? null
-      : target.subarray(this.#payloadAt);
+      : Buffer.allocUnsafe(HEADER_BYTES + bodyBytes);
   }
 
   /** True if the rest of the frame under way lands in `target`: nobody else may use it yet. */

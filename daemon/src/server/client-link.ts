@@ -230,7 +230,7 @@ export class ClientLink implements SessionHolder {
     return !this.#reader.holds && !this.#held && this.#openOfChunk === 0;
   }
 
-  /** Lets the rest of a long payload land where it belongs. */
+  /** Lets what comes next land where it belongs. */
   #place(): void {
     const { direct } = this.#reader;
     if (direct !== null && 'receiveInto' in this.#connection)

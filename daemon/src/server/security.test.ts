@@ -351,7 +351,7 @@ t.test('TLS', { skip: missing }, async (t) => {
     t.equal(opened.status, 0);
     const refused = await good.write('object', 0, Buffer.from('no'));
     t.equal(refused.status, ERRORS.E_DENIED.status);
-    t.match(refused.body.toString(), /peer daemon-2 may not use write/);
+    t.match(refused.body.toString(), /peer daemon-2 may not write/);
     t.strictSame(one.store.log, []);
     await good.close();
   });
