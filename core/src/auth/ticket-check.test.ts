@@ -76,11 +76,19 @@ await t.test('time is exact at the end and generous by 5 minutes at the beginnin
 });
 
 await t.test(
-  'a ticket in use is refused when its time is over or it was revoked meanwhile',
+  'a ticket in use is refused when its time is over, it was revoked or its secret replaced meanwhile',
   (t) => {
-    recheckTicket(ticket, blocklist, NOW + 59);
-    t.throws(() => recheckTicket(ticket, blocklist, NOW + 60), { code: 'E_DENIED' });
-    t.throws(() => recheckTicket(ticket, new Blocklist([], ['host1']), NOW), { code: 'E_DENIED' });
+    const known = { secrets, blocklist };
+    const checked = checkTicket(encodeTicket(ticket), known, NOW);
+    recheckTicket(checked, known, NOW + 59);
+    t.throws(() => recheckTicket(checked, known, NOW + 60), { code: 'E_DENIED' });
+    const revoking = { secrets, blocklist: new Blocklist([], ['host1']) };
+    t.throws(() => recheckTicket(checked, revoking, NOW), { code: 'E_DENIED' });
+    const twin = PoolSecret.create(ticket.pool, ticket.generation, fixed(77));
+    t.throws(() => recheckTicket(checked, { secrets: new SecretRing([twin]), blocklist }, NOW), {
+      code: 'E_DENIED',
+      message: /made with a secret that is not known any more/,
+    });
     t.end();
   },
 );

@@ -6,7 +6,7 @@ import { StoreError } from '../util/errors.js';
 import type { Blocklist } from './blocklist.js';
 import { momentText } from './moment.js';
 import type { PoolSecret } from './pool-secret.js';
-import { decodeTicket, ticketKey, type Ticket, type TicketRights } from './ticket.js';
+import { decodeTicket, encodeTicket, ticketKey, type Ticket, type TicketRights } from './ticket.js';
 
 /** So far the clocks of who issues tickets and of a daemon may be apart. */
 export const CLOCK_SKEW_SECONDS = 300;
@@ -92,12 +92,19 @@ export function checkTicket(
 }
 
 /**
- * Checks a ticket again that was in order: time has passed, and lists have changed.
+ * Checks a ticket again that was in order: time has passed, and secrets and lists have changed.
  * @throws StoreError `E_DENIED` saying why
  */
-export function recheckTicket(ticket: Ticket, blocklist: Blocklist, now: number): void {
-  checkTime(ticket, now);
-  checkRevoked(ticket, blocklist);
+export function recheckTicket(
+  { ticket, key }: CheckedTicket,
+  known: { secrets: SecretRing; blocklist: Blocklist },
+  now: number,
+): void {
+  const { secrets, blocklist } = known;
+  const checked = checkTicket(encodeTicket(ticket), { secrets, blocklist }, now);
+  // A secret may have been replaced by another of the same generation.
+  if (!checked.key.equals(key))
+    throw denied(`The ticket ${ticket.id} was made with a secret that is not known any more`);
 }
 
 function checkTime(ticket: Ticket, now: number): void {

@@ -78,6 +78,8 @@ export class ClientRequest implements Gated, Listed<ClientRequest> {
   isInternal = false;
   /** How often what it brought or took arrived damaged. */
   damagedCount = 0;
+  /** How often its chain was registered anew. */
+  registrations = 0;
   flight: Flight | null = null;
   before: ClientRequest | null = null;
   after: ClientRequest | null = null;

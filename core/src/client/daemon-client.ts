@@ -19,7 +19,7 @@ import { decodeChainAnswer, encodeChain } from '../wire/chain-message.js';
 import { writeU64, type FrameHeader } from '../wire/frame-header.js';
 import { decodeOpenPoolAnswer, encodeOpenPool, SESSION_BYTES } from '../wire/greeting.js';
 import { OP, type Op } from '../wire/ops.js';
-import { REQUEST_SPAN_MAX } from '../wire/wire-limits.js';
+import { CHAINS_MAX, REQUEST_SPAN_MAX } from '../wire/wire-limits.js';
 import { BackOff } from './back-off.js';
 import { ClientRequest, type PoolHandle } from './client-request.js';
 import { ConflictGate } from './conflict-gate.js';
@@ -40,6 +40,10 @@ const NO_DATAGRAMS_MS = 60_000;
 const REQUESTS_TOGETHER = 8;
 const SLOTS_MASK = REQUEST_SPAN_MAX - 1;
 const NOTHING = Buffer.alloc(0);
+/** A daemon that stops lets its clients in again and again until it is gone. */
+const TURNED_AWAY_MS = 100;
+/** For one request: others may push its chain out meanwhile. */
+const REGISTRATIONS_MAX = 8;
 /** Bytes that arrive damaged so often do not get better. */
 const DAMAGED_MAX = 3;
 
@@ -106,6 +110,8 @@ export class DaemonClient {
   #connecting: Promise<void> | null = null;
   /** Somebody tries until it is connected. */
   #isReconnecting = false;
+  /** The daemon takes nothing more for now: it is not asked again at once. */
+  #isTurnedAway = false;
   #noDatagramsUntil = 0;
   /** Connected, and the pools are open: requests may go. */
   #isReady = false;
@@ -119,6 +125,7 @@ export class DaemonClient {
   #startId: Buffer | null = null;
   #sweep: Timer | null = null;
   #sendScheduled = false;
+  #isSendingWaiting = false;
   #queuedCount = 0;
   #heardAt = 0;
   #pingAt = 0;
@@ -258,14 +265,18 @@ export class DaemonClient {
 
   /** As many of those that wait as there is room for. */
   #sendWaiting(): void {
+    // One that ends at once (its pool has failed) makes room for the next: not from within, thousands may wait.
+    if (this.#isSendingWaiting) return;
+    this.#isSendingWaiting = true;
     for (;;) {
       const [request] = this.#waiting;
-      if (request === undefined || this.#link === null || !this.#isReady) return;
-      if (!this.#hasRoom(request, this.#link)) return;
+      if (request === undefined || this.#link === null || !this.#isReady) break;
+      if (!this.#hasRoom(request, this.#link)) break;
       this.#waiting.shift();
       this.#open(request);
       this.#send(request);
     }
+    this.#isSendingWaiting = false;
   }
 
   #bySlot(requestId: number): ClientRequest | null {
@@ -289,10 +300,33 @@ export class DaemonClient {
     if (arrivedDamaged && this.#tryAgain(request)) return;
     if (error.code === 'E_CLOSED') {
       // It stops: what it does not take any more is for its next start.
+      this.#isTurnedAway = true;
       this.#reset(error);
       return;
     }
+    if (error.code === 'E_UNKNOWN_CHAIN' && this.#registerAgain(request)) return;
     this.#end(request, error, NOTHING);
+  }
+
+  /** The daemon keeps only so many chains for a connection. @returns false if it is no chain of ours, or does not help */
+  #registerAgain(request: ClientRequest): boolean {
+    const chain = this.#chains.get(request.extra);
+    if (chain === undefined || request.registrations === REGISTRATIONS_MAX) return false;
+    request.registrations += 1;
+    this.#setAside(request);
+    const queueAgain = (): void => {
+      if (!request.isAnswered) this.#queue(request);
+    };
+    // If it fails the connection is gone; on the next one the latest chains are registered first.
+    this.#askNow(OP.registerChain, encodeChain(chain)).then(queueAgain, queueAgain);
+    return true;
+  }
+
+  /** It is to be sent anew, as another request: the daemon has answered it. */
+  #setAside(request: ClientRequest): void {
+    this.#forget(request);
+    request.id = 0;
+    request.flight = null;
   }
 
   /** What the request brought or took did not match its checksums on the way. @returns false: it is given up */
@@ -300,9 +334,7 @@ export class DaemonClient {
     this.counters.damaged += 1;
     request.damagedCount += 1;
     if (request.damagedCount >= DAMAGED_MAX) return false;
-    this.#forget(request);
-    request.id = 0;
-    request.flight = null;
+    this.#setAside(request);
     this.#waiting.push(request);
     this.#sendWaiting();
     return true;
@@ -341,6 +373,8 @@ export class DaemonClient {
   async #connectUntil(): Promise<void> {
     const { env } = this.#options;
     this.#isReconnecting = true;
+    if (this.#isTurnedAway) await env.timers.sleep(TURNED_AWAY_MS);
+    this.#isTurnedAway = false;
     while (!this.#isClosed && this.#link === null && this.#submitted.size > 0)
       try {
         await this.#connect();
@@ -454,7 +488,7 @@ export class DaemonClient {
         pool.failure = error;
       }
     }
-    for (const chain of this.#chains.values())
+    for (const chain of [...this.#chains.values()].slice(-CHAINS_MAX))
       decodeChainAnswer(await this.#askNow(OP.registerChain, encodeChain(chain)), chain);
   }
 

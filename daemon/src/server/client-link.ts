@@ -171,6 +171,7 @@ export class ClientLink implements SessionHolder {
   /** Takes no more requests; ends when those under way are answered. */
   drain(): void {
     this.#isClosing = true;
+    this.#greeted?.association?.drain();
     this.#pause();
     this.#endIfIdle();
   }
@@ -391,6 +392,7 @@ export class ClientLink implements SessionHolder {
   #endIfIdle(): void {
     if (!this.#isClosing || this.#isClosed) return;
     if (this.#runningCount > 0 || this.#isWaiting || this.#connection.unsentBytes > 0) return;
+    if ((this.#greeted?.association?.runningCount ?? 0) > 0) return;
     this.#sayGoodbye();
   }
 
@@ -468,7 +470,7 @@ export class ClientLink implements SessionHolder {
     const { defect } = this.#shared;
     const options = { store, guest, session, counters, clock: env.clock, log: this.#log, defect };
     this.#runner = new RequestRunner(options);
-    greeted.association?.serve(this.#runner);
+    greeted.association?.serve(this.#runner, () => this.#endIfIdle());
     this.#tell(
       { principal: guest.principal, rights: guest.rights, resumed: greeted.resumed },
       'A client has connected',

@@ -156,10 +156,10 @@ export class DaemonServer {
     this.#isClosing = true;
     this.#sweep?.cancel();
     for (const listener of this.#listeners) await listener.close();
-    this.#desk.close();
-    for (const link of this.#links) link.drain();
     const deadline = clock.now() + drainMs;
+    for (const link of this.#links) link.drain();
     while (this.#links.size > 0 && clock.now() < deadline) await timers.sleep(DRAIN_STEP_MS);
+    this.#desk.close();
     const left = [...this.#links];
     for (const link of left) link.destroy();
     await Promise.all(left.map((link) => link.done));

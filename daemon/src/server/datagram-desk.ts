@@ -150,6 +150,8 @@ export class Association {
   readonly #options: AssociationOptions;
   readonly #header = emptyHeader();
   #runner: RequestRunner | null = null;
+  #idle: () => void = () => undefined;
+  #isDraining = false;
   #isClosed = false;
 
   constructor(options: AssociationOptions) {
@@ -159,9 +161,23 @@ export class Association {
     this.#options = options;
   }
 
-  /** From now on requests are run. */
-  serve(runner: RequestRunner): void {
+  /**
+   * From now on requests are run.
+   * @param idle - Called when the last of those under way has ended
+   */
+  serve(runner: RequestRunner, idle: () => void): void {
     this.#runner = runner;
+    this.#idle = idle;
+  }
+
+  /** Requests that were not answered. */
+  get runningCount(): number {
+    return this.#options.budget.requests;
+  }
+
+  /** Takes no more requests; those under way are answered. */
+  drain(): void {
+    this.#isDraining = true;
   }
 
   close(): void {
@@ -174,6 +190,10 @@ export class Association {
     const { codec, counters, host } = this.#options;
     if (this.#runner === null || from.host !== host) {
       counters.refuse('datagram from elsewhere');
+      return;
+    }
+    if (this.#isDraining) {
+      counters.refuse('datagram while stopping');
       return;
     }
     const frame = codec.opener.open(datagram);
@@ -214,13 +234,19 @@ export class Association {
       this.#options.counters.refuse('no room');
       return;
     }
-    const port = new DatagramPort(this, from, () => this.#options.budget.finish(cost, 0));
+    const port = new DatagramPort(this, from, () => this.#ended(cost));
     try {
       runner.run(header, body, payload, port);
     } catch (error) {
       port.nothing();
       throw error;
     }
+  }
+
+  #ended(cost: number): void {
+    this.#options.budget.finish(cost, 0);
+    // In a later turn: its answer is about to be sent.
+    if (this.runningCount === 0) queueMicrotask(this.#idle);
   }
 
   /** The room for a frame in a datagram. */

@@ -114,8 +114,7 @@ export class Door {
         ? new StoreError('E_DENIED', 'This daemon was given secrets and wants a ticket now')
         : null;
     try {
-      recheckTicket(ticket.ticket, this.#options.blocklist, this.#clock.wallSeconds());
-      this.#options.secrets.secretFor(ticket.ticket);
+      recheckTicket(ticket, this.#options, this.#clock.wallSeconds());
       return null;
     } catch (error) {
       if (error instanceof StoreError) return error;

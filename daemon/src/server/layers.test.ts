@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import {
   BLOCK_STATE,
+  CHAINS_MAX,
   LayeredView,
   MemStore,
   OBJECT_KIND,
@@ -124,6 +125,40 @@ t.test('a chain is known again after the daemon was restarted', async (t) => {
   t.equal((await user.read(ref('bottom'), 0, 5)).toString(), 'below');
   await store.close();
 });
+
+t.test(
+  'a client that uses more chains than a connection keeps is served all the same',
+  async (t) => {
+    const served = await ServedFolder.open();
+    t.teardown(() => served.remove());
+    for (const datagramBytes of [0, 8192]) {
+      const store = await served.connect({ datagramBytes });
+      const pool = await store.openPool('p', { create: true });
+      const base = new PoolUser(pool);
+      await base.write(ref('bottom'), 0, Buffer.from('below'));
+      const views: PoolUser[] = [];
+      for (let count = 0; count < CHAINS_MAX + 40; count += 1) {
+        const chain = [
+          { id: `own${count}`, overlap: 0 },
+          { id: 'bottom', overlap: OBJECT + 4096 },
+        ];
+        views.push(new PoolUser(await pool.layered(chain)));
+      }
+      const order = views.map((_, index) => index);
+      for (const round of [order, [...order].reverse()])
+        await Promise.all(
+          round.map(async (index) => {
+            const top = ref(`own${index}`);
+            const seen = await views[index]?.read(top, 0, 5);
+            if (seen?.toString() !== 'below')
+              t.fail(`chain ${index}: ${seen?.toString() ?? 'nothing'}`);
+          }),
+        );
+      t.equal(store.counters.connects, 1);
+      await store.close();
+    }
+  },
+);
 
 t.test('what does not belong to the chain is refused', async (t) => {
   const pool = await new MemStore().openPool('p', { create: true });

@@ -58,15 +58,17 @@ export class OpenPools {
     return this.#pools[handle];
   }
 
-  /** @returns The handle. @throws StoreError */
-  register(chain: Chain): number {
+  /** The one that was registered first makes room: whoever still uses it registers it again. */
+  register(chain: Chain): void {
     const handle = chainHandle(chain);
-    if (!this.#chains.has(handle)) {
-      if (this.#chains.size === CHAINS_MAX)
-        throw new StoreError('E_BUSY', `A connection can use ${CHAINS_MAX} chains of layers`);
-      this.#chains.set(handle, { chain, views: [] });
-    }
-    return handle;
+    const views = this.#chains.get(handle)?.views ?? [];
+    this.#chains.delete(handle);
+    if (this.#chains.size === CHAINS_MAX)
+      for (const oldest of this.#chains.keys()) {
+        this.#chains.delete(oldest);
+        break;
+      }
+    this.#chains.set(handle, { chain, views });
   }
 
   /** A pool as the newest layer of a chain. @throws StoreError `E_UNKNOWN_CHAIN` */
