@@ -3,6 +3,7 @@ export * from './util/errors.js';
 export * from './util/integers.js';
 export * from './util/invariant.js';
 export * from './util/limits.js';
+export { PeerPace, type PaceLimits, type PeerState } from './util/peer-pace.js';
 export * from './util/piece-checks.js';
 export { appendBlock } from './util/run-checksum.js';
 export * from './util/size.js';

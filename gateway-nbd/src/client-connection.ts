@@ -6,6 +6,7 @@
  */
 import {
   invariant,
+  PeerPace,
   StoreError,
   type Clock,
   type Connection,
@@ -81,6 +82,7 @@ export class ClientConnection {
   #tlsPeer: TlsPeer | null = null;
   #negotiated: Negotiated | null = null;
   readonly #stats: Stats = new Stats();
+  readonly #pace: PeerPace;
   #deadline: Timer;
   #resolveDone: () => void = () => undefined;
   #isLookingUp = false;
@@ -93,15 +95,11 @@ export class ClientConnection {
   #reason = CLIENT_CLOSED;
 
   #receivedBytes = 0;
-  #sweptBytes = 0;
-  #sweptRequests = 0;
-  #sweptUnsent = 0;
-  #stalledMs = 0;
-  #unreadMs = 0;
 
   constructor(options: ClientOptions) {
     this.#options = options;
     this.id = options.id;
+    this.#pace = new PeerPace(options.budget.limits, SWEEP_MS);
     this.#connection = options.connection;
     this.peerHost = options.connection.peer.replace(/:\d+$/, '');
     this.#log = options.log.child({ client: options.id, peer: options.connection.peer });
@@ -130,7 +128,7 @@ export class ClientConnection {
 
   /** May be dropped in favour of somebody else: it has not begun, or it sends less than it announced. */
   get isIdleBeforeWork(): boolean {
-    return this.#phase === 'transmission' ? this.#stalledMs > 0 : !this.#isLookingUp;
+    return this.#phase === 'transmission' ? this.#pace.isStalled : !this.#isLookingUp;
   }
 
   /** What it does; null before it uses an export. */
@@ -212,25 +210,14 @@ export class ClientConnection {
   sweep(): void {
     const transmission = this.#transmission;
     if (this.#phase !== 'transmission' || transmission === null) return;
-    const { limits, hasWaiters } = this.#options.budget;
-    const received = this.#receivedBytes - this.#sweptBytes;
-    const requests = transmission.requestCount - this.#sweptRequests;
-    const unsent = this.#connection.unsentBytes;
-    const slow = received < (limits.payloadBytesPerSecondMin * SWEEP_MS) / 1000 && requests === 0;
-    this.#stalledMs = transmission.awaitsClient && slow ? this.#stalledMs + SWEEP_MS : 0;
-    this.#unreadMs = unsent > 0 && unsent >= this.#sweptUnsent ? this.#unreadMs + SWEEP_MS : 0;
-    this.#sweptBytes = this.#receivedBytes;
-    this.#sweptRequests = transmission.requestCount;
-    this.#sweptUnsent = unsent;
-
-    if (this.#stalledMs >= limits.stallMs)
-      this.drop(`it began a request and did not send the rest within ${limits.stallMs / 1000} s`);
-    else if (
-      hasWaiters &&
-      transmission.holdsShared &&
-      Math.max(this.#stalledMs, this.#unreadMs) >= limits.stallUnderPressureMs
-    )
-      this.drop('it held memory that other clients needed, and did not send or read');
+    const reason = this.#pace.look({
+      receivedBytes: this.#receivedBytes,
+      requestCount: transmission.requestCount,
+      awaitsRest: transmission.awaitsClient,
+      unsentBytes: this.#connection.unsentBytes,
+      isInTheWay: this.#options.budget.hasWaiters && transmission.holdsShared,
+    });
+    if (reason !== null) this.drop(reason);
   }
 
   #armDeadline(): Timer {

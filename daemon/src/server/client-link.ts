@@ -15,6 +15,7 @@ import {
   messageOf,
   OP,
   PAYLOAD_BYTES_MAX,
+  PeerPace,
   POOLED_BYTES_MIN,
   PROTOCOL_VERSION,
   ReplyOutbox,
@@ -26,6 +27,7 @@ import {
   type Env,
   type FrameHeader,
   type Log,
+  type PaceLimits,
   type Reply,
   type ServerBudget,
   type Timer,
@@ -67,6 +69,9 @@ export interface LinkShared {
   readonly defect: (error: unknown) => void;
   /** How long a greeting may take. */
   readonly greetingMs: number;
+  readonly pace: PaceLimits;
+  /** `ClientLink.sweep` is called so often. */
+  readonly sweepMs: number;
 }
 
 export class ClientLink implements SessionHolder {
@@ -74,6 +79,11 @@ export class ClientLink implements SessionHolder {
   /** Resolves when the connection is gone and all it began has ended. */
   readonly done: Promise<void>;
   readonly #shared: LinkShared;
+  readonly #refusal: StoreError | null;
+  readonly #pace: PeerPace;
+  /** Bytes and whole requests that came, for the pace. */
+  #receivedBytes = 0;
+  #takenCount = 0;
   readonly #budget: ConnectionBudget;
   readonly #outbox: ReplyOutbox;
   #connection: Connection;
@@ -112,9 +122,17 @@ export class ClientLink implements SessionHolder {
   readonly #greetingPort: AnswerPort;
   #resolveDone: () => void = () => undefined;
 
-  constructor(connection: Connection, entrance: Entrance, shared: LinkShared) {
+  /** @param refusal - Why it is let in only to be told so; null: it is welcome. */
+  constructor(
+    connection: Connection,
+    entrance: Entrance,
+    shared: LinkShared,
+    refusal: StoreError | null,
+  ) {
     this.entrance = entrance;
     this.#shared = shared;
+    this.#refusal = refusal;
+    this.#pace = new PeerPace(shared.pace, shared.sweepMs);
     this.#connection = connection;
     this.#log = shared.log.child({ peer: connection.peer, entrance });
     this.#budget = new ConnectionBudget(shared.budget, () => this.#retry());
@@ -162,8 +180,21 @@ export class ClientLink implements SessionHolder {
     if (objection !== null) this.#refuse(objection);
   }
 
-  superseded(): void {
-    this.#log.info({}, 'The client has connected anew; this connection ends');
+  /** Called every `sweepMs`: a client that keeps us waiting, or others, has to connect again. */
+  sweep(): void {
+    if (this.#runner === null || this.#isClosed || this.#isRefused) return;
+    const reason = this.#pace.look({
+      receivedBytes: this.#receivedBytes,
+      requestCount: this.#takenCount,
+      awaitsRest: this.#reader.isInFrame && !this.#isPaused,
+      unsentBytes: this.#connection.unsentBytes,
+      isInTheWay: this.#shared.budget.hasWaiters && this.#budget.holdsShared,
+    });
+    if (reason !== null) this.#refuse(new StoreError('E_TIMEOUT', reason));
+  }
+
+  superseded(why: string): void {
+    this.#log.info({ why }, 'The connection ends');
     this.#takeNoMore();
     this.destroy();
   }
@@ -214,11 +245,13 @@ export class ClientLink implements SessionHolder {
   }
 
   #newGreeter(isTls: boolean): Greeter {
-    return new Greeter({ shared: this.#shared, entrance: this.entrance, link: this, isTls });
+    const [shared, refusal] = [this.#shared, this.#refusal];
+    return new Greeter({ shared, entrance: this.entrance, link: this, isTls, refusal });
   }
 
   #receive(chunk: Buffer): boolean {
     if (this.#isClosed || this.#isClosing) return true;
+    this.#receivedBytes += chunk.length;
     this.#reader.push(chunk);
     this.#chunkNumber += 1;
     this.#openOfChunk = 0;
@@ -326,6 +359,7 @@ export class ClientLink implements SessionHolder {
     this.#runningCount += 1;
     this.#openOfChunk += 1;
     this.#takenOfChunk += 1;
+    this.#takenCount += 1;
     const parts = landing === null ? payload : [landing.subarray(0, header.payloadBytes)];
     const port = new CountedPort(this, cost, landing, this.#chunkNumber);
     try {

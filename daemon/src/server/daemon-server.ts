@@ -13,6 +13,7 @@ import {
   type Env,
   type ListenAddress,
   type Listener,
+  type PaceLimits,
   type Timer,
 } from '@store/core';
 import { ClientLink, type LinkShared } from './client-link.js';
@@ -24,14 +25,19 @@ import { SessionTable } from './session-table.js';
 
 const MIB = 1024 * 1024;
 
-export const DAEMON_LIMITS: BudgetLimits & {
-  readonly connectionsMax: number;
-  /** Of connections that have not begun. */
-  readonly greetingsMax: number;
-  /** How long a greeting may take. */
-  readonly greetingMs: number;
-} = {
+export const DAEMON_LIMITS: BudgetLimits &
+  PaceLimits & {
+    /** Of clients and peers. */
+    readonly connectionsMax: number;
+    /** Through the owner's socket, beside the others: nobody can keep the owner out. */
+    readonly ownerConnectionsMax: number;
+    /** Of connections that have not begun. */
+    readonly greetingsMax: number;
+    /** How long a greeting may take. */
+    readonly greetingMs: number;
+  } = {
   connectionsMax: 4096,
+  ownerConnectionsMax: 512,
   greetingsMax: 1024,
   greetingMs: 10_000,
   connectionRequestsMax: 512,
@@ -40,6 +46,10 @@ export const DAEMON_LIMITS: BudgetLimits & {
   serverBytesMax: 256 * MIB,
   guaranteedRequests: 8,
   guaranteedBytes: 128 * 1024,
+  stallMs: 30_000,
+  payloadBytesPerSecondMin: 256 * 1024,
+  // Whoever is cut off connects again and goes on where it was.
+  stallUnderPressureMs: 3000,
 };
 
 const BUFFERS_KEPT_BYTES: number = 64 * MIB;
@@ -83,6 +93,10 @@ export class DaemonServer {
   readonly #desk: DatagramDesk;
   readonly #buffers: BufferPool;
   readonly #links = new Set<ClientLink>();
+  /** Those of them that came through the owner's socket. */
+  readonly #owners = new Set<ClientLink>();
+  /** Those that have not begun, and some that have since; the oldest first. */
+  readonly #greeting = new Set<ClientLink>();
   readonly #listeners: Listener[] = [];
   #sweep: Timer | null = null;
   #isClosing = false;
@@ -109,6 +123,8 @@ export class DaemonServer {
       desk: this.#desk,
       defect,
       greetingMs: this.#limits.greetingMs,
+      pace: this.#limits,
+      sweepMs: SWEEP_MS,
     };
     this.#sweepLater();
   }
@@ -166,9 +182,12 @@ export class DaemonServer {
   }
 
   #accept(connection: Connection, entrance: Entrance): void {
-    const refusal = this.#refusal();
+    const refusal = this.#refusal(entrance);
     if (refusal !== null) {
       this.counters.refuse(refusal.code);
+      this.#options.env.log.warn({ peer: connection.peer }, messageOf(refusal));
+    }
+    if (!this.#makeRoomForGreeting()) {
       connection.start({
         data: () => true,
         end: () => undefined,
@@ -176,36 +195,49 @@ export class DaemonServer {
         closed: () => undefined,
       });
       connection.destroy();
-      this.#options.env.log.warn({ peer: connection.peer }, messageOf(refusal));
       return;
     }
     this.counters.connections += 1;
-    const link = new ClientLink(connection, entrance, this.#shared);
+    const link = new ClientLink(connection, entrance, this.#shared, refusal);
     this.#links.add(link);
-    void link.done.then(() => this.#links.delete(link));
+    this.#greeting.add(link);
+    if (entrance === 'owner') this.#owners.add(link);
+    void link.done.then(() => {
+      this.#links.delete(link);
+      this.#owners.delete(link);
+      this.#greeting.delete(link);
+    });
   }
 
-  /** Idle newcomers keep nobody out: the oldest that has not begun makes room. */
-  #refusal(): StoreError | null {
+  /** Why somebody new is let in no further than to be told so; null if there is room. */
+  #refusal(entrance: Entrance): StoreError | null {
     if (this.#isClosing) return new StoreError('E_CLOSED', 'The daemon is stopping');
-    const { connectionsMax, greetingsMax } = this.#limits;
-    let greetings = 0;
-    let oldest: ClientLink | null = null;
-    for (const link of this.#links) {
-      if (link.hasBegun) continue;
-      greetings += 1;
-      oldest ??= link;
+    const { connectionsMax, ownerConnectionsMax } = this.#limits;
+    const isOwner = entrance === 'owner';
+    const count = isOwner ? this.#owners.size : this.#links.size - this.#owners.size;
+    if (count < (isOwner ? ownerConnectionsMax : connectionsMax)) return null;
+    return new StoreError(
+      'E_BUSY',
+      `There are ${count} connections to the daemon already; end some, and try again`,
+    );
+  }
+
+  /** Idle newcomers keep nobody out: the oldest of too many makes room. @returns false while the server closes */
+  #makeRoomForGreeting(): boolean {
+    for (const link of this.#greeting) {
+      if (link.hasBegun) this.#greeting.delete(link);
+      else if (this.#greeting.size >= this.#limits.greetingsMax) {
+        this.#greeting.delete(link);
+        link.destroy();
+      } else break;
     }
-    if (greetings < greetingsMax && this.#links.size < connectionsMax) return null;
-    if (oldest === null)
-      return new StoreError('E_BUSY', `There are ${connectionsMax} connections already`);
-    oldest.destroy();
-    return null;
+    return !this.#isClosing;
   }
 
   #sweepLater(): void {
     this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
       this.#buffers.trim();
+      for (const link of this.#links) link.sweep();
       this.#sweepLater();
     });
   }

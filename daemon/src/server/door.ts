@@ -129,13 +129,19 @@ export function guestWithoutTicket(entrance: Entrance, name: string): Guest {
   return { principal: `${entrance} ${name}`, pool: null, rights, ticket: null };
 }
 
+/** Why a guest may not do `what`; null if it may. */
+export function rightObjection(guest: Guest, right: Right, what: string): StoreError | null {
+  if (right === 'none' || guest.rights.includes(right)) return null;
+  return new StoreError(
+    'E_DENIED',
+    `${guest.principal} may not ${what}: it has the rights '${guest.rights}' and this needs '${right}'`,
+  );
+}
+
 /** @throws StoreError `E_DENIED` */
 export function needRight(guest: Guest, right: Right, what: string): void {
-  if (right !== 'none' && !guest.rights.includes(right))
-    throw new StoreError(
-      'E_DENIED',
-      `${guest.principal} may not ${what}: it has the rights '${guest.rights}' and this needs '${right}'`,
-    );
+  const objection = rightObjection(guest, right, what);
+  if (objection !== null) throw objection;
 }
 
 /** @param peer - `127.0.0.1:4148`, `[::1]:4148`, `[::ffff:127.0.0.1]:4148`, or `unix` */

@@ -46,6 +46,8 @@ export interface GreeterOptions {
   readonly entrance: Entrance;
   readonly link: ClientLink;
   readonly isTls: boolean;
+  /** Why nobody is let in, whoever it is; null: there is room. */
+  readonly refusal: StoreError | null;
 }
 
 export class Greeter {
@@ -79,6 +81,7 @@ export class Greeter {
   /** @throws StoreError why the client is not let in */
   async take(op: number, body: Buffer): Promise<GreetingStep> {
     if (op === OP.startTls) return this.#startTls();
+    if (this.#options.refusal !== null) throw this.#options.refusal;
     if (op === OP.hello) return { body: this.#greet(decodeHello(body)), then: 'more' };
     return this.#begin(decodeBegin(body));
   }

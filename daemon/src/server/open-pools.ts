@@ -11,6 +11,8 @@ import {
 import { needRight, type Guest } from './door.js';
 
 const POOLS_MAX = 1024;
+/** Of all chains together. */
+const LAYERS_MAX = 8192;
 /** Names in one answer, and their bytes: written as JSON a byte becomes six at worst. */
 const NAMES_MAX = 256;
 const NAMES_BYTES_MAX = 8 * 1024;
@@ -27,6 +29,7 @@ export class OpenPools {
   readonly #handles = new Map<CheckedPool, number>();
   /** Chains that requests may name, and pools seen through them: by chain, then by pool. */
   readonly #chains = new Map<number, { readonly chain: Chain; readonly views: LayeredView[] }>();
+  #layers = 0;
 
   constructor(store: ServedStore, guest: Guest) {
     this.#store = store;
@@ -58,17 +61,23 @@ export class OpenPools {
     return this.#pools[handle];
   }
 
-  /** The one that was registered first makes room: whoever still uses it registers it again. */
+  /** Those that were registered first make room: whoever still uses one registers it again. */
   register(chain: Chain): void {
     const handle = chainHandle(chain);
-    const views = this.#chains.get(handle)?.views ?? [];
+    const known = this.#chains.get(handle);
+    if (known !== undefined) this.#forget(handle, known.chain);
+    for (const [oldest, { chain: old }] of this.#chains) {
+      const isFull = this.#chains.size >= CHAINS_MAX || this.#layers + chain.length > LAYERS_MAX;
+      if (!isFull) break;
+      this.#forget(oldest, old);
+    }
+    this.#chains.set(handle, { chain, views: known?.views ?? [] });
+    this.#layers += chain.length;
+  }
+
+  #forget(handle: number, chain: Chain): void {
     this.#chains.delete(handle);
-    if (this.#chains.size === CHAINS_MAX)
-      for (const oldest of this.#chains.keys()) {
-        this.#chains.delete(oldest);
-        break;
-      }
-    this.#chains.set(handle, { chain, views });
+    this.#layers -= chain.length;
   }
 
   /** A pool as the newest layer of a chain. @throws StoreError `E_UNKNOWN_CHAIN` */

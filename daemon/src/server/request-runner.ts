@@ -3,6 +3,7 @@
  * waits for it; operations that are run once keep their answer in the session.
  */
 import {
+  BODY_BYTES_MAX,
   decodeChain,
   decodeListPools,
   decodeListRequest,
@@ -40,7 +41,7 @@ import {
 } from '@store/core';
 import { answer, messageBody, statusOf, type AnswerPort } from './answer-port.js';
 import type { ServerCounters } from './counters.js';
-import { needRight, type Guest } from './door.js';
+import { rightObjection, type Guest } from './door.js';
 import { ObjectNames } from './object-names.js';
 import { OpenPools, type ServedStore } from './open-pools.js';
 import type { Session } from './session.js';
@@ -48,6 +49,8 @@ import type { Session } from './session.js';
 /** What a request takes of a budget beside its data. */
 export const REQUEST_COST_BYTES = 1024;
 const EMPTY = Buffer.alloc(0);
+/** Their answers are bodies of any length. */
+const LONG_ANSWERS: ReadonlySet<number> = new Set([OP.list, OP.listPools, OP.extents]);
 const POOL_AT = 0;
 
 export interface RunnerOptions {
@@ -95,6 +98,7 @@ export class RequestRunner {
    * @throws StoreError `E_BAD_FRAME`
    */
   answerBytes(header: FrameHeader, body: Buffer): number {
+    if (LONG_ANSWERS.has(header.op)) return BODY_BYTES_MAX;
     if (header.op !== OP.read) return 0;
     readObjectRequest(body, this.#request);
     const { bytes } = this.#request;
@@ -113,7 +117,14 @@ export class RequestRunner {
     if (rule === undefined) throw new StoreError('E_BAD_FRAME', `There is no operation ${op}`);
     if (floor > requestId)
       throw new StoreError('E_BAD_FRAME', 'A request lies below its own floor');
-    const { session, counters, clock } = this.#options;
+    const { session, counters, clock, guest } = this.#options;
+    const objection = rightObjection(guest, rule.right, rule.name);
+    if (objection !== null) {
+      // Nothing is kept of it: who may do nothing fills no memory with that.
+      counters.ended(rule.name, 0, 0, objection.code);
+      answer(port, op, requestId, statusOf(objection), messageBody(objection));
+      return;
+    }
     if (rule.runsOnce) {
       const admission = session.admit(requestId, floor);
       if (admission === 'drop') {
@@ -135,7 +146,6 @@ export class RequestRunner {
     const bytes = header.payloadBytes;
     const running: Running = { rule, op, requestId, port, startedAt, bytes, isDone: false };
     try {
-      needRight(this.#options.guest, rule.right, rule.name);
       this.#start(running, body, payload);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;

@@ -1,7 +1,7 @@
 import { StoreError, type Clock } from '@store/core';
 import t from 'tap';
 import { SESSION_KEEP_MS, SessionTable } from './session-table.js';
-import type { SessionHolder } from './session.js';
+import type { Session, SessionHolder } from './session.js';
 
 class TestClock implements Clock {
   ms = 0;
@@ -134,3 +134,42 @@ t.test(
     t.equal(table.count, max);
   },
 );
+
+t.test('answers that nobody fetches are bounded: those of who is away go first', async (t) => {
+  const table = new SessionTable(new TestClock());
+  const kept = 262_144;
+  const perSession = 4096;
+  const fill = (session: Session): void => {
+    for (let id = 1; id <= perSession; id += 1) {
+      if (session.admit(id, 1) !== 'run') return;
+      session.finished(id, answer);
+    }
+  };
+  const holders: Holder[] = [];
+  const sessions: Session[] = [];
+  for (let number = 0; number < kept / perSession; number += 1) {
+    const holder = new Holder();
+    const { session } = await table.take(idOf(number), 1, 'client a', holder);
+    fill(session);
+    holders.push(holder);
+    sessions.push(session);
+  }
+  const [gone, goneHolder] = [sessions[3], holders[3]];
+  if (gone === undefined || goneHolder === undefined) throw new Error('there are more');
+  table.leave(gone, goneHolder);
+  const proper = new Holder();
+  const { session } = await table.take(idOf(1000), 1, 'client a', proper);
+  t.equal(session.admit(1, 1), 'run');
+  t.equal(gone.keptCount, 0, 'who was away is forgotten');
+  t.notOk(proper.isSuperseded);
+  session.finished(1, answer);
+  fill(session);
+  t.notOk(proper.isSuperseded, 'there was room again');
+  const last = new Holder();
+  fill((await table.take(idOf(1001), 1, 'client a', last)).session);
+  t.ok(last.isSuperseded, 'nobody is away any more: who keeps much has to go');
+  t.notOk(
+    holders.some(({ isSuperseded }) => isSuperseded),
+    'and nobody else',
+  );
+});

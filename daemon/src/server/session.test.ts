@@ -8,8 +8,11 @@ const answerOf = (id: number): { status: number; body: Buffer } => ({
   body: Buffer.from(`answer ${id}`),
 });
 
+const newSession = (incarnation: number): Session =>
+  new Session('client a', incarnation, { count: 0, added: () => undefined });
+
 t.test('a request is run once, and answered again from what was kept', async (t) => {
-  const session = new Session('client a', 1);
+  const session = newSession(1);
   t.equal(session.admit(1, 0), 'run');
   t.equal(session.admit(1, 0), 'drop', 'it runs');
   session.finished(1, answerOf(1));
@@ -21,7 +24,7 @@ t.test('a request is run once, and answered again from what was kept', async (t)
 t.test(
   'what lies below the floor is dropped and forgotten, and the floor never falls',
   async (t) => {
-    const session = new Session('client a', 1);
+    const session = newSession(1);
     t.equal(session.admit(1, 1), 'run');
     session.finished(1, answerOf(1));
     t.equal(session.admit(5, 3), 'run');
@@ -35,7 +38,7 @@ t.test(
 );
 
 t.test('one that runs while the floor passes it ends, and its answer is not kept', async (t) => {
-  const session = new Session('client a', 1);
+  const session = newSession(1);
   session.admit(1, 1);
   session.admit(2, 2);
   t.equal(session.runningCount, 2);
@@ -47,7 +50,7 @@ t.test('one that runs while the floor passes it ends, and its answer is not kept
 });
 
 t.test('ids may be as far from the floor as the span, and no further', async (t) => {
-  const session = new Session('client a', 1);
+  const session = newSession(1);
   t.equal(session.admit(100, 100), 'run');
   t.equal(session.admit(100 + REQUEST_SPAN_MAX - 1, 100), 'run');
   for (const far of [100 + REQUEST_SPAN_MAX, 2 ** 32, Number.MAX_SAFE_INTEGER])
@@ -57,7 +60,7 @@ t.test('ids may be as far from the floor as the span, and no further', async (t)
 });
 
 t.test('a session belongs to who began it, and to the newest connection', async (t) => {
-  const session = new Session('client a', 5);
+  const session = newSession(5);
   let superseded = 0;
   session.holder = { superseded: () => (superseded += 1) };
   t.throws(() => session.takeOver('client b', 6), { code: 'E_DENIED', message: /another client/ });
@@ -70,7 +73,7 @@ t.test('a session belongs to who began it, and to the newest connection', async 
 });
 
 t.test('whenQuiet resolves when the last has ended, for all who wait', async (t) => {
-  const session = new Session('client a', 1);
+  const session = newSession(1);
   session.admit(1, 0);
   session.admit(2, 0);
   const order: string[] = [];
@@ -91,7 +94,7 @@ t.test('however often and in whatever order copies come, each id runs at most on
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-      const session = new Session('client a', 1);
+      const session = newSession(1);
       const runs = new Map<number, number>();
       const running = new Set<number>();
       let floor = 0;

@@ -7,8 +7,8 @@
  * - A connection that takes over waits until what the one before it began has come to its end (`whenQuiet`), so nothing
  *   of a dead connection takes effect after the first request of its successor.
  *
- * A session ends with the daemon's process. What it keeps is bounded: by the span of ids that may be under way, for each
- * of a bounded number of sessions.
+ * A session ends with the daemon's process. What it keeps is bounded: by the span of ids that may be under way, and all
+ * sessions together by their table (`KeptCount`).
  */
 import { REQUEST_SPAN_MAX, StoreError } from '@store/core';
 import { cutText } from './answer-port.js';
@@ -25,12 +25,20 @@ export type Admission = 'run' | 'drop' | KeptAnswer;
 /** Of a kept answer: a version or a short text. A client that asks again for a failure hears its beginning. */
 const KEPT_BODY_BYTES_MAX = 128;
 
+/** What all sessions keep together. */
+export interface KeptAnswers {
+  /** Answers that are kept, and requests that run. */
+  count: number;
+  /** This session has one more: there may be too many now. */
+  added(session: Session): void;
+}
+
 const RUNNING: KeptAnswer = { status: 0, body: Buffer.alloc(0) };
 
 /** Whoever is in charge of a session. */
 export interface SessionHolder {
-  /** Another connection of the client has taken over. */
-  superseded(): void;
+  /** It is not in charge any more: another connection of the client has taken over, or `why` else. */
+  superseded(why: string): void;
 }
 
 export class Session {
@@ -39,19 +47,32 @@ export class Session {
   /** When it lost its connection, by the clock of the table. */
   idleSince = 0;
   holder: SessionHolder | null = null;
+  readonly #kept: KeptAnswers;
   #incarnation: number;
   #floor = 0;
   readonly #answers = new Map<number, KeptAnswer>();
   #running = 0;
   #whenQuiet: (() => void)[] = [];
 
-  constructor(principal: string, incarnation: number) {
+  constructor(principal: string, incarnation: number, kept: KeptAnswers) {
     this.principal = principal;
+    this.#kept = kept;
     this.#incarnation = incarnation;
   }
 
   get runningCount(): number {
     return this.#running;
+  }
+
+  /** Answers that are kept, and requests that run. */
+  get keptCount(): number {
+    return this.#answers.size;
+  }
+
+  /** It is forgotten: when its client comes again it begins anew. */
+  end(): void {
+    this.#kept.count -= this.#answers.size;
+    this.#answers.clear();
   }
 
   /** @throws StoreError `E_DENIED` for whom it does not belong to, or a connection older than the one in charge */
@@ -63,7 +84,7 @@ export class Session {
     this.#incarnation = incarnation;
     const { holder } = this;
     this.holder = null;
-    holder?.superseded();
+    holder?.superseded('the client has connected anew');
   }
 
   /** Resolves when nothing runs. */
@@ -86,6 +107,8 @@ export class Session {
     if (known !== undefined) return known;
     this.#answers.set(requestId, RUNNING);
     this.#running += 1;
+    this.#kept.count += 1;
+    this.#kept.added(this);
     return 'run';
   }
 
@@ -98,7 +121,7 @@ export class Session {
   /** A request that `admit` let run has come to its end. */
   finished(requestId: number, answer: KeptAnswer): void {
     if (requestId >= this.#floor) this.#answers.set(requestId, shortened(answer));
-    else this.#answers.delete(requestId);
+    else this.#remove(requestId);
     this.#running -= 1;
     if (this.#running > 0) return;
     for (const wake of this.#whenQuiet.splice(0)) wake();
@@ -114,7 +137,11 @@ export class Session {
 
   #forget(requestId: number): void {
     // One that runs is counted, and forgotten when it ends.
-    if (this.#answers.get(requestId) !== RUNNING) this.#answers.delete(requestId);
+    if (this.#answers.get(requestId) !== RUNNING) this.#remove(requestId);
+  }
+
+  #remove(requestId: number): void {
+    if (this.#answers.delete(requestId)) this.#kept.count -= 1;
   }
 }
 

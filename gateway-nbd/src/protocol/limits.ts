@@ -1,4 +1,4 @@
-import { invariant, StoreError } from '@store/core';
+import { invariant, StoreError, type PaceLimits } from '@store/core';
 
 /** W2: the longest string the protocol allows. */
 export const STRING_BYTES_MAX = 4096;
@@ -46,7 +46,7 @@ export const UNSENT_BYTES_MAX: number = 8 * 1024 * 1024;
 export const REQUEST_BYTES_MIN: number = 16 * 1024;
 
 /** What one server allows; each can be set by its operator. */
-export interface ServerLimits {
+export interface ServerLimits extends PaceLimits {
   readonly connectionsMax: number;
   readonly handshakeMs: number;
   /** Requests in flight, and the bytes of their payloads and unsent replies, for each connection. */
@@ -58,11 +58,6 @@ export interface ServerLimits {
   /** Each connection may always have this much in flight, however busy the others are. */
   readonly guaranteedRequests: number;
   readonly guaranteedBytes: number;
-  /** A request whose rest does not come, at `payloadBytesPerSecondMin` at least, ends its connection after this. */
-  readonly stallMs: number;
-  readonly payloadBytesPerSecondMin: number;
-  /** The same for who holds memory others are waiting for, and for who does not read its replies then. */
-  readonly stallUnderPressureMs: number;
 }
 
 export const SERVER_LIMITS: ServerLimits = {
