@@ -16,6 +16,7 @@ export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
 export { openRealDisk } from './env/real-disk.js';
+export { makeFolder } from './env/real-make-folder.js';
 export { dropPages } from './env/real-memory.js';
 export { exitNow } from './env/real-native.js';
 export { readRing } from './env/real-read-ring.js';

@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { quote } from './attach-advice.js';
 import {
   AUTHORITY_NAME,
-  makeFolder,
+  makeAuthorityFolder,
   pathsIn,
   readAuthority,
   refuseExisting,
@@ -62,7 +62,7 @@ function addInit(cert: Command): void {
     checkCommonName(name);
     const notAfter = daysFromNow(context.get(authorityDaysSetting));
     const paths = pathsIn(folder, AUTHORITY_NAME);
-    await makeFolder(folder);
+    makeAuthorityFolder(folder);
     const replaces = context.get(forceSetting);
     if (!replaces) await refuseExisting(paths);
     const made = await makeAuthority(name, notAfter);

@@ -116,6 +116,8 @@ export class DaemonClient {
   /** Connected, and the pools are open: requests may go. */
   #isReady = false;
   #connectedAt = 0;
+  /** When the last connection broke that was in use; null: there is one, or there was none. */
+  #lostAt: number | null = null;
   /** How often it was looked around, and how often until a request is given up. */
   #looks = 0;
   readonly #looksToDeadline: number;
@@ -438,6 +440,12 @@ export class DaemonClient {
     this.#backOff.reset();
     this.#failure = null;
     this.#isReady = true;
+    if (this.#lostAt !== null) {
+      const seconds = ((this.#clock.now() - this.#lostAt) / 1000).toFixed(1);
+      const fields = { waiting: this.#submitted.size, restarted: isRestarted };
+      env.log.info(fields, `${nameOf(this.#options)} is there again, after ${seconds} s`);
+      this.#lostAt = null;
+    }
     this.#resend();
     this.#sendWaiting();
     this.#sweepLater();
@@ -558,6 +566,13 @@ export class DaemonClient {
   #lost(incarnation: number, error: StoreError): void {
     if (incarnation !== this.#incarnation || this.#isClosed) return;
     this.#failure = error;
+    if (this.#isReady) {
+      this.#lostAt = this.#clock.now();
+      this.#options.env.log.warn(
+        { code: error.code, waiting: this.#submitted.size },
+        `${nameOf(this.#options)} is lost: ${error.message}; requests wait up to ${this.#options.deadlineMs / 1000} s for it`,
+      );
+    }
     this.#link = null;
     this.#isReady = false;
     this.#lane?.close();
@@ -571,7 +586,6 @@ export class DaemonClient {
       this.#forget(request);
       request.done(error, NOTHING);
     }
-    this.#options.env.log.debug({ code: error.code }, error.message);
     if (this.#submitted.size > 0) this.#reconnect();
   }
 

@@ -10,6 +10,7 @@ import { DiskError } from './disk.js';
 import type { Log } from './log.js';
 import { bootToken } from './real-boot-token.js';
 import { RealDataFile } from './real-data-file.js';
+import { makeFolder } from './real-make-folder.js';
 import { RealMetaStore } from './real-meta-store.js';
 import { StoreError, errnoOf, messageOf } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
@@ -27,7 +28,7 @@ const REPLACEMENT = '.new';
  */
 export function openRealDisk(folder: string, options: { create: boolean }, log: Log): Disk {
   try {
-    if (options.create) fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (options.create) makeFolder(folder, 0o700);
     if (!fs.statSync(folder).isDirectory())
       throw new StoreError('E_SYSTEM', `'${folder}' is not a folder; choose another --dir`);
     fs.accessSync(folder, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK);

@@ -3,9 +3,9 @@
  * and a supervisor that follows a dead one goes on from it. It is replaced as a whole, never half-written, and is
  * believed only as far as the kernel agrees: a file without its device means nothing.
  */
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { errnoOf, StoreError } from '@store/core';
+import { makeFolder, errnoOf, StoreError } from '@store/core';
 import { names, readAttribute } from './nbd-device.js';
 
 export const RUN_FOLDER = '/run/store-nbd';
@@ -37,7 +37,7 @@ export interface Attachment {
 export function writeAttachment(attachment: Attachment, folder = RUN_FOLDER): void {
   const path = fileOf(attachment.index, folder);
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     const unfinished = `${path}.${process.pid}`;
     writeFileSync(unfinished, `${JSON.stringify(attachment, null, 2)}\n`, { mode: 0o600 });
     renameSync(unfinished, path);

@@ -3,15 +3,17 @@
  * owner alone. `ca.key` is needed to issue certificates and nowhere else.
  */
 import { createPrivateKey, type KeyObject } from 'node:crypto';
-import { mkdir, stat, unlink } from 'node:fs/promises';
+import { stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf, messageOf, StoreError } from '@store/core';
+import { errnoOf, makeFolder, messageOf, StoreError } from '@store/core';
 import { readTextFile } from '../read-text-file.js';
 import { PRIVATE_MODE, PUBLIC_MODE, writeNewFile } from '../write-new-file.js';
 import { certificateFacts, PEM_BYTES_MAX, readCertificate } from './certificate-facts.js';
 import type { MadeCertificate, Signer } from './make-certificate.js';
 
 export const AUTHORITY_NAME = 'ca';
+/** Certificates are public; each key has a mode of its own. */
+const PUBLIC_FOLDER_MODE = 0o755;
 
 /** The files of a certificate. */
 export interface CertificatePaths {
@@ -24,9 +26,9 @@ export function pathsIn(folder: string, name: string): CertificatePaths {
 }
 
 /** Makes the folder if it is missing. @throws StoreError `E_SYSTEM` */
-export async function makeFolder(folder: string): Promise<void> {
+export function makeAuthorityFolder(folder: string): void {
   try {
-    await mkdir(folder, { recursive: true });
+    makeFolder(folder, PUBLIC_FOLDER_MODE);
   } catch (error) {
     throw new StoreError('E_SYSTEM', `Cannot make the folder ${folder}: ${messageOf(error)}`, {
       cause: error,
