@@ -163,7 +163,12 @@ export class ImageCatalog {
       return stored.header.state === 'removing' ? null : { ...stored.header, state: 'removing' };
     });
     const stripes = stripesOf(name, header);
-    await removeDataFrom(this.#pool, stripes, header.objectBytes, 0, onProgress);
+    const mayGoOn = async (): Promise<boolean> => {
+      const now = await this.#headers.load(name);
+      return now?.header.id === header.id && now.header.state === 'removing';
+    };
+    const watch = { onProgress, mayGoOn };
+    await removeDataFrom(this.#pool, stripes, header.objectBytes, 0, watch);
     await this.#headers.delete(name, header.id);
   }
 
@@ -184,7 +189,10 @@ export class ImageCatalog {
     const { header } = stored;
     if (header.state !== 'shrinking') return stored;
     const stripes = stripesOf(name, header);
-    await removeDataFrom(this.#pool, stripes, header.objectBytes, header.size, onProgress);
+    const mayGoOn = async (): Promise<boolean> =>
+      (await this.#headers.load(name))?.version === stored.version;
+    const watch = { onProgress, mayGoOn };
+    await removeDataFrom(this.#pool, stripes, header.objectBytes, header.size, watch);
     return this.#headers.change(name, (now) =>
       now.version === stored.version ? { ...now.header, state: 'ready' } : null,
     );
