@@ -50,12 +50,29 @@ export async function runProgram(program: Command): Promise<never> {
   prepare(program);
   const output = watchOutput();
   try {
+    refuseDamagedText(process.argv.slice(2), process.env);
     await program.parseAsync();
     await output.finish();
     process.exit(EXIT.done);
   } catch (error) {
     process.exit(report(name, error));
   }
+}
+
+/**
+ * Bytes that are no UTF-8 become U+FFFD before we see them, so different names would be one, and one object overwritten as
+ * another.
+ * @throws UsageError
+ */
+function refuseDamagedText(args: readonly string[], environment: NodeJS.ProcessEnv): void {
+  const problem = (what: string): UsageError =>
+    new UsageError(
+      `${what} is not valid UTF-8 (or contains the character U+FFFD, which stands for that); write it in UTF-8, and data of other kinds with --data-file`,
+    );
+  const damaged = args.find((argument) => argument.includes('\ufffd'));
+  if (damaged !== undefined) throw problem(`'${damaged}'`);
+  for (const [name, value] of Object.entries(environment))
+    if (name.startsWith('STORE_') && value?.includes('\ufffd') === true) throw problem(name);
 }
 
 /** What is printed must have left before the process ends, or the user must hear that it did not. */

@@ -68,6 +68,10 @@ await t.test('bad usage is exit code 2 and one line', async (t) => {
   const nbd = (...args: string[]): Promise<Result> => run('store-nbd', [...args, ...dir]);
   failed(t, await run('store-image', []), 2, /Give a command; see store-image --help/);
   failed(t, await image('frob'), 2, /Unknown command 'frob'/);
+  // What Node makes of bytes that are no UTF-8: two such names would be one.
+  failed(t, await image('create', 'vm\ufffd', '--size', '1M'), 2, /is not valid UTF-8/);
+  const env = { STORE_POOL: '\ufffd' };
+  failed(t, await run('store-image', ['ls', ...dir], { env }), 2, /STORE_POOL is not valid UTF-8/);
   failed(t, await image('ls', '--frob'), 2, /Unknown option '--frob'/);
   failed(t, await image('create', 'a', 'b', '--size', '1M'), 2, /Too many arguments/);
   failed(t, await image('create', 'vm1'), 2, /--size 100M/);
