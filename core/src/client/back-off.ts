@@ -6,16 +6,19 @@ const LAST_MS = 2000;
 
 export class BackOff {
   readonly #random: Random;
+  readonly #lastMs: number;
   #ms = FIRST_MS;
 
-  constructor(random: Random) {
+  /** @param patienceMs - Whoever waits gives up after this: several tries must fit in. */
+  constructor(random: Random, patienceMs: number) {
     this.#random = random;
+    this.#lastMs = Math.max(FIRST_MS, Math.min(LAST_MS, patienceMs / 4));
   }
 
   /** Between half and all of twice as long as the last time. */
   next(): number {
     const ms = this.#ms;
-    this.#ms = Math.min(LAST_MS, ms * 2);
+    this.#ms = Math.min(this.#lastMs, ms * 2);
     return ms * (0.5 + this.#random.bytes(1).readUInt8() / 510);
   }
 

@@ -139,7 +139,7 @@ export class DaemonClient {
     this.#options = options;
     this.#clock = options.env.clock;
     this.#session = options.env.random.bytes(SESSION_BYTES);
-    this.#backOff = new BackOff(options.env.random);
+    this.#backOff = new BackOff(options.env.random, options.deadlineMs);
     this.#looksToDeadline = Math.max(2, Math.ceil(options.deadlineMs / SWEEP_MS) + 1);
   }
 
