@@ -233,16 +233,13 @@ export class RemotePool implements ObjectPool, ClientPool {
     );
   }
 
-  async delete(ref: ObjectRef, version = 0): Promise<boolean> {
+  async delete(ref: ObjectRef): Promise<boolean> {
     const sent: ClientRequest[] = [];
     const existed = await this.#ask(
       OP.delete,
       ref,
       (body) => new BodyReader(body).u8() === 1,
-      (request) => {
-        request.extra = version;
-        sent.push(request);
-      },
+      (request) => sent.push(request),
     );
     // One that may have been run before a restart finds nothing the second time.
     return existed || sent.some(({ isInDoubt }) => isInDoubt);

@@ -30,9 +30,6 @@ export interface StoredHeader {
 /** What a caller of `change` wants: all but the token. */
 export type HeaderDraft = Omit<ImageHeader, 'request'>;
 
-/** After these a header may hold what was to be stored: an answer got lost, or came to what was sent before. */
-const UNCERTAIN: ReadonlySet<string> = new Set(['E_VERSION', 'E_TIMEOUT', 'E_IN_DOUBT']);
-
 export class HeaderStore {
   readonly #pool: ObjectPool;
   readonly #random: Random;
@@ -98,7 +95,7 @@ export class HeaderStore {
       return { header, version: swapped, kind: 'store' };
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      if (!UNCERTAIN.has(error.code)) throw error;
+      if (error.code !== 'E_VERSION' && error.code !== 'E_TIMEOUT') throw error;
       const now = await this.load(name);
       if (now?.header.request === header.request) return now;
       throw error;
@@ -132,7 +129,7 @@ export class HeaderStore {
   async delete(name: string, id: string): Promise<void> {
     const stored = await this.load(name);
     if (stored?.header.id === id && stored.header.state === 'removing')
-      await this.#pool.delete(headerRef(name), stored.version);
+      await this.#pool.delete(headerRef(name));
   }
 }
 

@@ -163,12 +163,7 @@ export class ImageCatalog {
       return stored.header.state === 'removing' ? null : { ...stored.header, state: 'removing' };
     });
     const stripes = stripesOf(name, header);
-    const mayGoOn = async (): Promise<boolean> => {
-      const now = await this.#headers.load(name);
-      return now?.header.id === header.id && now.header.state === 'removing';
-    };
-    const watch = { onProgress, mayGoOn };
-    await removeDataFrom(this.#pool, stripes, header.objectBytes, 0, watch);
+    await removeDataFrom(this.#pool, stripes, header.objectBytes, 0, onProgress);
     await this.#headers.delete(name, header.id);
   }
 
@@ -189,10 +184,7 @@ export class ImageCatalog {
     const { header } = stored;
     if (header.state !== 'shrinking') return stored;
     const stripes = stripesOf(name, header);
-    const mayGoOn = async (): Promise<boolean> =>
-      (await this.#headers.load(name))?.version === stored.version;
-    const watch = { onProgress, mayGoOn };
-    await removeDataFrom(this.#pool, stripes, header.objectBytes, header.size, watch);
+    await removeDataFrom(this.#pool, stripes, header.objectBytes, header.size, onProgress);
     return this.#headers.change(name, (now) =>
       now.version === stored.version ? { ...now.header, state: 'ready' } : null,
     );

@@ -273,10 +273,9 @@ class MemPool implements CheckedPool {
     });
   }
 
-  delete(ref: ObjectRef, version = 0): Promise<boolean> {
+  delete(ref: ObjectRef): Promise<boolean> {
     return settle(() => {
       if (this.#shared.closed) throw closedError();
-      if (version !== 0 && this.#objects.get(ref.id)?.version !== version) return false;
       return this.#objects.delete(ref.id);
     });
   }

@@ -194,35 +194,6 @@ export async function objectPoolNameStories(story: Story): Promise<void> {
       t.equal((await pool.stat(ref))?.length, 100_001);
     }
   });
-
-  await story('delete() with a version spares what was changed since', async (t, user, pool) => {
-    const data = new ObjectRef(OBJECT_KIND.imageData, 'l_0', 'f_0');
-    const changes = [
-      async (ref: ObjectRef) => user.write(ref, 4096, Buffer.from('new')),
-      async (ref: ObjectRef) => user.zero(ref, 0, 4096),
-      async (ref: ObjectRef) => {
-        await pool.delete(ref);
-        await user.write(ref, 0, Buffer.alloc(8192, 0xee));
-      },
-    ];
-    for (const ref of [plain, data])
-      for (const change of changes) {
-        await user.write(ref, 0, Buffer.alloc(8192, 0xee));
-        const { entries } = await pool.list({ kind: ref.kind, prefix: ref.key });
-        const version = entries[0]?.stat.version ?? 0;
-        t.ok(version > 0, 'a list tells versions');
-        t.equal((await pool.stat(ref))?.version, version);
-        await change(ref);
-        const before = await user.read(ref, 0, 8192);
-        t.equal(await pool.delete(ref, version), false, 'it has another version now');
-        t.ok((await user.read(ref, 0, 8192)).equals(before), 'and is as it was');
-        await user.flush();
-        const now = (await pool.stat(ref))?.version ?? 0;
-        t.equal(await pool.delete(ref, now), true);
-        t.equal(await pool.delete(ref, now), false, 'there is none any more');
-        t.equal(await pool.stat(ref), null);
-      }
-  });
 }
 
 async function listAll(pool: ObjectPool, options: ListOptions): Promise<string[]> {

@@ -199,10 +199,6 @@ export interface ObjectPool {
    */
   forUser(): ObjectPool;
 
-  /**
-   * Removes the object, durably.
-   * @param version - Only if it has this version (as `stat` and `list` tell): nobody has changed it since; 0: any
-   * @returns false if there was none, or none with that version.
-   */
-  delete(ref: ObjectRef, version?: number): Promise<boolean>;
+  /** Removes the object, durably. @returns false if there was none. */
+  delete(ref: ObjectRef): Promise<boolean>;
 }

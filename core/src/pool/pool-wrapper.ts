@@ -65,7 +65,7 @@ export class PoolWrapper implements ObjectPool {
     return this.below.compareAndSwap(ref, expectedVersion, bytes);
   }
 
-  delete(ref: ObjectRef, version = 0): Promise<boolean> {
-    return this.below.delete(ref, version);
+  delete(ref: ObjectRef): Promise<boolean> {
+    return this.below.delete(ref);
   }
 }

@@ -325,8 +325,7 @@ export class RequestRunner {
 
   async #delete(body: Buffer): Promise<Buffer> {
     const { pool, ref } = this.#object(body);
-    const version = this.#request.extra;
-    return Buffer.from([(await pool.delete(ref, version)) ? 1 : 0]);
+    return Buffer.from([(await pool.delete(ref)) ? 1 : 0]);
   }
 
   async #openPool(body: Buffer): Promise<Buffer> {

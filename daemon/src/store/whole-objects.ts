@@ -192,8 +192,8 @@ export class WholeObjects {
     });
   }
 
-  /** Answers false if there was nothing, or nothing with this version (0: any). */
-  delete(object: StoredObject, version: number, done: DoneWith<boolean>): void {
+  /** Answers false if there was nothing. */
+  delete(object: StoredObject, done: DoneWith<boolean>): void {
     this.#locked(object, (lock) => {
       const finish = (error: StoreError | null, existed: boolean): void => {
         object.locks.release(lock);
@@ -205,8 +205,7 @@ export class WholeObjects {
         return;
       }
       const existed = object.exists || object.broken !== null;
-      const isAnother = version !== 0 && object.version !== version;
-      if (isAnother || (!existed && object.durable === null && object.staged === undefined)) {
+      if (!existed && object.durable === null && object.staged === undefined) {
         finish(null, false);
         return;
       }
