@@ -233,16 +233,20 @@ export class RemotePool implements ObjectPool, ClientPool {
     );
   }
 
-  async delete(ref: ObjectRef): Promise<boolean> {
+  async delete(ref: ObjectRef, version = 0): Promise<boolean> {
     const sent: ClientRequest[] = [];
     const existed = await this.#ask(
       OP.delete,
       ref,
       (body) => new BodyReader(body).u8() === 1,
-      (request) => sent.push(request),
+      (request) => {
+        request.extra = version;
+        sent.push(request);
+      },
     );
-    // One that may have been run before a restart finds nothing the second time.
-    return existed || sent.some(({ isInDoubt }) => isInDoubt);
+    // One that may have been run before a restart finds nothing the second time. Of one version that says nothing: a
+    // restart may have given the object another.
+    return existed || (version === 0 && sent.some(({ isInDoubt }) => isInDoubt));
   }
 
   /** Counts a change that was answered before it was durable. */

@@ -5,7 +5,7 @@
  */
 import type { Random } from '../env/env.js';
 import { OBJECT_KIND, ObjectRef, type ObjectPool } from '../pool/object-pool.js';
-import { promised, StoreError } from '../util/errors.js';
+import { promised, StoreError, type ErrorCode } from '../util/errors.js';
 import { INLINE_BYTES_MAX } from '../util/limits.js';
 import {
   ANCESTOR_HEADER_BYTES,
@@ -18,6 +18,9 @@ import {
 const ID_BYTES = 16;
 /** Everybody who loses a race retries; losing this often in a row means that something else is wrong. */
 const ATTEMPTS_MAX = 20;
+
+/** Answers to a compare-and-swap that may have been made: by a copy sent earlier, or with its answer lost. */
+const MAY_HAVE_CHANGED: ReadonlySet<ErrorCode> = new Set(['E_VERSION', 'E_TIMEOUT', 'E_IN_DOUBT']);
 
 /** A header as it is stored now. */
 export interface StoredHeader {
@@ -95,8 +98,11 @@ export class HeaderStore {
       return { header, version: swapped, kind: 'store' };
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      if (error.code !== 'E_VERSION' && error.code !== 'E_TIMEOUT') throw error;
-      const now = await this.load(name);
+      if (!MAY_HAVE_CHANGED.has(error.code)) throw error;
+      const now = await this.load(name).catch((failure: unknown) => {
+        if (failure instanceof StoreError) throw error; // whether it was ours stays unknown
+        throw failure;
+      });
       if (now?.header.request === header.request) return now;
       throw error;
     }
@@ -125,11 +131,14 @@ export class HeaderStore {
     }
   }
 
-  /** Deletes the header if it still is that of the image `id`, which is being removed. */
-  async delete(name: string, id: string): Promise<void> {
-    const stored = await this.load(name);
-    if (stored?.header.id === id && stored.header.state === 'removing')
-      await this.#pool.delete(headerRef(name));
+  /** Nobody has changed the header since it was loaded: versions never come back. */
+  async isCurrent(name: string, { version }: StoredHeader): Promise<boolean> {
+    return (await this.#pool.stat(headerRef(name)))?.version === version;
+  }
+
+  /** Deletes the header if it still is the one that was loaded; that of a new image of the name stays. */
+  async delete(name: string, { version }: StoredHeader): Promise<void> {
+    await this.#pool.delete(headerRef(name), version);
   }
 }
 

@@ -49,10 +49,10 @@ class DyingPool extends PoolWrapper {
     return super.compareAndSwap(ref, version, bytes);
   }
 
-  override async delete(ref: ObjectRef): Promise<boolean> {
+  override async delete(ref: ObjectRef, version?: number): Promise<boolean> {
     const death = this.#die();
     if (death !== null) throw death;
-    return super.delete(ref);
+    return super.delete(ref, version);
   }
 }
 
@@ -143,6 +143,32 @@ await t.test('a compare-and-swap whose answer was lost is recognised', async (t)
   t.equal(pool.lost, 2, 'each change was made once');
   await catalog.remove('vm1');
   t.equal(await codeOf(catalog.info('vm1')), 'E_NOT_FOUND');
+});
+
+await t.test('a change whose answer was lost with its daemon is recognised', async (t) => {
+  class DoubtingPool extends PoolWrapper {
+    makes = true;
+    isAway = false;
+    override async compareAndSwap(ref: ObjectRef, version: number, bytes: Buffer): Promise<number> {
+      if (this.makes) await super.compareAndSwap(ref, version, bytes);
+      throw new StoreError('E_IN_DOUBT', 'The daemon was restarted before it answered');
+    }
+    override stat: ObjectPool['stat'] = (ref) =>
+      this.isAway
+        ? Promise.reject(new StoreError('E_UNREACHABLE', 'Nobody answers'))
+        : this.below.stat(ref);
+  }
+  const pool = new DoubtingPool(await memPool());
+  const catalog = new ImageCatalog(pool, random);
+  t.match(await catalog.create('vm1', 2 * MIB), { size: 2 * MIB, state: 'ready' });
+  t.match(await catalog.resize('vm1', MIB), { size: MIB, state: 'ready' });
+  await catalog.remove('vm1');
+  t.equal(await codeOf(catalog.info('vm1')), 'E_NOT_FOUND');
+  pool.isAway = true;
+  t.equal(await codeOf(catalog.create('vm2', MIB)), 'E_IN_DOUBT', 'nobody can say');
+  pool.isAway = false;
+  pool.makes = false;
+  t.equal(await codeOf(catalog.create('vm3', MIB)), 'E_IN_DOUBT', 'it was not made');
 });
 
 await t.test(

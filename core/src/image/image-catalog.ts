@@ -13,7 +13,7 @@ import type { Random } from '../env/env.js';
 import { OBJECT_KIND, type ObjectPool } from '../pool/object-pool.js';
 import { StoreError } from '../util/errors.js';
 import { LIST_PAGE_MAX } from '../util/limits.js';
-import { dataIndexes, removeDataFrom, type OnProgress } from './data-remover.js';
+import { dataIndexes, removeDataFrom, type OnProgress, type Removal } from './data-remover.js';
 import { HeaderStore, noSuchImage, type StoredHeader } from './header-store.js';
 import { checkImageSize, IMAGE_FORMAT, type ImageState } from './image-header.js';
 import { checkImageName } from './image-name.js';
@@ -87,7 +87,10 @@ export class ImageCatalog {
   async open(name: string, options: { readOnly: boolean }): Promise<Image> {
     let stored = await this.#existing(name);
     refuseRemoving(name, stored);
-    if (!options.readOnly) stored = await this.#finishShrink(name, stored, nothing);
+    if (!options.readOnly) {
+      stored = await this.#finishShrink(name, stored, nothing);
+      refuseRemoving(name, stored);
+    }
     return new Image(this.#pool.forUser(), name, stored.header, options);
   }
 
@@ -158,13 +161,12 @@ export class ImageCatalog {
    */
   async remove(name: string, onProgress: OnProgress = nothing): Promise<void> {
     checkImageName(name);
-    const { header } = await this.#headers.change(name, (stored) => {
+    const removing = await this.#headers.change(name, (stored) => {
       stripesOf(name, stored.header);
       return stored.header.state === 'removing' ? null : { ...stored.header, state: 'removing' };
     });
-    const stripes = stripesOf(name, header);
-    await removeDataFrom(this.#pool, stripes, header.objectBytes, 0, onProgress);
-    await this.#headers.delete(name, header.id);
+    if (await removeDataFrom(this.#pool, this.#removal(name, removing, 0), onProgress))
+      await this.#headers.delete(name, removing);
   }
 
   /** Gives an image of the ancestor's kind a real header; its data stay where they are. Others are left alone. */
@@ -183,11 +185,20 @@ export class ImageCatalog {
   ): Promise<StoredHeader> {
     const { header } = stored;
     if (header.state !== 'shrinking') return stored;
-    const stripes = stripesOf(name, header);
-    await removeDataFrom(this.#pool, stripes, header.objectBytes, header.size, onProgress);
+    await removeDataFrom(this.#pool, this.#removal(name, stored, header.size), onProgress);
     return this.#headers.change(name, (now) =>
       now.version === stored.version ? { ...now.header, state: 'ready' } : null,
     );
+  }
+
+  #removal(name: string, stored: StoredHeader, end: number): Removal {
+    const { header } = stored;
+    return {
+      stripes: stripesOf(name, header),
+      objectBytes: header.objectBytes,
+      end,
+      isCurrent: () => this.#headers.isCurrent(name, stored),
+    };
   }
 
   async #existing(name: string): Promise<StoredHeader> {

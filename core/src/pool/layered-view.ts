@@ -163,8 +163,8 @@ export class LayeredView implements CheckedPool {
     return this.#pool.compareAndSwap(ref, expectedVersion, bytes);
   }
 
-  delete(ref: ObjectRef): Promise<boolean> {
-    return this.#pool.delete(ref);
+  delete(ref: ObjectRef, version?: number): Promise<boolean> {
+    return this.#pool.delete(ref, version);
   }
 
   #withStack(

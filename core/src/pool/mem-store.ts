@@ -273,9 +273,10 @@ class MemPool implements CheckedPool {
     });
   }
 
-  delete(ref: ObjectRef): Promise<boolean> {
+  delete(ref: ObjectRef, version = 0): Promise<boolean> {
     return settle(() => {
       if (this.#shared.closed) throw closedError();
+      if (version !== 0 && this.#objects.get(ref.id)?.version !== version) return false;
       return this.#objects.delete(ref.id);
     });
   }

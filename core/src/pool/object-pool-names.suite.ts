@@ -194,6 +194,46 @@ export async function objectPoolNameStories(story: Story): Promise<void> {
       t.equal((await pool.stat(ref))?.length, 100_001);
     }
   });
+
+  await story('delete() of one version leaves every other alone', async (t, user, pool) => {
+    const data = new ObjectRef(OBJECT_KIND.imageData, 'l_0', 'f_0');
+    for (const ref of [plain, data]) {
+      t.equal(await pool.delete(ref, 1), false, 'there is nothing yet');
+      await user.write(ref, 0, Buffer.alloc(100_000, 1));
+      const [listed] = (await pool.list({ kind: ref.kind })).entries;
+      const version = listed?.stat.version ?? 0;
+      t.equal(await pool.delete(ref, version + 1), false);
+      await user.write(ref, 0, Buffer.from('new'));
+      await user.flush();
+      t.equal(await pool.delete(ref, version), false, 'it was written since');
+      t.equal((await user.read(ref, 0, 3)).toString(), 'new');
+      const written = (await pool.stat(ref))?.version ?? 0;
+      await user.zero(ref, 8192, 8192);
+      t.equal(await pool.delete(ref, written), false, 'it was zeroed since');
+      const zeroed = (await pool.stat(ref))?.version ?? 0;
+      await user.flush();
+      t.equal(await pool.delete(ref, zeroed), true);
+      t.equal(await pool.delete(ref, zeroed), false, 'asked twice it says so');
+      t.equal(await pool.stat(ref), null);
+    }
+  });
+
+  await story('an object that is made again has a version of its own', async (t, user, pool) => {
+    for (const ref of [plain, new ObjectRef(OBJECT_KIND.imageData, 'l_0', 'f_0')]) {
+      const seen = new Set<number>();
+      let changes = 0;
+      for (let life = 0; life < 4; life += 1) {
+        for (let change = 0; change < 10; change += 1) {
+          await user.write(ref, 0, Buffer.from([life, change]));
+          seen.add((await pool.stat(ref))?.version ?? 0);
+          changes += 1;
+        }
+        if (life % 2 === 0) await user.flush();
+        await pool.delete(ref);
+      }
+      t.equal(seen.size, changes, 'no two changes share a version, not even over lives');
+    }
+  });
 }
 
 async function listAll(pool: ObjectPool, options: ListOptions): Promise<string[]> {

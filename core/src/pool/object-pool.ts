@@ -108,7 +108,10 @@ export interface ObjectStat {
   readonly kind: ObjectKind;
   /** End of the last byte written. */
   readonly length: number;
-  /** Grows with every change; what compare-and-swap compares. At least 1. */
+  /**
+   * Grows with every change; what compare-and-swap and delete compare. At least 1. A key never has the same version
+   * twice: not after it was deleted and made again, nor after the pool was closed, killed or lost its power.
+   */
   readonly version: number;
   /** Bytes that take space. */
   readonly allocatedBytes: number;
@@ -199,6 +202,11 @@ export interface ObjectPool {
    */
   forUser(): ObjectPool;
 
-  /** Removes the object, durably. @returns false if there was none. */
-  delete(ref: ObjectRef): Promise<boolean>;
+  /**
+   * Removes the object, durably.
+   * @param version - Only if it has this version, so that what was written since somebody looked stays; 0 or absent: any.
+   * @returns false if there was no object, or not of this version: nothing was removed. To ask again after an answer was
+   * lost is harmless, as no version of an object ever comes back.
+   */
+  delete(ref: ObjectRef, version?: number): Promise<boolean>;
 }

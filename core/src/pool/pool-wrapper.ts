@@ -65,7 +65,7 @@ export class PoolWrapper implements ObjectPool {
     return this.below.compareAndSwap(ref, expectedVersion, bytes);
   }
 
-  delete(ref: ObjectRef): Promise<boolean> {
-    return this.below.delete(ref);
+  delete(ref: ObjectRef, version?: number): Promise<boolean> {
+    return this.below.delete(ref, version);
   }
 }

@@ -19,7 +19,7 @@ const AT_LOCATOR_BYTES = 8; // 2  0: the same as the key
 const AT_ZERO = 10; //         2
 const AT_OFFSET = 12; //       4  in the object
 const AT_BYTES = 16; //        4
-const AT_EXTRA = 20; //        8  version that is expected; or handle of a chain, 0: none
+const AT_EXTRA = 20; //        8  version that is expected, 0: any (of a delete); or handle of a chain, 0: none
 const AT_NAMES = 28; //           key, locator
 const FLAGS_MAX = 15;
 
@@ -33,7 +33,7 @@ export interface ObjectRequest {
   flags: number;
   offset: number;
   bytes: number;
-  /** Version expected by a compare-and-swap, else the handle of a chain; 0 without. */
+  /** Version expected by a compare-and-swap or a delete, else the handle of a chain; 0 without. */
   extra: number;
   /** Where in the body the names begin and end: `[namesStart, keyEnd)` is the key, then the locator. */
   keyEnd: number;

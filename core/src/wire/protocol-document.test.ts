@@ -231,7 +231,7 @@ const EXAMPLES: Readonly<Record<string, Buffer>> = {
     0,
     encodeListPage({ entries: [{ key: Buffer.from('vm1'), stat }], cursor: Buffer.from('here') }),
   ),
-  delete: request(OP.delete, 11, 11, object(image)),
+  delete: request(OP.delete, 11, 11, object(image, { extra: 9 })),
   'delete-answer': answer(OP.delete, 11, 0, Buffer.from([1])),
   cancel: request(OP.cancel, 12, 11, u64(11)),
   'error-answer': answer(OP.stat, 13, ERRORS.E_DENIED.status, Buffer.from('No, you may not')),

@@ -325,7 +325,8 @@ export class RequestRunner {
 
   async #delete(body: Buffer): Promise<Buffer> {
     const { pool, ref } = this.#object(body);
-    return Buffer.from([(await pool.delete(ref)) ? 1 : 0]);
+    const { extra: version } = this.#request;
+    return Buffer.from([(await pool.delete(ref, version)) ? 1 : 0]);
   }
 
   async #openPool(body: Buffer): Promise<Buffer> {

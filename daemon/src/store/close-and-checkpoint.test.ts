@@ -89,9 +89,9 @@ await t.test(
     const first = await world.openWith();
     await world.wait(() => first.user.write(document, 0, Buffer.alloc(100_000, 'D')));
     await world.flush(first);
-    const before = await world.wait(() => first.pool.stat(document));
     world.disk.kill();
     const second = await world.openWith();
+    const before = await world.wait(() => second.pool.stat(document));
     await world.wait(() =>
       second.user.compareAndSwap(document, before?.version ?? 0, Buffer.from('small')),
     );

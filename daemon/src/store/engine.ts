@@ -13,7 +13,7 @@ import {
 } from '@store/core';
 import { Committer } from './committer.js';
 import { DataSync } from './data-sync.js';
-import type { StoreRecord } from './format.js';
+import { recordAhead, type StoreRecord } from './format.js';
 import type { LiveLog } from './live-log.js';
 import { SlotMap } from './slot-map.js';
 import { SpaceGuard } from './space-guard.js';
@@ -89,8 +89,12 @@ export class Engine {
   };
   /** Set before the first operation. */
   live!: LiveLog; // the recovery needs the engine, and the log needs the recovery
-  /** The record of the folder; each transaction writes it. */
+  /** The record of the folder; each transaction writes it, as `storedRecord`. */
   record: StoreRecord;
+  /** Greater than any version that an earlier start gave out: that of objects whose last one may be forgotten. */
+  readonly startVersion: number;
+  /** The next number that was never an object id or a version. */
+  #nextNumber: number;
   /** Why everything is refused: the disk failed, or the store was closed. */
   failure: StoreError | null = null;
   /** No new operations; those in flight come to their end. */
@@ -109,11 +113,13 @@ export class Engine {
     this.data = parts.data;
     this.meta = parts.meta;
     this.record = parts.record;
+    this.startVersion = parts.record.nextObjectId;
+    this.#nextNumber = this.startVersion + 1;
     this.log = parts.env.log;
     this.limits = parts.limits;
     this.#onFailure = parts.onFailure;
     const failed = (error: DiskError): StoreError => this.fail(error);
-    this.committer = new Committer(parts.meta, () => this.record, failed);
+    this.committer = new Committer(parts.meta, () => this.storedRecord, failed);
     this.sync = new DataSync(parts.data, failed);
     this.slots = new SlotMap(parts.data.bytesMax);
     this.space = new SpaceGuard(parts.disk, parts.env.clock);
@@ -139,16 +145,27 @@ export class Engine {
     return new StoreError('E_CLOSED', `The store under '${this.disk.path}' is closed`);
   }
 
+  /** The record as it is stored. */
+  get storedRecord(): StoreRecord {
+    return recordAhead({ ...this.record, nextObjectId: this.#nextNumber });
+  }
+
   newObjectId(): number {
-    const objectId = this.record.nextObjectId;
-    this.record = { ...this.record, nextObjectId: objectId + 1 };
+    const objectId = this.#nextNumber;
+    this.#nextNumber += 1;
     return objectId;
+  }
+
+  /** For a change of an object that has the version `before`: greater, and never given out in this folder. */
+  newVersion(before: number): number {
+    const version = Math.max(this.#nextNumber, before + 1);
+    this.#nextNumber = version + 1;
+    return version;
   }
 
   /** This id was given out, though the metadata does not say so yet. */
   skipObjectId(objectId: number): void {
-    const nextObjectId = Math.max(this.record.nextObjectId, objectId + 1);
-    this.record = { ...this.record, nextObjectId };
+    this.#nextNumber = Math.max(this.#nextNumber, objectId + 1);
   }
 
   /** Goes into the record with the next transaction. */

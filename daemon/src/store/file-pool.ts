@@ -274,10 +274,10 @@ export class FilePool implements CheckedPool {
     );
   }
 
-  delete(ref: ObjectRef): Promise<boolean> {
+  delete(ref: ObjectRef, version = 0): Promise<boolean> {
     const { engine, table, whole } = this.#parts;
     if (engine.refusal !== null) return Promise.reject(engine.refusal);
-    return promisedWith((done) => whole.delete(table.find(this.#id, ref), done));
+    return promisedWith((done) => whole.delete(table.find(this.#id, ref), version, done));
   }
 
   /** The object, which may not exist (yet), or why nothing can be done with it. */

@@ -203,11 +203,11 @@ export class FileStore implements CheckedStore {
     this.#checkpointer.start(leftOpen);
   }
 
-  /** From now on the folder needs `live`, which is begun. */
+  /** From now on the folder needs `live`, which is begun, and numbers are given out that are not stored. */
   async #beginUnclean(): Promise<void> {
     const { engine } = this;
     engine.record = { ...engine.record, clean: false };
-    await commitRecord(engine.meta, engine.record);
+    await commitRecord(engine.meta, engine.storedRecord);
   }
 
   async openPool(name: string, options: { create: boolean }): Promise<CheckedPool> {

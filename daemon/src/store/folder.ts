@@ -13,6 +13,7 @@ import {
   STORE_KEY,
   decodeStoreRecord,
   encodeStoreRecord,
+  recordAhead,
   unknownVersion,
   type StoreRecord,
 } from './format.js';
@@ -108,7 +109,7 @@ export async function beginStart(
       `'${disk.path}': the files data and meta do not belong together, or the label of data is damaged`,
     );
   const started = { ...record, startId: env.random.bytes(16) };
-  await commitRecord(meta, started);
+  await commitRecord(meta, recordAhead(started));
   return { record: started, wasClean: record.clean };
 }
 

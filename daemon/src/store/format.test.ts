@@ -173,11 +173,11 @@ await t.test('what the engine stores is what FORMAT.md says', async (t) => {
     world.disk.meta.durable.get(hex(key).toString('latin1'))?.toString('hex');
   t.equal(stored('03706f6f6c'), '00000001b3174a87', 'the pool');
   const checks = `0e53a43a${'00'.repeat(1016)}549225f9`;
-  t.equal(stored('02000000000000000100'), `${checks}0662f0b8`, 'checksums, bound to their place');
+  t.equal(stored('02000000000000000200'), `${checks}05042f80`, 'checksums, bound to their place');
   const head = stored(HEAD_KEY) ?? '';
   t.equal(head.slice(0, 24), '010300000000000000100000', 'the head: kind, slot 0, 1 MiB long');
-  t.equal(head.slice(40, 72), '00000000000000010000000000000000', 'object 1, nothing open');
+  t.equal(head.slice(40, 72), '00000000000000020000000000000000', 'object 2, nothing open');
   t.equal(head.slice(72, -8), `01${'00'.repeat(62)}40${'00'.repeat(192)}`, 'two data blocks');
-  t.equal(stored('040000000000000002')?.slice(0, 22), '68656c6c6f20776f726c64', 'inline content');
+  t.equal(stored('040000000000000005')?.slice(0, 22), '68656c6c6f20776f726c64', 'inline content');
   t.equal(world.disk.smallFiles.get('format')?.toString().slice(0, 13), 'store 1\ndisk ');
 });

@@ -276,6 +276,19 @@ export interface StoreRecord {
   readonly nextPoolId: number;
 }
 
+/**
+ * How far the number that is stored is ahead of those given out. Everything that changes an object takes a number, most
+ * without a transaction, but each open object is closed by one within seconds, and 2^32 changes take hours. A start
+ * after a crash goes on from the stored number; so it may skip that many, two million times.
+ */
+const NUMBERS_AHEAD = 2 ** 32;
+
+/** What to store of a record: ahead of what may be given out before the next transaction, unless nothing is. */
+export function recordAhead(record: StoreRecord): StoreRecord {
+  const ahead = record.clean ? 0 : NUMBERS_AHEAD;
+  return { ...record, nextObjectId: record.nextObjectId + ahead };
+}
+
 const STORE_RECORD_BYTES = 4 + 16 + 16 + 1 + 8 + 8 + 4 + CRC_BYTES;
 
 export function encodeStoreRecord(record: StoreRecord): Buffer {

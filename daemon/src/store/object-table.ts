@@ -22,7 +22,7 @@ import {
   unseal,
 } from './format.js';
 import { PresentObjects } from './present-objects.js';
-import { StoredObject } from './stored-object.js';
+import { StoredObject, versionInHead } from './stored-object.js';
 
 /** What checksums are filled with when their record cannot be read: matches a block once in 4 billion. */
 export const UNREADABLE_CHECKSUM = 0x5bad5bad;
@@ -123,7 +123,8 @@ export class ObjectTable {
     if (known !== undefined) return known.exists && known.broken === null ? known.stat() : null;
     const head = unseal(headKeyBytes, value);
     if (head === null) return null;
-    const { kind, length, version, inline } = decodeHead(head);
+    const { kind, length, inline } = decodeHead(head);
+    const version = versionInHead(head, this.#engine.startVersion);
     const dataBlocks = inline ? Math.ceil(length / BLOCK_BYTES) : countData(head);
     return { kind, length, version, allocatedBytes: dataBlocks * BLOCK_BYTES };
   }
@@ -189,7 +190,7 @@ export class ObjectTable {
       this.#engine.log.error({ object: object.name }, object.broken.message);
       return;
     }
-    object.load(copyHead(value)); // with room for the seal, as it is staged again
+    object.load(copyHead(value), this.#engine.startVersion); // with room for the seal, as it is staged again
   }
 
   /** Evicts what was not looked at since the last sweep and has nothing in memory only. */

@@ -98,8 +98,9 @@ await t.test('an error of the system on a read is an error of that block', async
 });
 
 await t.test('damaged checksums make blocks unreadable, not zeros and not believed', async (t) => {
-  const { world, user } = await madeWorld();
-  const key = checksKey(1, 0).toString('latin1');
+  const { world, store, user } = await madeWorld();
+  const { objectId } = store.parts.table.find(1, REF);
+  const key = checksKey(objectId, 0).toString('latin1');
   const value = Buffer.from(world.disk.meta.visible.get(key) ?? '');
   value[7] = (value[7] ?? 0) ^ 16;
   world.disk.meta.visible.set(key, value);

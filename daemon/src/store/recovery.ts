@@ -56,7 +56,7 @@ export async function recover(
   for (const record of records ?? [])
     if (record.type !== 'landed') engine.skipObjectId(record.object.objectId);
   const touched = new Set<StoredObject>();
-  const parked = replay(records ?? [], table, touched);
+  const parked = replay(engine, records ?? [], table, touched);
   forgetGone(touched, parked);
   const leftOpen = claimSlots(engine, table);
   if (records !== null && records.length > 0) {
@@ -93,6 +93,7 @@ function commitLiveSequence(engine: Engine): Promise<void> {
 
 /** Applies the records to the objects in memory. @returns writes that are not in their place */
 function replay(
+  engine: Engine,
   records: readonly LiveRecord[],
   table: ObjectTable,
   touched: Set<StoredObject>,
@@ -111,6 +112,8 @@ function replay(
       continue;
     }
     takeOver(object, record.object);
+    // A parked write gets its version when it lands, and others none that is in `live`.
+    object.version = Math.max(object.version, engine.startVersion);
     touched.add(object);
     if (record.type === 'parked') {
       if (landed.has(record.sequence))

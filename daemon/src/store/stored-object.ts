@@ -21,6 +21,7 @@ import {
   decodeHead,
   decodeStates,
   encodeHead,
+  hasOpenParts,
   isOpenInHead,
   partOf,
   stateInHead,
@@ -118,11 +119,14 @@ export class StoredObject {
     return (this.tweak ^ Math.imul(block + 1, 0x9e3779b1)) >>> 0;
   }
 
-  /** Takes over a head of the metadata store. */
-  load(head: Buffer): void {
+  /**
+   * Takes over a head of the metadata store.
+   * @param startVersion - what `versionInHead` needs
+   */
+  load(head: Buffer, startVersion: number): void {
     const fields = decodeHead(head);
     this.kind = fields.kind;
-    this.version = fields.version;
+    this.version = versionInHead(head, startVersion);
     this.objectId = fields.objectId;
     this.slot = fields.slot;
     this.length = fields.length;
@@ -146,7 +150,7 @@ export class StoredObject {
     }
   }
 
-  /** Begins a life; the version starts at the id, so that no two lives of one name share a version soon. */
+  /** Begins a life; the version starts at the id, which is neither another id nor a version. */
   create(kind: ObjectKind, objectId: number): void {
     this.kind = kind;
     this.objectId = objectId;
@@ -202,6 +206,16 @@ export class StoredObject {
   encode(): Buffer {
     return encodeHead(this, this.states);
   }
+}
+
+/**
+ * The version of an object whose head was found at a start. What is open may have been overwritten without a record of
+ * it, so such an object has a version that nobody can have seen.
+ * @param startVersion - greater than all that earlier starts gave out
+ */
+export function versionInHead(head: Buffer, startVersion: number): number {
+  const { version } = decodeHead(head);
+  return hasOpenParts(head) ? Math.max(version, startVersion) : version;
 }
 
 export function partHasData(head: Buffer | null, part: number): boolean {

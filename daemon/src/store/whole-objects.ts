@@ -192,8 +192,11 @@ export class WholeObjects {
     });
   }
 
-  /** Answers false if there was nothing. */
-  delete(object: StoredObject, done: DoneWith<boolean>): void {
+  /**
+   * Answers false if there was nothing.
+   * @param version - removes only an object of this version; 0: any
+   */
+  delete(object: StoredObject, version: number, done: DoneWith<boolean>): void {
     this.#locked(object, (lock) => {
       const finish = (error: StoreError | null, existed: boolean): void => {
         object.locks.release(lock);
@@ -202,6 +205,13 @@ export class WholeObjects {
       };
       if (this.#engine.failure !== null) {
         finish(this.#engine.failure, false);
+        return;
+      }
+      if (
+        version !== 0 &&
+        (!object.exists || object.broken !== null || object.version !== version)
+      ) {
+        finish(null, false);
         return;
       }
       const existed = object.exists || object.broken !== null;
@@ -268,7 +278,7 @@ export class WholeObjects {
     const wasInSlot = object.version > 0 && !object.inline;
     // An object that leaves its slot begins a new life, so that nothing said of the old one is taken for it.
     const objectId = object.inline ? object.objectId : this.#engine.newObjectId();
-    const version = Math.max(object.version + 1, objectId);
+    const version = this.#engine.newVersion(object.version);
     const fields = { kind, inline: true, slot: NO_SLOT, length: content.length, version, objectId };
     this.#engine.committer.add({
       build: (transaction) => {

@@ -332,7 +332,7 @@ export class Writer {
     }
     for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
     if (end > object.length) object.length = end;
-    object.version += 1;
+    object.version = this.#engine.newVersion(object.version);
     this.#engine.sync.wrote((last - first + 1) * BLOCK_BYTES);
     if (stateChanged) this.#parts.persister.markChanged(object);
     else this.#parts.openSet.add(object);

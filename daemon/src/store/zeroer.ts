@@ -157,7 +157,7 @@ export class Zeroer {
       object.setState(block, state);
     }
     for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
-    object.version += 1;
+    object.version = this.#engine.newVersion(object.version);
     this.#parts.persister.markChanged(object);
     try {
       this.#engine.live.appendState(object, first, last - first + 1, state);

@@ -166,8 +166,8 @@ class GuardedPool implements CheckedPool {
     return this.#guard.change(ref, () => this.#below.compareAndSwap(ref, expectedVersion, bytes));
   }
 
-  delete(ref: ObjectRef): Promise<boolean> {
-    return this.#guard.change(ref, () => this.#below.delete(ref));
+  delete(ref: ObjectRef, version?: number): Promise<boolean> {
+    return this.#guard.change(ref, () => this.#below.delete(ref, version));
   }
 
   /** Data goes straight through; of what could be a header somebody may wait for the end. */

@@ -90,9 +90,9 @@ class HeldPool extends PoolWrapper implements CheckedPool {
     return super.compareAndSwap(ref, version, bytes);
   }
 
-  override async delete(ref: ObjectRef): Promise<boolean> {
+  override async delete(ref: ObjectRef, version?: number): Promise<boolean> {
     this.#store.log.push(`delete ${ref.key.toString()}`);
     await new Promise<void>((resolve) => this.#store.when(resolve));
-    return super.delete(ref);
+    return super.delete(ref, version);
   }
 }
