@@ -25,7 +25,8 @@ export { locatorHash, type LocatorHash } from './util/locator-hash.js';
 export * from './util/byte-parts.js';
 export { Image, IMAGE_ABILITIES } from './image/image.js';
 export { ImageCatalog, type ImageInfo, type ListedImage } from './image/image-catalog.js';
-export { checkImageName, checkPoolName } from './image/image-name.js';
+export { checkImageName } from './image/image-name.js';
+export { checkPoolName } from './util/pool-name.js';
 export { checkImageSize } from './image/image-header.js';
 export { splitDataKey } from './image/striping.js';
 export * from './config/configuration.js';
@@ -109,3 +110,19 @@ export {
   encodeChainAnswer,
   decodeChainAnswer,
 } from './wire/chain-message.js';
+export * from './map/storage-map.js';
+export * from './map/map-limits.js';
+export { checkMap, orderedMap } from './map/map-rules.js';
+export { decodeMap, encodeMap } from './map/map-codec.js';
+export { groupOf, isNewer, MapView } from './map/map-lookup.js';
+export {
+  placePool,
+  placePools,
+  placementShares,
+  type Candidate,
+  type PlacedPool,
+  type Placement,
+  type Surplus,
+} from './map/placement.js';
+export { COPY } from './map/placement-shares.js';
+export { planPlacement, type PlacementPlan, type PlannedDaemon } from './map/placement-plan.js';

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { codeOf } from '../pool/pool-user.js';
-import { checkImageName, checkPoolName } from './image-name.js';
+import { checkPoolName } from '../util/pool-name.js';
+import { checkImageName } from './image-name.js';
 import { ancestorId, dataRef, indexOfDataKey, isImageId } from './striping.js';
 
 const refused = (check: (name: string) => void, name: string): Promise<unknown> =>

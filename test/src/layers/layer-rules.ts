@@ -1,6 +1,6 @@
 /**
  * Who may import whom. Between packages: `core <- daemon, master, gateway-* <- tools <- test`; inside core:
- * `util <- env <- pool, auth <- wire, placement <- client <- image`. Neither npm workspaces nor the compiler's project
+ * `util <- env <- pool, auth, map <- wire <- client <- image`. Neither npm workspaces nor the compiler's project
  * references keep a gateway from importing the daemon, or a low layer from reaching up: this does.
  */
 
@@ -21,8 +21,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
 const CORE_ROWS: readonly (readonly string[])[] = [
   ['util'],
   ['env'],
-  ['pool', 'config', 'sim', 'auth'],
-  ['wire', 'placement'],
+  ['pool', 'config', 'sim', 'auth', 'map'],
+  ['wire'],
   ['client'],
   ['image'],
 ];

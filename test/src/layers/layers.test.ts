@@ -43,7 +43,8 @@ t.test('the rules refuse what would tangle the layers', async (t) => {
   refused('tools/src/main.ts', '@store/core/dist/util/errors.js');
   refused('core/src/util/errors.ts', '../env/env.js');
   refused('core/src/pool/object-pool.ts', '../image/image.js');
-  refused('core/src/wire/frame.ts', '../placement/rendezvous.js');
+  refused('core/src/map/map-codec.ts', '../wire/frame-header.js');
+  refused('core/src/auth/ticket.ts', '../map/storage-map.js');
   refused('core/src/odds-and-ends/thing.ts', '../util/errors.js');
 });
 
