@@ -270,15 +270,18 @@ export class DaemonClient {
     // One that ends at once (its pool has failed) makes room for the next: not from within, thousands may wait.
     if (this.#isSendingWaiting) return;
     this.#isSendingWaiting = true;
-    for (;;) {
-      const [request] = this.#waiting;
-      if (request === undefined || this.#link === null || !this.#isReady) break;
-      if (!this.#hasRoom(request, this.#link)) break;
-      this.#waiting.shift();
-      this.#open(request);
-      this.#send(request);
+    try {
+      for (;;) {
+        const [request] = this.#waiting;
+        if (request === undefined || this.#link === null || !this.#isReady) return;
+        if (!this.#hasRoom(request, this.#link)) return;
+        this.#waiting.shift();
+        this.#open(request);
+        this.#send(request);
+      }
+    } finally {
+      this.#isSendingWaiting = false;
     }
-    this.#isSendingWaiting = false;
   }
 
   #bySlot(requestId: number): ClientRequest | null {

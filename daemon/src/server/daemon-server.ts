@@ -95,7 +95,7 @@ export class DaemonServer {
   readonly #links = new Set<ClientLink>();
   /** Those of them that came through the owner's socket. */
   readonly #owners = new Set<ClientLink>();
-  /** Those that have not begun, and some that have since; the oldest first. */
+  /** Those that had not begun when they were last looked through; the oldest first. */
   readonly #greeting = new Set<ClientLink>();
   readonly #listeners: Listener[] = [];
   #sweep: Timer | null = null;
@@ -224,12 +224,13 @@ export class DaemonServer {
 
   /** Idle newcomers keep nobody out: the oldest of too many makes room. @returns false while the server closes */
   #makeRoomForGreeting(): boolean {
-    for (const link of this.#greeting) {
-      if (link.hasBegun) this.#greeting.delete(link);
-      else if (this.#greeting.size >= this.#limits.greetingsMax) {
-        this.#greeting.delete(link);
-        link.destroy();
-      } else break;
+    const { greetingsMax } = this.#limits;
+    if (this.#greeting.size >= greetingsMax)
+      for (const link of this.#greeting) if (link.hasBegun) this.#greeting.delete(link);
+    for (const oldest of this.#greeting) {
+      if (this.#greeting.size < greetingsMax) break;
+      this.#greeting.delete(oldest);
+      oldest.destroy();
     }
     return !this.#isClosing;
   }

@@ -55,6 +55,44 @@ t.test('a half request ends its connection even if nobody waits', async (t) => {
   await client.close();
 });
 
+t.test(
+  'a client that was cut off in a request sends it again on its next connection, and it runs once',
+  async (t) => {
+    const served = await open(t, { ...LIMITS, stallMs: 1000 });
+    const session = Buffer.alloc(16, 'stopped');
+    const first = await RawClient.open(served.address, { session, incarnation: 1 });
+    const payload = Buffer.alloc(MIB, 'p');
+    const body = writeBody(first.pool, 'late', 0, payload);
+    const whole = frame({ op: OP.write, requestId: 10, floor: 10, body, payload });
+    first.send(whole.subarray(0, whole.length - 1));
+    await until(() => first.isOver, 'it is cut off');
+    first.socket.destroy();
+    t.strictSame(served.store.log, [], 'nothing has begun');
+    const second = await RawClient.open(served.address, { session, incarnation: 2 });
+    for (const status of [0, 0]) {
+      second.send(whole);
+      t.equal((await second.answer(10)).status, status);
+    }
+    t.strictSame(served.store.log, ['write late']);
+    second.skipTo(20);
+    t.ok((await second.read('late', 0, MIB)).payload.equals(payload));
+    await second.close();
+  },
+);
+
+t.test('newcomers who are slow make room for others, and nobody else does', async (t) => {
+  const served = await open(t, { greetingsMax: 3 });
+  const slow = await RawClient.connect(served.address);
+  const quick: RawClient[] = [];
+  for (let count = 0; count < 8; count += 1) quick.push(await RawClient.open(served.address));
+  t.notOk(slow.isOver, 'those who have begun do not count');
+  for (let count = 0; count < 3; count += 1) quick.push(await RawClient.connect(served.address));
+  await until(() => slow.isOver, 'the oldest makes room');
+  t.notOk(quick.some(({ isOver }) => isOver));
+  for (const client of quick) client.socket.destroy();
+  slow.socket.destroy();
+});
+
 t.test('answers that nobody reads make room for others', async (t) => {
   const served = await open(t, LIMITS);
   const writer = await RawClient.open(served.address);

@@ -82,7 +82,7 @@ export class RequestRunner {
   readonly #options: RunnerOptions;
   readonly #names = new ObjectNames();
   readonly #request = emptyObjectRequest();
-  /** Reads and lists that the client does not want any more. */
+  /** Reads that the client does not want any more. */
   readonly #cancelled = new Set<number>();
   /** Reads that wait for the disk. */
   readonly #reading = new Set<number>();

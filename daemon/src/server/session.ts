@@ -8,7 +8,7 @@
  *   of a dead connection takes effect after the first request of its successor.
  *
  * A session ends with the daemon's process. What it keeps is bounded: by the span of ids that may be under way, and all
- * sessions together by their table (`KeptCount`).
+ * sessions together by their table (`KeptAnswers`).
  */
 import { REQUEST_SPAN_MAX, StoreError } from '@store/core';
 import { cutText } from './answer-port.js';

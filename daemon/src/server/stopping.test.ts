@@ -49,3 +49,16 @@ t.test('thousands of requests that wait for a pool that is gone are all told so'
   proxy.cut();
   t.strictSame(new Set(await Promise.all(reads)), new Set(['E_NOT_FOUND']));
 });
+
+t.test('a daemon that takes nothing any more is not asked again and again at once', async (t) => {
+  const served = await ServedMemory.open();
+  t.teardown(() => served.server.close({ drainMs: 500 }));
+  const remote = await served.connect({ deadlineMs: 1000 });
+  const user = new PoolUser(await remote.openPool('pool', { create: true }));
+  await served.store.close();
+  const before = served.server.counters.connections;
+  t.equal(await codeOf(user.read(ref, 0, 4096)), 'E_TIMEOUT');
+  const connects = served.server.counters.connections - before;
+  t.ok(connects >= 2 && connects <= 20, `${connects} connections in a second`);
+  await remote.close();
+});
