@@ -138,12 +138,6 @@ export function rightObjection(guest: Guest, right: Right, what: string): StoreE
   );
 }
 
-/** @throws StoreError `E_DENIED` */
-export function needRight(guest: Guest, right: Right, what: string): void {
-  const objection = rightObjection(guest, right, what);
-  if (objection !== null) throw objection;
-}
-
 /** @param peer - `127.0.0.1:4148`, `[::1]:4148`, `[::ffff:127.0.0.1]:4148`, or `unix` */
 export function isLoopbackPeer(peer: string): boolean {
   if (peer === 'unix') return true;

@@ -8,7 +8,7 @@ import {
   type CheckedPool,
   type ObjectStore,
 } from '@store/core';
-import { needRight, type Guest } from './door.js';
+import { rightObjection, type Guest } from './door.js';
 
 const POOLS_MAX = 1024;
 /** Of all chains together. */
@@ -44,8 +44,15 @@ export class OpenPools {
         'E_DENIED',
         `${principal} may not use pool '${name}': its ticket is for pool '${allowed}'`,
       );
-    if (create) needRight(this.#guest, 'w', `make pool '${name}'`);
-    const pool = await this.#store.openPool(name, { create });
+    // Whoever may not make it may still use one that is there.
+    const objection = create ? rightObjection(this.#guest, 'w', `make pool '${name}'`) : null;
+    let pool: CheckedPool;
+    try {
+      pool = await this.#store.openPool(name, { create: create && objection === null });
+    } catch (error) {
+      const isMissing = error instanceof StoreError && error.code === 'E_NOT_FOUND';
+      throw isMissing && objection !== null ? objection : error;
+    }
     let handle = this.#handles.get(pool);
     if (handle === undefined) {
       if (this.#pools.length === POOLS_MAX)

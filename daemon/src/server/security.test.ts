@@ -116,7 +116,11 @@ t.test('a ticket lets in who knows its key, for its pool, rights and time', asyn
     ['expired', ticketOf({ issued: now - DAY, expires: now - 1 }), /^E_DENIED: .*expired/],
     ['not yet valid', ticketOf({ issued: now + 3600 }), /^E_DENIED/],
     ['without its key', withKeyOf(good, ticketOf()), /^E_DENIED/],
-    ['to read only', ticketOf({ rights: 'r' }), /^E_DENIED: .*may not/],
+    [
+      'to read only',
+      ticketOf({ rights: 'r' }),
+      /^E_DENIED: .*may not write: it has the rights 'r'/,
+    ],
   ];
   for (const [what, ticket, expected] of cases)
     t.match(await outcome(one, { ticket }), expected, what);
@@ -132,7 +136,8 @@ t.test('a ticket to read only reads, and no operation changes anything', async (
   t.equal(await outcome(one, { ticket: ticketOf() }), 'written');
   one.store.log.length = 0;
   const remote = await one.connect({ ticket: ticketOf({ rights: 'r' }) });
-  const pool = await remote.openPool('pool', { create: false });
+  // A program that would make the pool may use the one that is there.
+  const pool = await remote.openPool('pool', { create: true });
   const user = new PoolUser(pool);
   t.equal((await user.read(ref, 0, 2)).toString(), 'in');
   t.equal(await codeOf(user.write(ref, 0, Buffer.from('no'))), 'E_DENIED');
@@ -142,6 +147,15 @@ t.test('a ticket to read only reads, and no operation changes anything', async (
   t.strictSame(await remote.listPools(), ['pool']);
   await remote.close();
   t.strictSame(one.store.log, []);
+});
+
+t.test('a ticket to read only makes no pool, and is told so', async (t) => {
+  const one = await served(t);
+  const remote = await one.connect({ ticket: ticketOf({ rights: 'r' }) });
+  const refused = await remote.openPool('pool', { create: true }).catch((error: unknown) => error);
+  t.match(refused, { code: 'E_DENIED', message: /may not make pool 'pool'/ });
+  t.strictSame(await remote.listPools(), []);
+  await remote.close();
 });
 
 t.test('a daemon that does not know the secret gets no proof and no data', async (t) => {
