@@ -4,7 +4,6 @@ import {
   checkPoolName,
   choiceSetting,
   formatSize,
-  INLINE_BYTES_MAX,
   LIST_PAGE_MAX,
   messageOf,
   numberSetting,
@@ -46,6 +45,8 @@ const lengthSetting = numberSetting('length', {
 const prefixSetting = textSetting('prefix', null);
 const kindSetting = choiceSetting('kind', [...KIND_NAMES, 'all'] as const, 'object');
 const STANDARD_INPUT = 0;
+/** Somebody else was faster each time: then there are very many of them. */
+const REPLACE_ATTEMPTS_MAX = 100;
 
 /** Adds the commands to `program`. */
 export function addObjectCommands(program: Command): void {
@@ -212,15 +213,31 @@ function plainRef(context: Context, key: string): ObjectRef {
   return new ObjectRef(OBJECT_KIND.plain, key);
 }
 
-/** A small object is replaced at once; a larger one is gone for a moment before it is there again. */
+/**
+ * Makes `bytes` the whole object; of several who do so at once each is the last one at some moment, and nobody ever
+ * sees a mixture or nothing.
+ */
 async function replace(pool: ObjectPool, ref: ObjectRef, bytes: Buffer): Promise<void> {
-  const version = await refuseImage(pool, ref);
-  if (bytes.length <= INLINE_BYTES_MAX) {
-    await pool.compareAndSwap(ref, version, bytes);
-    return;
+  for (let attempt = 1; ; attempt += 1) {
+    const version = await refuseImage(pool, ref);
+    try {
+      await pool.compareAndSwap(ref, version, bytes);
+      return;
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      if (error.code === 'E_IN_DOUBT' && (await holds(pool, ref, bytes))) return;
+      const isWorthAnother = error.code === 'E_IN_DOUBT' || error.code === 'E_VERSION';
+      if (!isWorthAnother || attempt === REPLACE_ATTEMPTS_MAX) throw error;
+    }
   }
-  await pool.delete(ref);
-  await promised((done) => pool.write(ref, 0, [bytes], WRITE_FLAGS.durable, done));
+}
+
+async function holds(pool: ObjectPool, ref: ObjectRef, bytes: Buffer): Promise<boolean> {
+  const stat = await pool.stat(ref);
+  if (stat?.length !== bytes.length) return false;
+  const stored = Buffer.alloc(bytes.length);
+  await promised((done) => pool.read(ref, 0, stored, done));
+  return stored.equals(bytes);
 }
 
 /** @returns The version of the object, 0 if there is none. */

@@ -8,11 +8,11 @@ import type {
   ObjectRef,
   ObjectStat,
 } from '../pool/object-pool.js';
-import { WRITE_FLAGS } from '../pool/object-pool.js';
+import { swapRefusal, WRITE_FLAGS } from '../pool/object-pool.js';
 import { crc32c } from '../util/crc32c.js';
 import { partsBytes } from '../util/byte-parts.js';
 import { promisedWith, StoreError, type Done, type DoneWith } from '../util/errors.js';
-import { INLINE_BYTES_MAX, LIST_PAGE_MAX } from '../util/limits.js';
+import { LIST_PAGE_MAX } from '../util/limits.js';
 import { pieceChecksOf } from '../util/piece-checks.js';
 import { BodyReader } from '../wire/body-reader.js';
 import {
@@ -215,13 +215,8 @@ export class RemotePool implements ObjectPool, ClientPool {
   }
 
   compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number> {
-    if (bytes.length > INLINE_BYTES_MAX)
-      return Promise.reject(
-        new StoreError(
-          'E_INVALID',
-          `Compare-and-swap takes up to ${INLINE_BYTES_MAX} bytes, not ${bytes.length}`,
-        ),
-      );
+    const refusal = swapRefusal(ref.kind, bytes.length, this.objectBytes);
+    if (refusal !== null) return Promise.reject(refusal);
     return this.#ask(
       OP.compareAndSwap,
       ref,

@@ -9,13 +9,7 @@
  */
 import { partsBytes } from '../util/byte-parts.js';
 import { StoreError, type Done, type DoneWith } from '../util/errors.js';
-import {
-  BLOCK_BYTES,
-  INLINE_BYTES_MAX,
-  LIST_PAGE_MAX,
-  OBJECT_BYTES,
-  OBJECT_BYTES_MIN,
-} from '../util/limits.js';
+import { BLOCK_BYTES, LIST_PAGE_MAX, OBJECT_BYTES, OBJECT_BYTES_MIN } from '../util/limits.js';
 import { invariant } from '../util/invariant.js';
 import { firstDifference, pieceChecksOf } from '../util/piece-checks.js';
 import {
@@ -29,6 +23,7 @@ import {
   OBJECT_KIND,
   WRITE_FLAGS,
   ifAbsentRefusal,
+  swapRefusal,
   type BlockState,
   type Extent,
   type ListOptions,
@@ -254,11 +249,8 @@ class MemPool implements CheckedPool {
   compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number> {
     return settle(() => {
       if (this.#shared.closed) throw closedError();
-      if (bytes.length > INLINE_BYTES_MAX)
-        throw new StoreError(
-          'E_INVALID',
-          `Compare-and-swap takes up to ${INLINE_BYTES_MAX} bytes, not ${bytes.length}`,
-        );
+      const refusal = swapRefusal(ref.kind, bytes.length, this.objectBytes);
+      if (refusal !== null) throw refusal;
       const version = this.#objects.get(ref.id)?.version ?? 0;
       if (version !== expectedVersion)
         throw new StoreError(

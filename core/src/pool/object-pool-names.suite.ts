@@ -1,5 +1,5 @@
 /** The part of `objectPoolSuite` about objects as wholes: names, kinds, lists, versions, deletion. */
-import { INLINE_BYTES_MAX, KEY_BYTES_MAX } from '../util/limits.js';
+import { BLOCK_BYTES, INLINE_BYTES_MAX, KEY_BYTES_MAX } from '../util/limits.js';
 import type { Story } from './object-pool.suite.js';
 import { OBJECT_KIND, ObjectRef, type ListOptions, type ObjectPool } from './object-pool.js';
 import { codeOf } from './pool-user.js';
@@ -146,14 +146,69 @@ export async function objectPoolNameStories(story: Story): Promise<void> {
     t.equal((await user.read(plain, 0, 7)).toString(), 'BY swap');
   });
 
-  await story('compareAndSwap() takes 64 KiB and not a byte more', async (t, user, pool) => {
-    const bytes = Buffer.alloc(INLINE_BYTES_MAX, 5);
-    const version = await user.compareAndSwap(header, 0, bytes);
-    t.ok((await user.read(header, 0, bytes.length)).equals(bytes));
-    const more = Buffer.alloc(INLINE_BYTES_MAX + 1);
-    t.equal(await codeOf(user.compareAndSwap(header, version, more)), 'E_INVALID');
-    t.equal((await pool.stat(header))?.length, INLINE_BYTES_MAX);
-  });
+  await story(
+    'compareAndSwap() takes a header of 64 KiB and not a byte more',
+    async (t, user, pool) => {
+      const bytes = Buffer.alloc(INLINE_BYTES_MAX, 5);
+      const version = await user.compareAndSwap(header, 0, bytes);
+      t.ok((await user.read(header, 0, bytes.length)).equals(bytes));
+      const more = Buffer.alloc(INLINE_BYTES_MAX + 1);
+      t.equal(await codeOf(user.compareAndSwap(header, version, more)), 'E_INVALID');
+      t.equal((await pool.stat(header))?.length, INLINE_BYTES_MAX);
+    },
+  );
+
+  await story(
+    'compareAndSwap() takes a whole object, and no data of an image',
+    async (t, user, pool) => {
+      const sizes = [
+        INLINE_BYTES_MAX + 1,
+        3,
+        pool.objectBytes,
+        pool.objectBytes / 2 + 5,
+        200_000,
+        0,
+      ];
+      let version = 0;
+      for (const [index, size] of sizes.entries()) {
+        const bytes = Buffer.alloc(size, `<${index}>`);
+        const next = await user.compareAndSwap(plain, version, bytes);
+        t.ok(next > version);
+        version = next;
+        const stat = await pool.stat(plain);
+        t.match(stat, { version, length: size });
+        t.ok((await user.read(plain, 0, size)).equals(bytes), `${size} bytes`);
+        t.ok((stat?.allocatedBytes ?? 0) < size + BLOCK_BYTES, 'nothing is left of the one before');
+      }
+      const more = Buffer.alloc(pool.objectBytes + 1);
+      t.equal(await codeOf(user.compareAndSwap(plain, version, more)), 'E_INVALID');
+      const data = new ObjectRef(OBJECT_KIND.imageData, 'l_0', 'f_0');
+      t.equal(await codeOf(user.compareAndSwap(data, 0, Buffer.alloc(1))), 'E_INVALID');
+    },
+  );
+
+  await story(
+    'a large object that was swapped is written, zeroed and removed like any',
+    async (t, user, pool) => {
+      const before = Buffer.alloc(300_000, 'before');
+      await user.write(plain, 0, Buffer.alloc(pool.objectBytes, 'long'));
+      const version = (await pool.stat(plain))?.version ?? 0;
+      const swapped = await user.compareAndSwap(plain, version, before);
+      t.equal(
+        await codeOf(user.compareAndSwap(plain, version, Buffer.alloc(100_000))),
+        'E_VERSION',
+      );
+      await user.write(plain, 299_990, Buffer.from('over the end'));
+      await user.zero(plain, 8192, 100);
+      await user.flush();
+      before.fill(0, 8192, 8292);
+      const expected = Buffer.concat([before.subarray(0, 299_990), Buffer.from('over the end')]);
+      t.ok((await user.read(plain, 0, expected.length)).equals(expected));
+      t.ok(((await pool.stat(plain))?.version ?? 0) > swapped);
+      t.equal(await pool.delete(plain), true);
+      t.equal(await pool.stat(plain), null);
+    },
+  );
 
   await story('compareAndSwap() gives the object the kind of its ref', async (t, user, pool) => {
     const ancestor = new ObjectRef(OBJECT_KIND.plain, 'image');

@@ -1,7 +1,7 @@
 import type { Done, DoneWith } from '../util/errors.js';
 import { StoreError } from '../util/errors.js';
 import { locatorHash, type LocatorHash } from '../util/locator-hash.js';
-import { BLOCK_BYTES, KEY_BYTES_MAX } from '../util/limits.js';
+import { BLOCK_BYTES, INLINE_BYTES_MAX, KEY_BYTES_MAX } from '../util/limits.js';
 
 /** What an object is for. `list` filters by it; the number is stored. */
 export const OBJECT_KIND = {
@@ -86,6 +86,20 @@ export function ifAbsentRefusal(
     'E_INVALID',
     `Only whole blocks of ${BLOCK_BYTES} bytes of image data can be written if they are absent, not ${bytes} bytes at ${offset}`,
   );
+}
+
+/** Why a compare-and-swap to `bytes` is refused whatever the version; null if it is not. */
+export function swapRefusal(
+  kind: ObjectKind,
+  bytes: number,
+  objectBytes: number,
+): StoreError | null {
+  if (kind === OBJECT_KIND.imageData)
+    return new StoreError('E_INVALID', 'Data of an image is written, not compared and swapped');
+  const bytesMax = kind === OBJECT_KIND.plain ? objectBytes : INLINE_BYTES_MAX;
+  if (bytes <= bytesMax) return null;
+  const what = kind === OBJECT_KIND.plain ? 'An object' : 'The header of an image';
+  return new StoreError('E_INVALID', `${what} has at most ${bytesMax} bytes, not ${bytes}`);
 }
 
 /** State of a 4 KiB block; the number is stored. */
@@ -190,7 +204,9 @@ export interface ObjectPool {
   list(options: ListOptions): Promise<ListPage>;
 
   /**
-   * Replaces a whole small object if its version is `expectedVersion` (0: if it does not exist). Durable when answered.
+   * Replaces a whole object if its version is `expectedVersion` (0: if it does not exist): a plain one of any size, or a
+   * header of up to 64 KiB. Whatever happens the object is the old one or the new one, never a mixture, and never gone.
+   * Durable when answered.
    * @returns The new version.
    * @throws StoreError `E_VERSION`
    */

@@ -1,5 +1,4 @@
 /** The operations of the protocol, and what their frames may hold. Numbers are never used again. */
-import { INLINE_BYTES_MAX } from '../util/limits.js';
 import { BODY_BYTES_MAX, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX } from './wire-limits.js';
 
 export const OP = {
@@ -65,7 +64,7 @@ const RULES: ReadonlyMap<number, OpRule> = new Map(
       ['prefetch', 'r', false, GREETING_BYTES_MAX, 0],
       ['stat', 'r', false, GREETING_BYTES_MAX, 0],
       ['list', 'r', false, GREETING_BYTES_MAX, 0],
-      ['compareAndSwap', 'w', true, GREETING_BYTES_MAX, INLINE_BYTES_MAX],
+      ['compareAndSwap', 'w', true, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX],
       ['delete', 'w', true, GREETING_BYTES_MAX, 0],
       ['registerChain', 'r', false, BODY_BYTES_MAX, 0],
     ] as const

@@ -2,7 +2,6 @@
 import { invariant } from '../util/invariant.js';
 import {
   BLOCK_BYTES,
-  INLINE_BYTES_MAX,
   KEY_BYTES_MAX,
   OBJECT_BYTES,
   POOL_NAME_BYTES_MAX,
@@ -37,5 +36,4 @@ invariant(
   BODY_BYTES_MAX >= 4 * (EXTENTS_MAX + 1) + 2 * KEY_BYTES_MAX + 64,
   'checksums or extents of a whole object fit into a body',
 );
-invariant(INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX, 'a compare-and-swap fits into a payload');
 invariant(POOL_NAME_BYTES_MAX < GREETING_BYTES_MAX, 'a pool name fits into a body');

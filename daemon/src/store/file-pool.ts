@@ -3,7 +3,6 @@ import {
   BLOCK_BYTES,
   BLOCK_STATE,
   BLOCKS_PER_OBJECT,
-  INLINE_BYTES_MAX,
   LIST_PAGE_MAX,
   OBJECT_BYTES,
   StoreError,
@@ -16,6 +15,7 @@ import {
   pieceCount,
   promised,
   promisedWith,
+  swapRefusal,
   wrongCheckCount,
   type BlockState,
   type ByteParts,
@@ -260,13 +260,8 @@ export class FilePool implements CheckedPool {
   }
 
   compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number> {
-    if (bytes.length > INLINE_BYTES_MAX || isImageData(ref.kind))
-      return Promise.reject(
-        new StoreError(
-          'E_INVALID',
-          `Compare-and-swap takes up to ${INLINE_BYTES_MAX} bytes of a header or plain object, not ${bytes.length}`,
-        ),
-      );
+    const refusal = swapRefusal(ref.kind, bytes.length, this.objectBytes);
+    if (refusal !== null) return Promise.reject(refusal);
     const object = this.#find(ref, 0, 0);
     if (object instanceof StoreError) return Promise.reject(object);
     return promisedWith((done) =>

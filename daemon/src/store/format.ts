@@ -96,6 +96,23 @@ export function checksKey(objectId: number, chunk: number): Buffer {
   return out;
 }
 
+/** The records of checksums of the blocks of an object, from the first one on. */
+export function checksRecords(
+  objectId: number,
+  checks: Uint32Array,
+): { key: Buffer; value: Buffer }[] {
+  const records: { key: Buffer; value: Buffer }[] = [];
+  for (let first = 0; first < checks.length; first += BLOCKS_PER_CHUNK) {
+    const key = checksKey(objectId, first / BLOCKS_PER_CHUNK);
+    const value = Buffer.alloc(BLOCKS_PER_CHUNK * 4 + CRC_BYTES);
+    checks
+      .subarray(first, first + BLOCKS_PER_CHUNK)
+      .forEach((check, index) => value.writeUInt32LE(check, index * 4));
+    records.push({ key, value: seal(key, value) });
+  }
+  return records;
+}
+
 export function contentKey(objectId: number): Buffer {
   const out = Buffer.allocUnsafe(9);
   out[0] = TABLE_CONTENT;

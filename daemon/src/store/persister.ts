@@ -119,7 +119,8 @@ export class Persister {
       const objects = new Set([...this.#changed, ...this.#inClose]);
       const snapshots = Array.from(objects, (object) => this.#snapshot(object, false));
       const sequence = this.#parked.recordedSequence();
-      if (snapshots.length === 0 && !this.#engine.sync.dirty) {
+      const { sync, live } = this.#engine;
+      if (snapshots.length === 0 && !sync.dirty && !live.wantsFlush) {
         finish(this.#engine.failure);
         return;
       }
@@ -185,7 +186,8 @@ export class Persister {
         done(failure);
         return;
       }
-      if (snapshots.length === 0) {
+      // Deletes alone leave nothing to record, but they fill `live` as well.
+      if (snapshots.length === 0 && !this.#engine.live.wantsFlush) {
         done(null);
         return;
       }

@@ -56,17 +56,14 @@ export async function recover(
   for (const record of records ?? [])
     if (record.type !== 'landed') engine.skipObjectId(record.object.objectId);
   const touched = new Set<StoredObject>();
-  const parked = replay(engine, records ?? [], table, touched);
-  forgetGone(touched, parked);
+  const parked = replay(engine, records ?? [], table, persister, touched);
+  forgetGone(persister, touched, parked);
   const leftOpen = claimSlots(engine, table);
   if (records !== null && records.length > 0) {
     engine.log.info(
       { records: records.length, objects: touched.size, parked: parked.length },
       'Taking over what a killed process had answered',
     );
-    for (const object of touched) {
-      if (object.exists || object.durable !== null) persister.markChanged(object);
-    }
     // Marks the parts as open before anything is written over them.
     for (const record of parked) expectOverwrite(table, record, persister);
     await promised((done) => persister.flush(done));
@@ -91,11 +88,16 @@ function commitLiveSequence(engine: Engine): Promise<void> {
   });
 }
 
-/** Applies the records to the objects in memory. @returns writes that are not in their place */
+/**
+ * Applies the records to the objects in memory, which are marked as changed at once: others come in, and what is not
+ * changed may be evicted to make room for them.
+ * @returns writes that are not in their place
+ */
 function replay(
   engine: Engine,
   records: readonly LiveRecord[],
   table: ObjectTable,
+  persister: Persister,
   touched: Set<StoredObject>,
 ): ParkedRecord[] {
   const landed = new Set<number>();
@@ -108,13 +110,18 @@ function replay(
     if (object.broken !== null || object.objectId > record.object.objectId) continue;
     if (record.type === 'removed') {
       // A head that is still there: its removal was not answered.
-      if (object.durable === null) object.reset();
+      if (object.durable === null) {
+        persister.forget(object);
+        object.reset();
+        touched.delete(object);
+      }
       continue;
     }
     takeOver(object, record.object);
     // A parked write gets its version when it lands, and others none that is in `live`.
     object.version = Math.max(object.version, engine.startVersion);
     touched.add(object);
+    persister.markChanged(object);
     if (record.type === 'parked') {
       if (landed.has(record.sequence))
         setStates(object, record.first, record.bytes.length / BLOCK_BYTES, BLOCK_STATE.data);
@@ -125,11 +132,16 @@ function replay(
 }
 
 /** What came and went again owns nothing: its slot may long be another's. */
-function forgetGone(touched: Set<StoredObject>, parked: readonly ParkedRecord[]): void {
+function forgetGone(
+  persister: Persister,
+  touched: Set<StoredObject>,
+  parked: readonly ParkedRecord[],
+): void {
   const awaited = new Set(parked.map((record) => record.object.headKey.toString('latin1')));
   for (const object of touched) {
     if (object.exists || object.durable !== null) continue;
     if (awaited.has(object.headKey.toString('latin1'))) continue;
+    persister.forget(object);
     object.reset();
     touched.delete(object);
   }

@@ -5,16 +5,21 @@
  */
 import {
   BLOCKS_PER_OBJECT,
+  BLOCK_BYTES,
+  BLOCK_STATE,
   DiskError,
   INLINE_BYTES_MAX,
   StoreError,
   copyParts,
+  pieceChecksOf,
   type ByteParts,
   type Done,
   type DoneWith,
+  type MetaChange,
   type ObjectKind,
   type PieceChecks,
 } from '@store/core';
+import { bindChecks } from './block-checks.js';
 import type { BlockLock } from './block-locks.js';
 import type { Transaction } from './committer.js';
 import type { Engine } from './engine.js';
@@ -22,6 +27,7 @@ import {
   CHUNKS_PER_OBJECT,
   NO_SLOT,
   checksKey,
+  checksRecords,
   contentKey,
   encodeHead,
   sealed,
@@ -31,6 +37,7 @@ import type { HolePuncher } from './hole-puncher.js';
 import { printable } from './object-table.js';
 import { noSpaceForMetadata, type Persister } from './persister.js';
 import type { Reader } from './reader.js';
+import { slotPosition } from './slot-map.js';
 import { PART, type StoredObject } from './stored-object.js';
 import type { Writer } from './writer.js';
 import type { Zeroer } from './zeroer.js';
@@ -188,7 +195,9 @@ export class WholeObjects {
             `Object '${printable(object.name)}' ${is}, not version ${expectedVersion} as expected`,
           ),
         );
-      } else this.#replace(object, kind, Buffer.from(bytes), lock, done);
+      } else if (bytes.length <= INLINE_BYTES_MAX)
+        this.#replace(object, kind, Buffer.from(bytes), lock, done);
+      else this.#replaceBySlot(object, kind, bytes, lock, done);
     });
   }
 
@@ -220,8 +229,8 @@ export class WholeObjects {
         return;
       }
       try {
-        // What `live` says of the object so far must not bring it back.
-        if (!object.inline) this.#engine.live.appendRemoved(object);
+        // What `live` says of the object so far, or of the one that it replaced, must not bring it back.
+        this.#engine.live.appendRemoved(object);
       } catch (error) {
         const isFull = error instanceof DiskError && error.errno === 'ENOSPC';
         const { path } = this.#engine.disk;
@@ -248,6 +257,7 @@ export class WholeObjects {
           } else {
             this.#forget(object);
             finish(null, existed);
+            this.#persister.keepLiveSmall();
           }
         },
       });
@@ -262,7 +272,10 @@ export class WholeObjects {
     this.#holes.freeSlot(slot);
   }
 
-  /** Makes `content` the whole object, in one transaction; releases the lock and answers with the new version. */
+  /**
+   * Makes `content` the whole object, in the metadata store; releases the lock and answers with the new version.
+   * An object that leaves its slot begins a new life, so that nothing said of the old one is taken for it.
+   */
   #replace(
     object: StoredObject,
     kind: ObjectKind,
@@ -275,41 +288,99 @@ export class WholeObjects {
       done(this.#engine.failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;
     }
-    const wasInSlot = object.version > 0 && !object.inline;
-    // An object that leaves its slot begins a new life, so that nothing said of the old one is taken for it.
     const objectId = object.inline ? object.objectId : this.#engine.newObjectId();
     const version = this.#engine.newVersion(object.version);
     const fields = { kind, inline: true, slot: NO_SLOT, length: content.length, version, objectId };
+    const key = contentKey(objectId);
+    const records = [{ key, value: sealed(key, content) }];
+    this.#beginLife(object, encodeHead(fields, NOTHING), records, (error) => {
+      if (error === null) object.content = content;
+      object.locks.release(lock);
+      if (error === null) done(null, version);
+      else done(error);
+    });
+  }
+
+  /**
+   * As `#replace`, for what is too large for the metadata store: the bytes go to a slot of their own and are synced, then
+   * one transaction makes it the object's. Until then the old object is untouched, and nobody knows of the new slot.
+   */
+  #replaceBySlot(
+    object: StoredObject,
+    kind: ObjectKind,
+    content: Buffer,
+    lock: BlockLock,
+    done: DoneWith<number>,
+  ): void {
+    const engine = this.#engine;
+    const blocks = Math.ceil(content.length / BLOCK_BYTES);
+    const hasRoom = engine.failure === null && engine.space.admit(blocks * BLOCK_BYTES);
+    const slot = hasRoom ? engine.slots.allocate() : null;
+    const finish = (error: StoreError | null, version: number): void => {
+      if (error !== null && slot !== null && engine.failure === null) this.#holes.freeSlot(slot);
+      object.locks.release(lock);
+      if (error === null) done(null, version);
+      else done(error);
+    };
+    if (slot === null) {
+      finish(engine.failure ?? engine.noSpace(), 0);
+      return;
+    }
+    const whole = Buffer.alloc(blocks * BLOCK_BYTES);
+    content.copy(whole);
+    engine.data.write(slotPosition(slot), [whole], (error) => {
+      if (error !== null) {
+        finish(engine.refusalFrom(error), 0);
+        return;
+      }
+      engine.sync.wrote(whole.length);
+      engine.sync.sync((failure) => {
+        if (failure !== null) {
+          finish(failure, 0);
+          return;
+        }
+        const objectId = engine.newObjectId();
+        const version = engine.newVersion(object.version);
+        const fields = { kind, inline: false, slot, length: content.length, version, objectId };
+        const states = new Uint8Array(BLOCKS_PER_OBJECT).fill(BLOCK_STATE.data, 0, blocks);
+        const checks = bindChecks(object, 0, pieceChecksOf(0, [whole]));
+        const records = checksRecords(objectId, checks);
+        this.#beginLife(object, encodeHead(fields, states), records, (refusal) =>
+          finish(refusal, version),
+        );
+      });
+    });
+  }
+
+  /**
+   * One transaction that ends what the object was and makes it what `head` and `records` say. The caller holds all of
+   * the object. If there is no space it stays what it was.
+   */
+  #beginLife(
+    object: StoredObject,
+    head: Buffer,
+    records: readonly MetaChange[],
+    done: (error: StoreError | null) => void,
+  ): void {
+    const wasInSlot = object.version > 0 && !object.inline;
     this.#engine.committer.add({
       build: (transaction) => {
-        if (wasInSlot) {
-          object.deleting = true;
-          removeRecords(transaction, object);
-        }
-        transaction.stage(object, encodeHead(fields, NOTHING));
-        const key = contentKey(objectId);
-        transaction.change(key, sealed(key, content));
+        object.deleting = wasInSlot; // a flush that is under way says nothing of it any more
+        if (object.version > 0) removeRecords(transaction, object);
+        transaction.stage(object, head);
+        for (const { key, value } of records) transaction.change(key, value);
       },
       committed: (error) => {
         object.deleting = false;
-        let failure = this.#engine.failure;
-        if (failure === null && error !== null) {
-          failure = noSpaceForMetadata(this.#engine.disk.path);
-          if (wasInSlot) this.#persister.markChanged(object);
+        const { failure } = this.#engine;
+        if (failure === null && error === null) {
+          this.#forget(object);
+          object.load(head, this.#engine.startVersion);
+          done(null);
+          return;
         }
-        if (failure === null) {
-          const { durable } = object;
-          if (wasInSlot) this.#forget(object);
-          object.create(kind, objectId);
-          object.version = version;
-          object.length = content.length;
-          object.inline = true;
-          object.content = content;
-          object.durable = durable;
-        }
-        object.locks.release(lock);
-        if (failure === null) done(null, version);
-        else done(failure);
+        if (failure === null && wasInSlot) this.#persister.markChanged(object);
+        done(failure ?? noSpaceForMetadata(this.#engine.disk.path));
       },
     });
   }

@@ -5,11 +5,13 @@
 import {
   BLOCK_BYTES,
   BLOCK_STATE,
+  INLINE_BYTES_MAX,
   OBJECT_KIND,
   ObjectRef,
   StoreError,
   WRITE_FLAGS,
   pieceChecksOf,
+  promised,
   promisedWith,
   verifyPieces,
   type CheckedPool,
@@ -53,6 +55,7 @@ export interface CrashRunCounts {
   operations: number;
   flushes: number;
   deletes: number;
+  largeSwaps: number;
   parked: number;
   damagedArrivals: number;
   filledBlocks: number;
@@ -78,14 +81,24 @@ class ModelObject {
   }
 }
 
-/** A small object changed by compare-and-swap: durable when answered. */
-interface ModelHeader {
+/** An object that is replaced as a whole by compare-and-swap: durable when answered. */
+class ModelWhole {
   readonly ref: ObjectRef;
+  /** How long it may become, one of them at each change. */
+  readonly sizes: readonly number[];
   /** What a reader may find: the last answered value, and one that is on its way. */
-  answered: string | null;
-  pending: string | null;
-  version: number;
-  busy: boolean;
+  answered: Buffer | null = null;
+  pending: Buffer | null = null;
+  /** Null: it must be asked for. */
+  version: number | null = 0;
+  busy = false;
+  /** Written but not flushed: a power cut may leave any of it. */
+  isUnflushed = false;
+
+  constructor(ref: ObjectRef, sizes: readonly number[]) {
+    this.ref = ref;
+    this.sizes = sizes;
+  }
 }
 
 /** @throws BrokenPromise @throws StoreError if the store does not open */
@@ -99,13 +112,12 @@ class CrashRun {
   readonly #random: SimRandom;
   readonly #disk: SimDisk;
   readonly #objects = Array.from({ length: OBJECTS }, (_, index) => new ModelObject(index));
-  readonly #header: ModelHeader = {
-    ref: new ObjectRef(OBJECT_KIND.imageHeader, 'header'),
-    answered: null,
-    pending: null,
-    version: 0,
-    busy: false,
-  };
+  readonly #header = new ModelWhole(new ObjectRef(OBJECT_KIND.imageHeader, 'header'), [20]);
+  /** Moves between the metadata store and slots. */
+  readonly #document = new ModelWhole(
+    new ObjectRef(OBJECT_KIND.plain, 'document'),
+    [20, 40_000, 65_536, 65_537, 150_000],
+  );
   readonly #counts: CrashRunCounts = {
     kills: 0,
     failures: 0,
@@ -115,6 +127,7 @@ class CrashRun {
     operations: 0,
     flushes: 0,
     deletes: 0,
+    largeSwaps: 0,
     parked: 0,
     damagedArrivals: 0,
     filledBlocks: 0,
@@ -262,7 +275,8 @@ class CrashRun {
         history.observe(seen, isPowerCut);
         history.isAbsent = await this.#isAbsent(pool, object.ref, block);
       }
-    await this.#compareHeader(pool);
+    for (const whole of [this.#header, this.#document])
+      await this.#compareWhole(pool, whole, isPowerCut);
     // This start ends as a kill: nothing was changed.
     this.#disk.kill();
     faults.resume();
@@ -299,28 +313,26 @@ class CrashRun {
     return extents[0]?.state === BLOCK_STATE.absent;
   }
 
-  async #compareHeader(pool: ObjectPool): Promise<void> {
-    const header = this.#header;
-    const stat = await this.#wait(() => pool.stat(header.ref));
-    let seen: string | null = null;
+  async #compareWhole(pool: ObjectPool, whole: ModelWhole, isPowerCut: boolean): Promise<void> {
+    const stat = await this.#wait(() => pool.stat(whole.ref));
+    let seen: Buffer | null = null;
     if (stat !== null) {
       const target = Buffer.alloc(stat.length);
-      await this.#wait(
-        () =>
-          new Promise<void>((resolve, reject) => {
-            pool.read(header.ref, 0, target, (error) =>
-              error === null ? resolve() : reject(error),
-            );
-          }),
-      );
-      seen = target.toString();
+      await this.#wait(() => promised((done) => pool.read(whole.ref, 0, target, done)));
+      seen = target;
     }
-    const allowed = header.busy ? [header.answered, header.pending] : [header.answered];
-    if (!allowed.includes(seen))
-      throw this.#break(`The header is ${String(seen)} and not one of ${allowed.join(', ')}`);
-    header.answered = seen;
-    header.version = stat?.version ?? 0;
-    header.busy = false;
+    const allowed = whole.busy ? [whole.answered, whole.pending] : [whole.answered];
+    const isExplained = allowed.some((value) =>
+      value === null || seen === null ? value === seen : value.equals(seen),
+    );
+    if (!isExplained && !(isPowerCut && whole.isUnflushed))
+      throw this.#break(
+        `'${whole.ref.id}' is ${nameOf(seen)} and not one of ${allowed.map(nameOf).join(', ')}`,
+      );
+    if (isPowerCut) whole.isUnflushed = false;
+    whole.answered = seen;
+    whole.version = null; // the next start may give another to what was left open
+    whole.busy = false;
   }
 
   #break(message: string): BrokenPromise {
@@ -337,7 +349,8 @@ class CrashRun {
     else if (dice < 67) this.#zero(pool, object);
     else if (dice < 79) this.#readBack(pool, object);
     else if (dice < 91) this.#flush(pool);
-    else if (dice < 96) this.#swapHeader(pool);
+    else if (dice < 94) this.#swapWhole(pool, this.#header);
+    else if (dice < 96) this.#changeDocument(pool);
     else if (dice < 98) this.#delete(pool, object);
     else this.#list(pool);
   }
@@ -542,24 +555,54 @@ class CrashRun {
     });
   }
 
-  #swapHeader(pool: ObjectPool): void {
-    const header = this.#header;
-    if (header.busy) return;
+  /** Replaces or removes it. */
+  #swapWhole(pool: ObjectPool, whole: ModelWhole): void {
+    if (whole.busy) return;
     this.#tag += 1;
-    header.busy = true;
-    header.pending =
-      this.#random.chance(0.15) && header.version > 0 ? null : `{"tag":${this.#tag}}`;
-    const value = header.pending;
+    const value =
+      whole.answered !== null && this.#random.chance(0.15)
+        ? null
+        : Buffer.alloc(this.#random.pick(whole.sizes), `{"tag":${this.#tag}}`);
+    if (value !== null && value.length > INLINE_BYTES_MAX) this.#counts.largeSwaps += 1;
+    this.#changeWhole(whole, value, false, async () => {
+      whole.version ??= (await pool.stat(whole.ref))?.version ?? 0;
+      if (value !== null) return pool.compareAndSwap(whole.ref, whole.version, value);
+      await pool.delete(whole.ref);
+      return 0;
+    });
+  }
+
+  #changeDocument(pool: ObjectPool): void {
+    const whole = this.#document;
+    if (this.#random.chance(0.6)) this.#swapWhole(pool, whole);
+    else if (!whole.busy) {
+      this.#tag += 1;
+      const bytes = Buffer.alloc(this.#random.pick(whole.sizes), `{"tag":${this.#tag}}`);
+      const rest = whole.answered?.subarray(bytes.length) ?? Buffer.alloc(0);
+      this.#changeWhole(whole, Buffer.concat([bytes, rest]), true, async () => {
+        await promised((done) => pool.write(whole.ref, 0, [bytes], WRITE_FLAGS.none, done));
+        return null;
+      });
+    }
+  }
+
+  /** @param change - Resolves to the version that it is now, null: not known */
+  #changeWhole(
+    whole: ModelWhole,
+    value: Buffer | null,
+    isUnflushed: boolean,
+    change: () => Promise<number | null>,
+  ): void {
+    whole.busy = true;
+    whole.pending = value;
+    if (isUnflushed) whole.isUnflushed = true;
     this.#begin((done) => {
-      const change =
-        value === null
-          ? pool.delete(header.ref).then(() => 0)
-          : pool.compareAndSwap(header.ref, header.version, Buffer.from(value));
-      change.then(
+      change().then(
         (version) => {
-          header.answered = value;
-          header.version = version;
-          header.busy = false;
+          whole.answered = value;
+          whole.version = version;
+          whole.busy = false;
+          if (!isUnflushed) whole.isUnflushed = false;
           done(null);
         },
         (error: unknown) => done(error as StoreError), // pools reject with nothing else
@@ -587,4 +630,9 @@ class CrashRun {
         this.#broken = this.#break(`An operation failed: ${error.code} ${error.message}`);
     });
   }
+}
+
+/** For a message: where it begins, and how long it is. */
+function nameOf(value: Buffer | null): string {
+  return value === null ? 'nothing' : `${value.toString('latin1', 0, 16)} (${value.length} bytes)`;
 }
