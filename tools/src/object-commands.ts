@@ -40,13 +40,13 @@ const offsetSetting = numberSetting('offset', {
 const lengthSetting = numberSetting('length', {
   min: 0,
   max: Number.MAX_SAFE_INTEGER,
-  fallback: -1,
+  fallback: Number.MAX_SAFE_INTEGER,
 });
 const prefixSetting = textSetting('prefix', null);
 const kindSetting = choiceSetting('kind', [...KIND_NAMES, 'all'] as const, 'object');
 const STANDARD_INPUT = 0;
 /** Somebody else was faster each time: then there are very many of them. */
-const REPLACE_ATTEMPTS_MAX = 100;
+const ATTEMPTS_MAX = 100;
 
 /** Adds the commands to `program`. */
 export function addObjectCommands(program: Command): void {
@@ -97,14 +97,7 @@ export function addObjectCommands(program: Command): void {
     const from = context.get(offsetSetting);
     const wanted = context.get(lengthSetting);
     await withPool(context, false, async (pool) => {
-      const stat = await existing(pool, ref);
-      const offset = Math.min(from, stat.length);
-      const left = stat.length - offset;
-      const target = Buffer.alloc(
-        wanted === lengthSetting.fallback ? left : Math.min(left, wanted),
-      );
-      await promised((done) => pool.read(ref, offset, target, done));
-      process.stdout.write(target);
+      process.stdout.write(await bytesOf(pool, ref, from, wanted));
     });
   });
   addRemove(program);
@@ -214,6 +207,29 @@ function plainRef(context: Context, key: string): ObjectRef {
 }
 
 /**
+ * At most `wanted` bytes from `from` on, as they were at one moment: what is replaced between the look at its length and
+ * the read is looked at again.
+ */
+async function bytesOf(
+  pool: ObjectPool,
+  ref: ObjectRef,
+  from: number,
+  wanted: number,
+): Promise<Buffer> {
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    const { length, version } = await existing(pool, ref);
+    const offset = Math.min(from, length);
+    const target = Buffer.alloc(Math.min(length - offset, wanted));
+    await promised((done) => pool.read(ref, offset, target, done));
+    if ((await pool.stat(ref))?.version === version) return target;
+  }
+  throw new StoreError(
+    'E_VERSION',
+    `Object '${ref.key.toString()}' changes all the time; try again when it is written less`,
+  );
+}
+
+/**
  * Makes `bytes` the whole object; of several who do so at once each is the last one at some moment, and nobody ever
  * sees a mixture or nothing.
  */
@@ -227,7 +243,7 @@ async function replace(pool: ObjectPool, ref: ObjectRef, bytes: Buffer): Promise
       if (!(error instanceof StoreError)) throw error;
       if (error.code === 'E_IN_DOUBT' && (await holds(pool, ref, bytes))) return;
       const isWorthAnother = error.code === 'E_IN_DOUBT' || error.code === 'E_VERSION';
-      if (!isWorthAnother || attempt === REPLACE_ATTEMPTS_MAX) throw error;
+      if (!isWorthAnother || attempt === ATTEMPTS_MAX) throw error;
     }
   }
 }

@@ -38,18 +38,15 @@ await t.test(
     const { line } = await daemon(t, join(shortFolder(t), 'data'));
     const on = ['--storage-daemon', line, '--pool', 'testpool'];
     t.equal((await write(on, 0)).code, 0);
-    let isWriting = true;
     const writers = Promise.all(Array.from({ length: 8 }, (_, index) => write(on, index)));
-    const reader = (async () => {
-      for (let reads = 0; isWriting || reads < 3; reads += 1) {
-        const { code, stdout } = await run('store', ['read', ...on, 'object']);
-        t.equal(code, 0, 'it is there at any moment');
-        t.type(writerOf(stdout), 'number', 'and whole');
-      }
-    })();
+    const read = async (): Promise<void> => {
+      const { code, stdout } = await run('store', ['read', ...on, 'object']);
+      t.equal(code, 0, 'it is there at any moment');
+      t.type(writerOf(stdout), 'number', 'and whole');
+    };
+    for (let reads = 0; reads < 8; reads += 1) await read();
     for (const { code, stderr } of await writers) t.equal(code, 0, stderr);
-    isWriting = false;
-    await reader;
+    await read();
   },
 );
 
@@ -61,7 +58,7 @@ await t.test('a daemon that is killed leaves the old object or the new one', asy
   t.equal((await write(on, 1)).code, 0);
   for (let round = 0; round < 6; round += 1) {
     const writing = write(on, 3);
-    await new Promise((resolve) => setTimeout(resolve, 200 + 60 * round));
+    await new Promise((resolve) => setTimeout(resolve, 380 + 40 * round));
     served.child.kill('SIGKILL');
     await once(served.child, 'exit');
     served = await daemon(t, dir, address);
