@@ -1,11 +1,6 @@
 /** What either end of the protocol allows, checked before anything is allocated. */
 import { invariant } from '../util/invariant.js';
-import {
-  BLOCK_BYTES,
-  KEY_BYTES_MAX,
-  OBJECT_BYTES,
-  POOL_NAME_BYTES_MAX,
-} from '../util/limits.js';
+import { BLOCK_BYTES, KEY_BYTES_MAX, OBJECT_BYTES, POOL_NAME_BYTES_MAX } from '../util/limits.js';
 
 /** Spoken by this program; `hello` finds out what both ends speak. */
 export const PROTOCOL_VERSION = 1;
