@@ -100,6 +100,7 @@ export {
   REQUEST_SPAN_MAX,
 } from './wire/wire-limits.js';
 export type { CheckedPool, PieceChecks } from './pool/checked-pool.js';
+export { BackOff } from './client/back-off.js';
 export { openRemoteStore, RemoteStore } from './client/remote-store.js';
 export type { ClientCounters, DaemonClientOptions } from './client/daemon-client.js';
 export * from './pool/chain.js';
