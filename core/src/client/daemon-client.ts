@@ -11,6 +11,7 @@
  * - Another start of the daemon may have lost answered writes (its *lineage* has changed): the pools are told, and the
  *   next flush says so.
  */
+import type { TicketFile } from '../auth/ticket-file.js';
 import type { Clock, Env, Timer } from '../env/env.js';
 import { chainHandle, type Chain } from '../pool/chain.js';
 import { StoreError, errorFromStatus } from '../util/errors.js';
@@ -51,6 +52,8 @@ invariant((REQUEST_SPAN_MAX & SLOTS_MASK) === 0, 'slots are found by a mask');
 
 export interface DaemonClientOptions extends DaemonAddress {
   readonly env: Env;
+  /** The ticket to show from now on, before each connection but the first: the one there is may have been renewed. */
+  readonly renewTicket?: (present: TicketFile) => Promise<TicketFile>;
   /** After so long without an answer a request fails. */
   readonly deadlineMs: number;
   /** Small requests go as datagrams of at most so many bytes; 0: everything goes over the connection. */
@@ -105,6 +108,7 @@ export class DaemonClient {
   /** Those that entered the gate and have not left it. */
   readonly #submitted = new RequestList<ClientRequest>();
   #link: DaemonLink | null = null;
+  #ticket: TicketFile | null;
   #lane: DatagramLane | null = null;
   #incarnation = 0;
   #connecting: Promise<void> | null = null;
@@ -137,6 +141,7 @@ export class DaemonClient {
 
   constructor(options: DaemonClientOptions) {
     this.#options = options;
+    this.#ticket = options.ticket;
     this.#clock = options.env.clock;
     this.#session = options.env.random.bytes(SESSION_BYTES);
     this.#backOff = new BackOff(options.env.random, options.deadlineMs);
@@ -401,7 +406,9 @@ export class DaemonClient {
   }
 
   async #connectOnce(): Promise<void> {
-    const { env, datagramBytes, ...to } = this.#options;
+    const { env, datagramBytes, renewTicket, ...to } = this.#options;
+    if (this.#ticket !== null && renewTicket !== undefined && this.counters.connects > 0)
+      this.#ticket = await renewTicket(this.#ticket);
     this.#incarnation += 1;
     const incarnation = this.#incarnation;
     const events: LinkEvents = {
@@ -416,7 +423,7 @@ export class DaemonClient {
       datagramBytes: this.#clock.now() < this.#noDatagramsUntil ? 0 : datagramBytes,
       timeoutMs: CONNECT_MS,
     };
-    const link = await DaemonLink.open(env, to, options, events);
+    const link = await DaemonLink.open(env, { ...to, ticket: this.#ticket }, options, events);
     if (this.#isClosed) {
       link.destroy();
       throw closedError();

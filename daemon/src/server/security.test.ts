@@ -209,6 +209,29 @@ t.test("forged proofs are refused: random, empty, the daemon's own sent back", a
   t.equal(one.server.counters.refused.get('E_DENIED'), 4);
 });
 
+t.test('a connection ends with its ticket; with a renewed one its session goes on', async (t) => {
+  const one = await served(t);
+  const now = Math.floor(Date.now() / 1000);
+  const [short, long] = [ticketOf({ issued: now - 10, expires: now + 2 }), ticketOf()];
+  let asked = 0;
+  const store = await one.connect({
+    ticket: short,
+    renewTicket: (present) => {
+      asked += 1;
+      t.equal(present, asked === 1 ? short : long);
+      return Promise.resolve(long);
+    },
+  });
+  const user = new PoolUser(await store.openPool('pool', { create: true }));
+  await user.write(ref, 0, Buffer.from('with the first'));
+  await new Promise((resolve) => setTimeout(resolve, 3500));
+  await user.write(ref, 0, Buffer.from('with the second'));
+  t.equal((await user.read(ref, 0, 15)).toString(), 'with the second');
+  t.equal(asked, 1);
+  t.equal(store.counters.connects, 2);
+  await store.close();
+});
+
 t.test('who is revoked while connected is put out, and does not come back', async (t) => {
   const one = await served(t);
   const [vm1, vm2] = [ticketOf({ client: 'vm1' }), ticketOf({ client: 'vm2' })];

@@ -3,9 +3,7 @@ import {
   messageOf,
   openRemoteStore,
   realTlsClient,
-  SECRET_FILE_BYTES_MAX,
   StoreError,
-  TicketFile,
   type ListenAddress,
   type RemoteStore,
   type TlsClientContext,
@@ -14,12 +12,10 @@ import { datagramSetting } from '../datagram-setting.js';
 import { isLoopback } from '../loopback.js';
 import { readSmallFile } from '../nbd-tls/tls-files.js';
 import type { Context } from '../program.js';
-import { readTextFile } from '../read-text-file.js';
 import { SETTINGS } from '../settings.js';
 import { UsageError } from '../usage-error.js';
 import { DAEMON } from './daemon-settings.js';
-
-const FOR_OTHERS = 0o007;
+import { RenewedTicket } from './renewed-ticket.js';
 
 /**
  * Opens the store of the daemon at `address`, as the settings say.
@@ -34,15 +30,21 @@ export async function openDaemon(
 ): Promise<RemoteStore> {
   checkFit(context, address);
   const isUdp = context.get(DAEMON.transport) === 'udp';
-  return openRemoteStore({
+  const path = context.get(DAEMON.ticket);
+  const renewed = path === null ? null : new RenewedTicket(context, path);
+  const ticket = (await renewed?.read()) ?? null;
+  const store = await openRemoteStore({
     env: context.env,
     address,
     name: context.program,
-    ticket: await ticketOf(context),
+    ticket,
+    ...(renewed === null ? {} : { renewTicket: (present) => renewed.renew(present) }),
     tls: await tlsOf(context),
     deadlineMs: (context.get(DAEMON.timeout) ?? timeoutSeconds) * 1000,
     datagramBytes: isUdp ? context.get(datagramSetting) : 0,
   });
+  if (ticket !== null) renewed?.watch(ticket);
+  return store;
 }
 
 function checkFit(context: Context, address: ListenAddress): void {
@@ -63,15 +65,6 @@ function checkFit(context: Context, address: ListenAddress): void {
     { host: address.host },
     '--insecure: all goes in the clear, also what is stored',
   );
-}
-
-async function ticketOf(context: Context): Promise<TicketFile | null> {
-  const path = context.get(DAEMON.ticket);
-  if (path === null) return null;
-  const { text, mode } = await readTextFile(path, SECRET_FILE_BYTES_MAX);
-  if ((mode & FOR_OTHERS) !== 0)
-    context.log.warn({ file: path }, `Every user can get at this ticket; chmod o= ${path}`);
-  return TicketFile.parse(path, text);
 }
 
 async function tlsOf(context: Context): Promise<TlsClientContext | null> {
