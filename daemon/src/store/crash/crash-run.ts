@@ -92,6 +92,8 @@ class ModelWhole {
   /** Null: it must be asked for. */
   version: number | null = 0;
   busy = false;
+  /** What is on its way is a plain write, which may be done in part when the process dies. */
+  isWriting = false;
   /** Written but not flushed: a power cut may leave any of it. */
   isUnflushed = false;
 
@@ -322,9 +324,11 @@ class CrashRun {
       seen = target;
     }
     const allowed = whole.busy ? [whole.answered, whole.pending] : [whole.answered];
-    const isExplained = allowed.some((value) =>
-      value === null || seen === null ? value === seen : value.equals(seen),
-    );
+    const isExplained =
+      allowed.some((value) =>
+        value === null || seen === null ? value === seen : value.equals(seen),
+      ) ||
+      (whole.busy && whole.isWriting && isPartlyWritten(seen, whole.answered, whole.pending));
     if (!isExplained && !(isPowerCut && whole.isUnflushed))
       throw this.#break(
         `'${whole.ref.id}' is ${nameOf(seen)} and not one of ${allowed.map(nameOf).join(', ')}`,
@@ -595,6 +599,7 @@ class CrashRun {
   ): void {
     whole.busy = true;
     whole.pending = value;
+    whole.isWriting = isUnflushed;
     if (isUnflushed) whole.isUnflushed = true;
     this.#begin((done) => {
       change().then(
@@ -630,6 +635,17 @@ class CrashRun {
         this.#broken = this.#break(`An operation failed: ${error.code} ${error.message}`);
     });
   }
+}
+
+/** A write that nobody has answered may have reached each block, and the length, or not. */
+function isPartlyWritten(
+  seen: Buffer | null,
+  before: Buffer | null,
+  after: Buffer | null,
+): boolean {
+  if (seen === null || before === null || after === null) return false;
+  if (seen.length !== before.length && seen.length !== after.length) return false;
+  return seen.every((byte, at) => byte === (before[at] ?? 0) || byte === (after[at] ?? 0));
 }
 
 /** For a message: where it begins, and how long it is. */
