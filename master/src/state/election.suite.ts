@@ -85,7 +85,7 @@ export async function electionStories(story: StateStory): Promise<void> {
 
   await story('a leader that hangs is deposed, and what it decides is refused', async (t, s) => {
     const stoppable = new StoppableEnv(s.env);
-    const first = new Candidate(stoppable.env, s.store, 'first:1');
+    const first = new Candidate(stoppable.env, stoppable.store(s.store), 'first:1');
     await until(s.env, 'a leader', () => first.leads());
     const term = first.won[0];
     const second = new Candidate(s.env, await s.connect(), 'second:2');

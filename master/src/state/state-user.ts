@@ -57,7 +57,10 @@ export class Watcher implements StateListener {
   }
 }
 
-/** An environment whose timers can be made to stand still while the clock goes on, as in a process that hangs. */
+/**
+ * An environment and a store of a process that can be made to hang: its clock goes on, timers stand still and the watch
+ * says nothing until it goes on.
+ */
 export class StoppableEnv {
   readonly env: Env;
   readonly #late: (() => void)[] = [];
@@ -84,6 +87,33 @@ export class StoppableEnv {
             },
           };
         },
+      },
+    };
+  }
+
+  /** The same store, as seen by this process. */
+  store(store: StateStore): StateStore {
+    return {
+      read: (prefix) => store.read(prefix),
+      commit: (transaction) => store.commit(transaction),
+      lease: (ttlMs) => store.lease(ttlMs),
+      close: () => store.close(),
+      watch: (prefix, afterRevision, listener) => {
+        let isOver = false;
+        const tell = (event: () => void): void => {
+          if (this.#isStopped) this.#late.push(() => tell(event));
+          else if (!isOver) event();
+        };
+        const watch = store.watch(prefix, afterRevision, {
+          changed: (batch) => tell(() => listener.changed(batch)),
+          lost: (reason) => tell(() => listener.lost(reason)),
+        });
+        return {
+          stop: () => {
+            isOver = true;
+            watch.stop();
+          },
+        };
       },
     };
   }
