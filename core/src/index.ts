@@ -127,3 +127,5 @@ export {
 } from './map/placement.js';
 export { COPY } from './map/placement-shares.js';
 export { planPlacement, type PlacementPlan, type PlannedDaemon } from './map/placement-plan.js';
+export type * from './control/cluster-status.js';
+export type { ClusterGuide } from './cluster/cluster-guide.js';

@@ -50,6 +50,10 @@ export const ERRORS = {
   E_BUSY: { status: 21, retry: 'later' },
   /** Whoever asked said that the answer is not wanted any more. */
   E_CANCELLED: { status: 22, retry: 'never' },
+  /** Decided by a storage map that is out of date: get a newer one. Nothing was changed. */
+  E_STALE_MAP: { status: 23, retry: 'refresh-map' },
+  /** This master does not lead: the message names the one that does. */
+  E_NOT_LEADER: { status: 24, retry: 'later' },
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -1,0 +1,3 @@
+/** What tests of other packages need from the daemon's own. */
+export { ServedMemory } from './server/testing/served-memory.js';
+export { TestAuthority } from './server/testing/test-authority.js';

@@ -1,0 +1,68 @@
+/**
+ * What people can ask a master for, and have it do: one interface for the command line (over the protocol) and for HTTP.
+ * Changes take `dryRun`: they answer with what they would move, and change nothing.
+ */
+import type {
+  ChangePlan,
+  ClientStatus,
+  ClusterStatus,
+  Durability,
+  FailureDomain,
+  Membership,
+  PoolStatus,
+  StorageMap,
+  TrafficHistory,
+  WhyAnswer,
+} from '@store/core';
+
+export interface PoolSettings {
+  readonly replicas?: number;
+  readonly minReplicas?: number;
+  readonly failureDomain?: FailureDomain;
+  readonly durability?: Durability;
+}
+
+export interface DaemonChange {
+  readonly membership?: Membership;
+  /** Null: by its capacity again. */
+  readonly weight?: number | null;
+}
+
+export interface ClientRights {
+  readonly isAdmin: boolean;
+  /** By pool, `*` for all: `r`, `rw`, `rwa`. */
+  readonly rights: Readonly<Record<string, string>>;
+}
+
+export interface AdminService {
+  status(): ClusterStatus;
+  history(): TrafficHistory;
+  map(): StorageMap;
+  /** Tells of anything that `status` shows, at most once in a second. @returns How to stop that */
+  watch(listener: () => void): () => void;
+  /** @throws StoreError `E_NOT_FOUND` */
+  why(pool: string, key: Buffer): WhyAnswer;
+  /** What would move if all groups were placed anew. */
+  planRebalance(): Promise<ChangePlan>;
+  createPool(
+    name: string,
+    settings: PoolSettings & { readonly groups?: number },
+    dryRun: boolean,
+  ): Promise<ChangePlan>;
+  setPool(
+    name: string,
+    settings: PoolSettings & { readonly newName?: string },
+    dryRun: boolean,
+  ): Promise<ChangePlan>;
+  removePool(name: string, dryRun: boolean): Promise<ChangePlan>;
+  pool(name: string): PoolStatus;
+  changeDaemon(daemon: number, change: DaemonChange, dryRun: boolean): Promise<ChangePlan>;
+  removeDaemon(daemon: number, dryRun: boolean): Promise<ChangePlan>;
+  clients(): readonly ClientStatus[];
+  /** @returns The text of the client's key file, which is shown this once. @throws StoreError `E_EXISTS`, `E_INVALID` */
+  createClient(name: string, rights: ClientRights): Promise<string>;
+  setClient(name: string, rights: ClientRights): Promise<void>;
+  /** A new key; the old one and its tickets are worth nothing from now on. @returns The text of the key file */
+  rotateClient(name: string): Promise<string>;
+  removeClient(name: string): Promise<void>;
+}

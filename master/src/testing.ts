@@ -1,0 +1,2 @@
+/** What tests of other packages need from the master's own. */
+export { EtcdCluster } from './testing/etcd-cluster.js';
