@@ -100,7 +100,7 @@ export {
   REQUEST_SPAN_MAX,
 } from './wire/wire-limits.js';
 export type { CheckedPool, PieceChecks } from './pool/checked-pool.js';
-export { BackOff } from './client/back-off.js';
+export { BackOff } from './env/back-off.js';
 export { openRemoteStore, RemoteStore } from './client/remote-store.js';
 export type { ClientCounters, DaemonClientOptions } from './client/daemon-client.js';
 export * from './pool/chain.js';
@@ -129,3 +129,22 @@ export { COPY } from './map/placement-shares.js';
 export { planPlacement, type PlacementPlan, type PlannedDaemon } from './map/placement-plan.js';
 export type * from './control/cluster-status.js';
 export type { ClusterGuide } from './cluster/cluster-guide.js';
+export { ClientKey } from './auth/client-key.js';
+export {
+  ControlChannel,
+  NO_ANSWER,
+  saying,
+  type ControlChannelOptions,
+  type ControlEvents,
+  type ControlMessage,
+} from './control/control-channel.js';
+export { CONTROL, controlOpName, type ControlOp } from './control/control-ops.js';
+export * from './control/meeting.js';
+export {
+  MasterLink,
+  parseMasterAddress,
+  type MasterAddress,
+  type MasterLinkEvents,
+  type MasterLinkOptions,
+} from './control/master-link.js';
+export * from './wire/json-body.js';

@@ -21,7 +21,7 @@ import { writeU64, type FrameHeader } from '../wire/frame-header.js';
 import { decodeOpenPoolAnswer, encodeOpenPool, SESSION_BYTES } from '../wire/greeting.js';
 import { OP, type Op } from '../wire/ops.js';
 import { CHAINS_MAX, REQUEST_SPAN_MAX } from '../wire/wire-limits.js';
-import { BackOff } from './back-off.js';
+import { BackOff } from '../env/back-off.js';
 import { ClientRequest, type PoolHandle } from './client-request.js';
 import { ConflictGate } from './conflict-gate.js';
 import { DaemonLink, nameOf, type DaemonAddress, type LinkEvents } from './daemon-link.js';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { Random } from '../env/env.js';
+import type { Random } from './env.js';
 import { BackOff } from './back-off.js';
 
 const always = (value: number): Random => ({ bytes: (count) => Buffer.alloc(count, value) });

@@ -1,5 +1,5 @@
 /** How long to wait before trying again: longer each time, and never all at the same moment. */
-import type { Random } from '../env/env.js';
+import type { Random } from './env.js';
 
 const FIRST_MS = 20;
 const LAST_MS = 2000;

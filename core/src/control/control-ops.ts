@@ -1,0 +1,41 @@
+/** What masters, daemons and clients say to each other about the cluster. Numbers are never used again, nor those of OP. */
+import { OP } from '../wire/ops.js';
+
+export const CONTROL = {
+  /** Speak TLS from the next byte on; the same as for daemons. */
+  startTls: OP.startTls,
+  /** Is the other end there? */
+  ping: OP.ping,
+  /** Who is there, what both speak, who leads. */
+  meet: 64,
+  /** The client proves to have its key. */
+  prove: 65,
+  /** A daemon says what it is and becomes a part of the cluster, or comes back. */
+  register: 66,
+  /** A daemon says how it is. */
+  report: 67,
+  /** Of a master, to everybody: the newest map. Of others, to a master: is there a newer one? */
+  map: 68,
+  /** Of a master, to daemons: secrets of pools, and pools that are no more. */
+  secrets: 69,
+  /** A client wants a ticket. */
+  ticket: 70,
+  /** A person wants to know or to change something. */
+  admin: 71,
+  /** Of a master, to a daemon: the map that it keeps. For `store master recover`. */
+  keptMap: 72,
+} as const;
+export type ControlOp = (typeof CONTROL)[keyof typeof CONTROL];
+
+const NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(CONTROL).map(([name, op]) => [op, name]),
+);
+
+/** Undefined if there is no such operation. */
+export function controlOpName(op: number): string | undefined {
+  return NAMES.get(op);
+}
+
+export function isControlOp(op: number): op is ControlOp {
+  return NAMES.has(op);
+}
