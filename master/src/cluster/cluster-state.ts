@@ -1,0 +1,90 @@
+/**
+ * All that the masters of one cluster know, as one immutable value. A decision is a function from one to the next
+ * (`decide-*.ts`); what it changed is found by comparing the two (`state-keys.ts`), and stored in one step.
+ */
+import type { PoolSecret, StorageMap } from '@store/core';
+
+/** What is not in the map of a daemon that is. */
+export interface DaemonRecord {
+  readonly capacityBytes: number;
+  /** The weight was set by somebody, and does not follow the capacity. */
+  readonly isWeightFixed: boolean;
+  /** Seconds since 1970. */
+  readonly created: number;
+}
+
+export interface ClientRecord {
+  readonly name: string;
+  /** 32 bytes. */
+  readonly key: Buffer;
+  /** Of the key: it is in the name that tickets are made out to, so that those of an old key can be blocked. */
+  readonly generation: number;
+  readonly isAdmin: boolean;
+  /** By pool, `*` for all: `r`, `rw`, `rwa`. */
+  readonly rights: Readonly<Record<string, string>>;
+  /** Seconds since 1970; 0: never. */
+  readonly created: number;
+  readonly rotated: number;
+}
+
+/** A pool that is no more, until all daemons have removed what they hold of it. */
+export interface RemovedPool {
+  readonly name: string;
+  /** Daemons that may still hold something. */
+  readonly daemons: readonly number[];
+}
+
+export interface ClusterState {
+  /** Grows with each decision. */
+  readonly serial: number;
+  /** Seconds since 1970. */
+  readonly created: number;
+  readonly nextDaemonId: number;
+  readonly nextPoolId: number;
+  readonly map: StorageMap;
+  /** By daemon id. */
+  readonly daemons: ReadonlyMap<number, DaemonRecord>;
+  /** By pool id, the newest first. */
+  readonly secrets: ReadonlyMap<number, readonly PoolSecret[]>;
+  readonly clients: ReadonlyMap<string, ClientRecord>;
+  /** By pool id. */
+  readonly removedPools: ReadonlyMap<number, RemovedPool>;
+  /** Names on tickets that are worth nothing any more, until when they would have been: seconds since 1970. */
+  readonly blocked: ReadonlyMap<string, number>;
+}
+
+/** @param clusterId - 32 hexadecimal digits. */
+export function newCluster(clusterId: string, created: number): ClusterState {
+  return {
+    serial: 0,
+    created,
+    nextDaemonId: 1,
+    nextPoolId: 1,
+    map: { clusterId, version: 1, daemons: [], pools: [], blockedClients: [], blockedTickets: [] },
+    daemons: new Map(),
+    secrets: new Map(),
+    clients: new Map(),
+    removedPools: new Map(),
+    blocked: new Map(),
+  };
+}
+
+/** The same map with one entry set, or removed (undefined). */
+export function withEntry<K, V>(
+  entries: ReadonlyMap<K, V>,
+  key: K,
+  value: V | undefined,
+): ReadonlyMap<K, V> {
+  const next = new Map(entries);
+  if (value === undefined) next.delete(key);
+  else next.set(key, value);
+  return next;
+}
+
+/** The name that tickets of a client are made out to. */
+export function ticketNameOf({
+  name,
+  generation,
+}: Pick<ClientRecord, 'name' | 'generation'>): string {
+  return `${name}#${generation}`;
+}
