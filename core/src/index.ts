@@ -4,6 +4,7 @@ export * from './util/integers.js';
 export * from './util/invariant.js';
 export * from './util/limits.js';
 export { PeerPace, type PaceLimits, type PeerState } from './util/peer-pace.js';
+export * from './util/peer-address.js';
 export * from './util/piece-checks.js';
 export { appendBlock } from './util/run-checksum.js';
 export * from './util/size.js';
@@ -113,7 +114,7 @@ export {
 } from './wire/chain-message.js';
 export * from './map/storage-map.js';
 export * from './map/map-limits.js';
-export { checkMap, orderedMap } from './map/map-rules.js';
+export { checkMap, DURABILITIES, MEMBERSHIPS, orderedMap } from './map/map-rules.js';
 export { decodeMap, encodeMap } from './map/map-codec.js';
 export { groupOf, isNewer, MapView } from './map/map-lookup.js';
 export {
@@ -148,3 +149,4 @@ export {
   type MasterLinkOptions,
 } from './control/master-link.js';
 export * from './wire/json-body.js';
+export * from './control/daemon-messages.js';

@@ -6,3 +6,7 @@ export { EtcdState, type EtcdStateOptions } from './state/etcd-state.js';
 export type { EtcdOptions, EtcdUser } from './state/etcd-gateway.js';
 export type { EtcdTls } from './state/etcd-http.js';
 export type * from './admin/admin-service.js';
+export { Master, type MasterOptions, type MasterPlaces } from './server/master.js';
+export { ClusterAdmin } from './admin/cluster-admin.js';
+export { newCluster, type ClusterState } from './cluster/cluster-state.js';
+export { createClient } from './cluster/decide-clients.js';

@@ -8,6 +8,7 @@
  * and an answer would help who forged it.
  */
 import {
+  hostOfPeer,
   ASSOCIATION_BYTES,
   associationKeyOf,
   checkBody,
@@ -37,7 +38,6 @@ import {
 } from '@store/core';
 import { answer, messageBody, statusOf, type AnswerPort } from './answer-port.js';
 import type { ServerCounters } from './counters.js';
-import { hostOfPeer } from './door.js';
 import { REQUEST_COST_BYTES, type RequestRunner } from './request-runner.js';
 
 /** What both ends know of each other. */

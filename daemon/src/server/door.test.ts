@@ -5,15 +5,10 @@ import {
   realRandom,
   SecretRing,
   type TlsContext,
+  isLoopbackPeer,
 } from '@store/core';
 import t from 'tap';
-import {
-  Door,
-  guestWithoutTicket,
-  isLoopbackPeer,
-  rightObjection,
-  type DoorOptions,
-} from './door.js';
+import { Door, guestWithoutTicket, rightObjection, type DoorOptions } from './door.js';
 
 const tls: TlsContext = { kind: 'tls-context' };
 const secret = PoolSecret.create('pool', 1, realRandom);

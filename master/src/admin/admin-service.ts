@@ -49,11 +49,7 @@ export interface AdminService {
     settings: PoolSettings & { readonly groups?: number },
     dryRun: boolean,
   ): Promise<ChangePlan>;
-  setPool(
-    name: string,
-    settings: PoolSettings & { readonly newName?: string },
-    dryRun: boolean,
-  ): Promise<ChangePlan>;
+  setPool(name: string, settings: PoolSettings, dryRun: boolean): Promise<ChangePlan>;
   removePool(name: string, dryRun: boolean): Promise<ChangePlan>;
   pool(name: string): PoolStatus;
   changeDaemon(daemon: number, change: DaemonChange, dryRun: boolean): Promise<ChangePlan>;

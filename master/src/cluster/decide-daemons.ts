@@ -4,6 +4,7 @@ import {
   placePool,
   StoreError,
   WEIGHT_MAX,
+  type DaemonRegistration,
   type MapDaemon,
   type MapGroup,
   type MapPool,
@@ -14,27 +15,13 @@ import { withEntry, type ClusterState } from './cluster-state.js';
 
 const MIB: number = 1024 * 1024;
 
-/** What a daemon says of itself when it comes. */
-export interface Registration {
-  /** Of the cluster its folder belongs to; empty: to none yet. */
-  readonly clusterId: string;
-  /** 32 hexadecimal digits each. */
-  readonly diskId: string;
-  readonly startId: string;
-  /** `host:port` where clients reach it, and where daemons and masters do (null: nowhere). */
-  readonly address: string;
-  readonly peerAddress: string | null;
-  readonly host: string;
-  readonly rack: string;
-  readonly capacityBytes: number;
-  /** Its machine stopped without warning since its last start: answered, unflushed writes may be gone. */
-  readonly lostUnflushed: boolean;
-}
-
-/** The daemon becomes a part of the cluster, or what it was before with a new start. */
+/**
+ * The daemon becomes a part of the cluster, or what it was before with a new start.
+ * @throws StoreError `E_DENIED` if its folder belongs to another cluster
+ */
 export function registerDaemon(
   state: ClusterState,
-  registration: Registration,
+  registration: DaemonRegistration,
   now: number,
 ): { state: ClusterState; daemon: MapDaemon } {
   const { clusterId, diskId } = registration;
@@ -54,7 +41,7 @@ export function registerDaemon(
     diskId,
     startId,
     address,
-    peerAddress,
+    peerAddress: peerAddress === '' ? null : peerAddress,
     host,
     rack,
     weight,

@@ -1,0 +1,137 @@
+/** What daemons and masters say to each other, as JSON. */
+import { booleanIn, numberIn, textIn, type JsonFields } from '../wire/json-body.js';
+import { StoreError } from '../util/errors.js';
+import { ADDRESS_BYTES_MAX, LABEL_BYTES_MAX, MAP_ID_MAX } from '../map/map-limits.js';
+
+const ID = /^[0-9a-f]{32}$/;
+const NAME_BYTES_MAX = 512;
+/** Of one daemon; more are not reported. */
+export const REPORTED_POOLS_MAX = 256;
+export const REPORTED_IMAGES_MAX = 128;
+
+/** What a daemon says of itself when it comes. */
+export interface DaemonRegistration {
+  /** Of the cluster its folder belongs to; empty: to none yet. */
+  readonly clusterId: string;
+  /** 32 hexadecimal digits each. */
+  readonly diskId: string;
+  readonly startId: string;
+  /** `host:port` where clients reach it. A host that means any address stands for where it comes from. */
+  readonly address: string;
+  /** Where daemons and masters reach it; empty: nowhere. */
+  readonly peerAddress: string;
+  readonly host: string;
+  readonly rack: string;
+  readonly capacityBytes: number;
+  /** Its machine stopped without warning since its last start: answered, unflushed writes may be gone. */
+  readonly lostUnflushed: boolean;
+  /** Of the map that it keeps; 0: none. */
+  readonly mapVersion: number;
+}
+
+/** What a daemon says of how it is. Numbers of work grow from its start on. */
+export interface DaemonReport {
+  readonly capacityBytes: number;
+  readonly freeBytes: number;
+  readonly mapVersion: number;
+  readonly reads: number;
+  readonly writes: number;
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly readMs: number;
+  readonly writeMs: number;
+  readonly pools: readonly ReportedPool[];
+  readonly images: readonly ReportedImage[];
+  /** Removed pools of which nothing is left here. */
+  readonly emptied: readonly number[];
+}
+
+export interface ReportedPool {
+  readonly id: number;
+  readonly objects: number;
+  readonly usedBytes: number;
+}
+
+export interface ReportedImage {
+  readonly pool: number;
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+/** @throws StoreError `E_BAD_FRAME` */
+export function decodeRegistration(fields: JsonFields): DaemonRegistration {
+  return {
+    clusterId: fields['clusterId'] === '' ? '' : idIn(fields, 'clusterId'),
+    diskId: idIn(fields, 'diskId'),
+    startId: idIn(fields, 'startId'),
+    address: textIn(fields, 'address', ADDRESS_BYTES_MAX),
+    peerAddress: textIn(fields, 'peerAddress', ADDRESS_BYTES_MAX),
+    host: textIn(fields, 'host', LABEL_BYTES_MAX),
+    rack: textIn(fields, 'rack', LABEL_BYTES_MAX),
+    capacityBytes: numberIn(fields, 'capacityBytes', Number.MAX_SAFE_INTEGER),
+    lostUnflushed: booleanIn(fields, 'lostUnflushed'),
+    mapVersion: numberIn(fields, 'mapVersion', Number.MAX_SAFE_INTEGER),
+  };
+}
+
+/** @throws StoreError `E_BAD_FRAME` */
+export function decodeReport(fields: JsonFields): DaemonReport {
+  const count = (name: string): number => numberIn(fields, name, Number.MAX_SAFE_INTEGER);
+  return {
+    capacityBytes: count('capacityBytes'),
+    freeBytes: count('freeBytes'),
+    mapVersion: count('mapVersion'),
+    reads: count('reads'),
+    writes: count('writes'),
+    readBytes: count('readBytes'),
+    writeBytes: count('writeBytes'),
+    readMs: count('readMs'),
+    writeMs: count('writeMs'),
+    pools: listIn(fields, 'pools', REPORTED_POOLS_MAX, (pool) => ({
+      id: numberIn(pool, 'id', MAP_ID_MAX),
+      objects: numberIn(pool, 'objects', Number.MAX_SAFE_INTEGER),
+      usedBytes: numberIn(pool, 'usedBytes', Number.MAX_SAFE_INTEGER),
+    })),
+    images: listIn(fields, 'images', REPORTED_IMAGES_MAX, (image) => ({
+      pool: numberIn(image, 'pool', MAP_ID_MAX),
+      name: textIn(image, 'name', NAME_BYTES_MAX),
+      sizeBytes: numberIn(image, 'sizeBytes', Number.MAX_SAFE_INTEGER),
+    })),
+    emptied: listIn(fields, 'emptied', REPORTED_POOLS_MAX, (pool) =>
+      numberIn(pool, 'id', MAP_ID_MAX),
+    ),
+  };
+}
+
+/** The report as `decodeReport` takes it. */
+export function encodeReport(report: DaemonReport): JsonFields {
+  return { ...report, emptied: report.emptied.map((id) => ({ id })) };
+}
+
+function listIn<T>(
+  fields: JsonFields,
+  name: string,
+  max: number,
+  itemOf: (fields: JsonFields) => T,
+): T[] {
+  const value = fields[name];
+  if (!Array.isArray(value) || value.length > max)
+    throw new StoreError(
+      'E_BAD_FRAME',
+      `Field '${name}' of a message is no list of at most ${max}`,
+    );
+  return value.map((item: unknown) => {
+    if (typeof item !== 'object' || item === null)
+      throw new StoreError('E_BAD_FRAME', `Field '${name}' of a message lists no objects`);
+    return itemOf(item as JsonFields); // an object that JSON.parse made has text as keys
+  });
+}
+
+function idIn(fields: JsonFields, name: string): string {
+  const id = textIn(fields, name, 32);
+  if (ID.test(id)) return id;
+  throw new StoreError(
+    'E_BAD_FRAME',
+    `Field '${name}' of a message is not 16 bytes in hexadecimal`,
+  );
+}

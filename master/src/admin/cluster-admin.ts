@@ -1,0 +1,311 @@
+/** What people can ask a master for, by the leader's state and decisions. */
+import {
+  groupOf,
+  locatorHash,
+  placePool,
+  planPlacement,
+  type ChangePlan,
+  type ClientStatus,
+  type ClusterStatus,
+  type MapPool,
+  type PoolStatus,
+  type StorageMap,
+  type TrafficHistory,
+  type WhyAnswer,
+} from '@store/core';
+import type { ClientRecord, ClusterState } from '../cluster/cluster-state.js';
+import { createClient, removeClient, rotateClient, setClient } from '../cluster/decide-clients.js';
+import { changeDaemon, daemonOf, heldGroups, removeDaemon } from '../cluster/decide-daemons.js';
+import { createPool, poolOf, removePool, setPool } from '../cluster/decide-pools.js';
+import type { Master } from '../server/master.js';
+import { sumOf } from '../server/traffic.js';
+import type { AdminService, ClientRights, DaemonChange, PoolSettings } from './admin-service.js';
+import { clusterStatus, isUp, poolStatus, type StatusSources } from './cluster-status.js';
+
+/** So many pools' placements are computed before others get their turn. */
+const POOLS_AT_ONCE = 1;
+
+export class ClusterAdmin implements AdminService {
+  readonly #master: Master;
+
+  constructor(master: Master) {
+    this.#master = master;
+  }
+
+  status(): ClusterStatus {
+    return clusterStatus(this.#sources());
+  }
+
+  history(): TrafficHistory {
+    this.#master.needLeader();
+    return this.#master.traffic.history();
+  }
+
+  map(): StorageMap {
+    return this.#master.state.map;
+  }
+
+  watch(listener: () => void): () => void {
+    return this.#master.watch(listener);
+  }
+
+  why(poolName: string, key: Buffer): WhyAnswer {
+    const sources = this.#sources();
+    const { map } = sources.state;
+    const pool = poolOf(map, poolName);
+    const hash = locatorHash(key);
+    const number = groupOf(pool, hash);
+    const group = pool.groups[number];
+    const { epoch = 0, hasPrimary = false, members: listed = [], lostAt = 0 } = group ?? {};
+    const members = listed.map(({ daemon: id, inSync }, place) => {
+      const { address, host, rack } = daemonOf(map, id);
+      const role = inSync === null ? 'joining' : hasPrimary && place === 0 ? 'primary' : 'copy';
+      const state = isUp(sources, id) ? 'up' : 'down';
+      return { daemon: id, address, host, rack, role, state } as const;
+    });
+    const hex = [hash.high, hash.low].map((half) => half.toString(16).padStart(8, '0')).join('');
+    return {
+      pool: poolName,
+      key: key.toString(),
+      hash: hex,
+      group: number,
+      epoch,
+      members,
+      reasons: reasonsOf(pool, { hex, number, members, lostAt, hasPrimary }),
+    };
+  }
+
+  /** Pool by pool, as if everything could be moved. */
+  async planRebalance(): Promise<ChangePlan> {
+    const { map } = this.#master.state;
+    return this.#plan('Place all groups anew', map, map, [ONE_COPY_STAYS], true);
+  }
+
+  async createPool(
+    name: string,
+    settings: PoolSettings & { readonly groups?: number },
+    dryRun: boolean,
+  ): Promise<ChangePlan> {
+    const { random } = this.#master.env;
+    const plan = await this.#change(
+      `Create pool '${name}'`,
+      (state) => createPool(state, name, settings, random),
+      dryRun,
+    );
+    const unplaced = this.#master.state.map.daemons.length === 0;
+    return unplaced
+      ? { ...plan, warnings: ['There is no daemon yet: the groups get theirs when one registers.'] }
+      : plan;
+  }
+
+  setPool(name: string, settings: PoolSettings, dryRun: boolean): Promise<ChangePlan> {
+    return this.#change(`Change pool '${name}'`, (state) => setPool(state, name, settings), dryRun);
+  }
+
+  async removePool(name: string, dryRun: boolean): Promise<ChangePlan> {
+    const { objects } = this.pool(name);
+    const plan = await this.#change(
+      `Remove pool '${name}' and all that it holds`,
+      (state) => removePool(state, name),
+      dryRun,
+    );
+    const warnings = objects > 0 ? [`Pool '${name}' holds about ${objects} objects.`] : [];
+    return { ...plan, warnings };
+  }
+
+  pool(name: string): PoolStatus {
+    const sources = this.#sources();
+    return poolStatus(poolOf(sources.state.map, name), sources);
+  }
+
+  async changeDaemon(id: number, change: DaemonChange, dryRun: boolean): Promise<ChangePlan> {
+    const before = this.#master.state.map;
+    const what = [
+      ...(change.membership === undefined ? [] : [`make it ${change.membership}`]),
+      ...(change.weight === undefined
+        ? []
+        : [
+            change.weight === null ? 'weigh it by its capacity' : `give it weight ${change.weight}`,
+          ]),
+    ];
+    await this.#apply((state) => changeDaemon(state, id, change), true); // what cannot be done has no plan
+    const after = changeDaemon(this.#master.state, id, change).map;
+    const held = heldGroups(before, id);
+    const warnings = held > 0 ? [ONE_COPY_STAYS] : [];
+    const plan = await this.#plan(
+      `Daemon ${id}: ${what.join(', ')}`,
+      before,
+      after,
+      warnings,
+      true,
+    );
+    if (!dryRun) await this.#apply((state) => changeDaemon(state, id, change), false);
+    return plan;
+  }
+
+  async removeDaemon(id: number, dryRun: boolean): Promise<ChangePlan> {
+    const plan = await this.#change(
+      `Remove daemon ${id} from the cluster`,
+      (state) => removeDaemon(state, id),
+      dryRun,
+    );
+    if (!dryRun) this.#master.roster.forget(id);
+    return plan;
+  }
+
+  clients(): readonly ClientStatus[] {
+    const list = [...this.#master.state.clients.values()].map(statusOf);
+    return list.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  createClient(name: string, rights: ClientRights): Promise<string> {
+    return this.#master.leader.decide((state) => {
+      const { state: next, key } = createClient(state, name, rights, this.#now());
+      return { state: next, result: key.toText() };
+    });
+  }
+
+  setClient(name: string, rights: ClientRights): Promise<void> {
+    return this.#apply((state) => setClient(state, name, rights), false);
+  }
+
+  rotateClient(name: string): Promise<string> {
+    return this.#master.leader.decide((state) => {
+      const { state: next, key } = rotateClient(state, name, this.#now());
+      return { state: next, result: key.toText() };
+    });
+  }
+
+  removeClient(name: string): Promise<void> {
+    const { now } = this.#now();
+    return this.#apply((state) => removeClient(state, name, now), false);
+  }
+
+  #now(): { random: Master['env']['random']; now: number } {
+    const { random, clock } = this.#master.env;
+    return { random, now: Math.floor(clock.wallSeconds()) };
+  }
+
+  async #change(
+    what: string,
+    change: (state: ClusterState) => ClusterState,
+    dryRun: boolean,
+  ): Promise<ChangePlan> {
+    const before = this.#master.state.map;
+    const after = change(this.#master.state).map;
+    const plan = await this.#plan(what, before, after, [], false);
+    if (!dryRun) await this.#apply(change, false);
+    return plan;
+  }
+
+  async #apply(change: (state: ClusterState) => ClusterState, dryRun: boolean): Promise<void> {
+    if (dryRun) change(this.#master.state);
+    else await this.#master.leader.decide((state) => ({ state: change(state), result: undefined }));
+  }
+
+  /** @param anew - As if all groups were placed anew on the daemons of `after`. */
+  async #plan(
+    change: string,
+    before: StorageMap,
+    after: StorageMap,
+    warnings: readonly string[],
+    anew: boolean,
+  ): Promise<ChangePlan> {
+    const sums = new Map<number, { -readonly [F in keyof PlannedCounts]: PlannedCounts[F] }>();
+    let [copiesMoved, groupsChanged] = [0, 0];
+    for (const [index, pool] of after.pools.entries()) {
+      if (index % POOLS_AT_ONCE === 0) await this.#master.env.timers.sleep(0);
+      const old = before.pools.find(({ id }) => id === pool.id);
+      const holders = holdersOf(old ?? pool);
+      const target = anew ? placePool({ ...pool, holders }, after.daemons) : holdersOf(pool);
+      const plan = planPlacement(old === undefined ? holders.map(() => []) : holders, target);
+      copiesMoved += old === undefined ? 0 : plan.copiesMoved;
+      groupsChanged += plan.groupsChanged;
+      for (const counts of plan.daemons) {
+        const sum = sums.get(counts.daemon) ?? { ...NO_COUNTS, daemon: counts.daemon };
+        sum.copiesBefore += counts.copiesBefore;
+        sum.copiesAfter += counts.copiesAfter;
+        sum.copiesIn += counts.copiesIn;
+        sum.copiesOut += counts.copiesOut;
+        sums.set(counts.daemon, sum);
+      }
+    }
+    const daemons = [...sums.values()].sort((a, b) => a.daemon - b.daemon);
+    return { change, copiesMoved, bytesMoved: null, groupsChanged, daemons, warnings };
+  }
+
+  #sources(): StatusSources {
+    const { state, roster, env, places } = this.#master;
+    return {
+      state,
+      presenceOf: (id) => roster.presence(id),
+      lookedForMs: roster.lookedForMs,
+      now: env.clock.now(),
+      time: env.clock.wallTime(),
+      masters: [{ address: places.listen, isLeader: true }],
+      traffic: sumOf(roster.traffics),
+    };
+  }
+}
+
+type PlannedCounts = ChangePlan['daemons'][number];
+
+const NO_COUNTS: PlannedCounts = {
+  daemon: 0,
+  copiesBefore: 0,
+  copiesAfter: 0,
+  copiesIn: 0,
+  copiesOut: 0,
+};
+
+const ONE_COPY_STAYS =
+  'This release keeps one copy of everything: groups that hold data stay where they are, and only new groups follow the change.';
+
+function holdersOf(pool: MapPool): number[][] {
+  return pool.groups.map(({ members }) => members.map(({ daemon }) => daemon));
+}
+
+function statusOf({ name, isAdmin, rights, created, rotated }: ClientRecord): ClientStatus {
+  const text = (seconds: number): string => isoTime(seconds);
+  return {
+    name,
+    isAdmin,
+    rights,
+    created: text(created),
+    rotated: rotated === 0 ? null : text(rotated),
+  };
+}
+
+function isoTime(seconds: number): string {
+  // eslint-disable-next-line no-restricted-globals -- it writes down a given time and reads no clock
+  return new Date(seconds * 1000).toISOString();
+}
+
+function reasonsOf(
+  pool: MapPool,
+  found: {
+    hex: string;
+    number: number;
+    members: WhyAnswer['members'];
+    lostAt: number;
+    hasPrimary: boolean;
+  },
+): string[] {
+  const { hex, number, members, lostAt, hasPrimary } = found;
+  const bits = Math.log2(pool.groups.length);
+  const reasons = [
+    `The hash of the key is ${hex}.`,
+    `Pool '${pool.name}' has ${pool.groups.length} groups, so the first ${bits} bits of the hash decide: group ${number}.`,
+  ];
+  if (members.length === 0)
+    reasons.push(
+      'No daemon holds that group yet: none that is in has come up since the pool was made.',
+    );
+  for (const { daemon, role, host, rack, state } of members)
+    reasons.push(
+      `The map says that daemon ${daemon} (host ${host}, rack ${rack}) holds it as ${role === 'primary' ? 'its primary' : role}; it is ${state}.`,
+    );
+  if (members.length > 0 && !hasPrimary) reasons.push('Nobody serves it just now.');
+  if (lostAt > 0) reasons.push(`At epoch ${lostAt} writes that were not flushed were lost.`);
+  return reasons;
+}
