@@ -150,3 +150,4 @@ export {
 } from './control/master-link.js';
 export * from './wire/json-body.js';
 export * from './control/daemon-messages.js';
+export { MasterGuide, type MasterGuideOptions } from './cluster/master-guide.js';

@@ -11,3 +11,10 @@ export {
 export { LATENCY_BUCKETS_MS, type ServerCounters } from './server/counters.js';
 export type { DoorOptions } from './server/door.js';
 export type { ServedStore } from './server/open-pools.js';
+export {
+  ClusterMember,
+  type ClusterMemberOptions,
+  type MemberCounts,
+  type MemberStore,
+} from './cluster/cluster-member.js';
+export { ClusteredStore } from './cluster/clustered-store.js';

@@ -5,6 +5,7 @@ import {
   BLOCKS_PER_OBJECT,
   LIST_PAGE_MAX,
   OBJECT_BYTES,
+  OBJECT_KIND,
   StoreError,
   WRITE_FLAGS,
   arrivedDamaged,
@@ -41,6 +42,8 @@ import type { Zeroer } from './zeroer.js';
 
 /** Read at once by a prefetch; more would push other things out of memory. */
 const PREFETCH_BYTES_MAX: number = 1024 * 1024;
+/** Objects that `clear` removes together. */
+const CLEAR_PAGE = 64;
 /** Shared by all writes of zeros; never written to. */
 const ZEROS = Buffer.alloc(64 * 1024);
 
@@ -255,6 +258,30 @@ export class FilePool implements CheckedPool {
       if (heads.length < LIST_PAGE_MAX) return { entries };
       // A big pool has many pages; others have work to do.
       await engine.env.timers.sleep(0);
+      engine.mustServe();
+    }
+  }
+
+  /**
+   * Removes every object, durably, a page at a time so that others get their turn. Nobody may write to the pool any more.
+   * @returns how many there were
+   */
+  async clear(): Promise<number> {
+    const { engine, table, whole, persister } = this.#parts;
+    engine.mustServe();
+    await promised((done) => persister.flush(done));
+    let count = 0;
+    for (;;) {
+      const [start, end] = [poolHeadsStart(this.#id), poolHeadsStart(this.#id + 1)];
+      const heads = engine.meta.range(start, end, CLEAR_PAGE);
+      if (heads.length === 0) return count;
+      await Promise.all(
+        heads.map(({ key }) => {
+          const object = table.findByHeadKey(key, OBJECT_KIND.plain);
+          return promisedWith<boolean>((done) => whole.delete(object, 0, done));
+        }),
+      );
+      count += heads.length;
       engine.mustServe();
     }
   }

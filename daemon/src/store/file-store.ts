@@ -245,6 +245,15 @@ export class FileStore implements CheckedStore {
     }
   }
 
+  /**
+   * Removes all that a pool holds, durably; the pool stays, empty. Nobody may use it meanwhile.
+   * @throws StoreError `E_NOT_FOUND`
+   */
+  async clearPool(name: string): Promise<number> {
+    await this.openPool(name, { create: false });
+    return this.#pools.get(name)?.clear() ?? 0;
+  }
+
   listPools(): Promise<string[]> {
     const { refusal, meta } = this.engine;
     if (refusal !== null) return Promise.reject(refusal);

@@ -1,0 +1,325 @@
+/**
+ * A daemon's part in its cluster: registers with the master that leads, again whenever the connection was lost, takes the
+ * maps and secrets that are pushed to it, and reports how it is. It goes on with what it has while no master answers.
+ */
+import {
+  Blocklist,
+  CONTROL,
+  decodeMap,
+  encodeMap,
+  encodeReport,
+  isNewer,
+  MapView,
+  MAP_BYTES_MAX,
+  MasterLink,
+  messageOf,
+  NO_ANSWER,
+  numberIn,
+  PoolSecret,
+  SecretRing,
+  StoreError,
+  textIn,
+  type ControlChannel,
+  type ControlMessage,
+  type ControlOp,
+  type DaemonRegistration,
+  type DaemonReport,
+  type Disk,
+  type Env,
+  type MasterAddress,
+  type StorageMap,
+  type Timer,
+  type TlsClientContext,
+} from '@store/core';
+import type { ServedStore } from '../server/open-pools.js';
+import { engineNameOf, type MapSource } from './clustered-store.js';
+import { MembershipFiles, type Membership } from './membership-files.js';
+import { PoolMeter } from './pool-meter.js';
+
+/** The engine, and what else a member needs of it. */
+export interface MemberStore extends ServedStore {
+  readonly diskId: Buffer;
+  readonly startId: Buffer;
+  readonly lostUnflushed: boolean;
+  clearPool(name: string): Promise<number>;
+}
+
+/** How much the server does, and the disk has. */
+export type MemberCounts = Pick<
+  DaemonReport,
+  | 'capacityBytes'
+  | 'freeBytes'
+  | 'reads'
+  | 'writes'
+  | 'readBytes'
+  | 'writeBytes'
+  | 'readMs'
+  | 'writeMs'
+>;
+
+export interface ClusterMemberOptions {
+  readonly env: Env;
+  readonly disk: Disk;
+  readonly store: MemberStore;
+  /** Where masters listen for daemons. */
+  readonly masters: readonly MasterAddress[];
+  readonly tls: TlsClientContext | null;
+  readonly labels: { readonly host: string; readonly rack: string };
+  readonly counts: () => MemberCounts;
+  /** Who may come in has changed. */
+  readonly admits: (who: { secrets: SecretRing; blocklist: Blocklist }) => void;
+  readonly defect: (error: unknown) => void;
+}
+
+/** Where this daemon can be reached. */
+export interface MemberPlaces {
+  readonly address: string;
+  /** Empty: nowhere. */
+  readonly peerAddress: string;
+}
+
+const REPORT_MS = 2000;
+const REGISTER_MS = 20_000;
+const NOT_JOINED = 0;
+
+export class ClusterMember implements MapSource {
+  readonly #options: ClusterMemberOptions;
+  readonly #files: MembershipFiles;
+  readonly #meter: PoolMeter;
+  #membership: Membership | null;
+  #view: MapView | null;
+  #link: MasterLink | null = null;
+  #reportTimer: Timer | null = null;
+  #removed: readonly number[] = [];
+  #emptied = new Set<number>();
+  #isClearing = false;
+  #isClosed = false;
+  #whenServing: (() => void)[] = [];
+  #refused: ((error: StoreError) => void)[] = [];
+
+  /** @throws StoreError `E_FORMAT` if what the folder says of its cluster is damaged */
+  constructor(options: ClusterMemberOptions) {
+    this.#options = options;
+    this.#files = new MembershipFiles(options.disk, options.env.log);
+    this.#meter = new PoolMeter(options.env, options.store);
+    this.#membership = this.#files.read();
+    const map = this.#membership === null ? null : this.#files.readMap();
+    const isOurs = map !== null && map.clusterId === this.#membership?.clusterId;
+    this.#view = isOurs ? new MapView(map) : null;
+  }
+
+  get view(): MapView | null {
+    return this.#view;
+  }
+
+  get daemonId(): number {
+    return this.#membership?.daemonId ?? NOT_JOINED;
+  }
+
+  get isConnected(): boolean {
+    return this.#link?.isUp === true;
+  }
+
+  /** Begins to look for a master. Until one was found, what the folder keeps is served. */
+  join(places: MemberPlaces): void {
+    this.#admit();
+    const { env, masters, tls, defect } = this.#options;
+    this.#link = new MasterLink({
+      env,
+      masters,
+      entrance: 'peer',
+      tls,
+      name: 'store file-store',
+      key: null,
+      payloadMax: MAP_BYTES_MAX,
+      events: {
+        met: (channel) => this.#register(channel, places),
+        asked: (op, message) => this.#asked(op, message),
+        lost: (error) => env.log.warn({ code: error.code }, `No master: ${error.message}`),
+        defect,
+      },
+    });
+    this.#reportLater();
+  }
+
+  /**
+   * Resolves when there is a map to serve by.
+   * @throws StoreError if a master refuses this daemon and nothing was ever served: another cluster's folder
+   */
+  serving(): Promise<void> {
+    if (this.#view !== null) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#whenServing.push(resolve);
+      this.#refused.push(reject);
+    });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#reportTimer?.cancel();
+    this.#link?.close();
+  }
+
+  async #register(channel: ControlChannel, places: MemberPlaces): Promise<void> {
+    const { store, counts, labels, env } = this.#options;
+    const registration: DaemonRegistration = {
+      clusterId: this.#membership?.clusterId ?? '',
+      diskId: store.diskId.toString('hex'),
+      startId: store.startId.toString('hex'),
+      ...places,
+      ...labels,
+      capacityBytes: counts().capacityBytes,
+      lostUnflushed: store.lostUnflushed,
+      mapVersion: this.#view?.map.version ?? 0,
+    };
+    let answer: ControlMessage;
+    try {
+      answer = await channel.ask(
+        CONTROL.register,
+        { ...registration },
+        { deadlineMs: REGISTER_MS },
+      );
+    } catch (error) {
+      if (error instanceof StoreError && error.retry === 'never') {
+        env.log.error({ code: error.code }, `The master refuses this daemon: ${error.message}`);
+        for (const refuse of this.#refused.splice(0)) refuse(error);
+      }
+      throw error;
+    }
+    const clusterId = textIn(answer.fields, 'clusterId', 32);
+    const daemonId = numberIn(answer.fields, 'daemonId', 2 ** 32 - 1);
+    if (this.#membership?.clusterId !== clusterId || this.#membership.daemonId !== daemonId) {
+      const secrets = this.#membership?.secrets ?? [];
+      this.#membership = { clusterId, daemonId, secrets };
+      this.#files.write(this.#membership);
+    }
+    env.log.info({ daemon: daemonId, cluster: clusterId }, `Registered with ${channel.name}`);
+  }
+
+  async #asked(op: ControlOp, { payload }: ControlMessage): Promise<ControlMessage> {
+    switch (op) {
+      case CONTROL.map:
+        this.#takeMap(payload);
+        return NO_ANSWER;
+      case CONTROL.secrets:
+        this.#takeSecrets(payload);
+        return NO_ANSWER;
+      case CONTROL.keptMap: {
+        const map = this.#files.readMap();
+        const secrets = this.#membership?.secrets.map((secret) => secret.toText()) ?? [];
+        const bytes = map === null ? Buffer.alloc(0) : encodeMap(map);
+        return Promise.resolve({ fields: { secrets }, payload: bytes });
+      }
+      default:
+        throw new StoreError('E_BAD_FRAME', `A daemon is not asked for operation ${op}`);
+    }
+  }
+
+  /** A map that is damaged, of another cluster or older changes nothing, and the master hears why. */
+  #takeMap(bytes: Buffer): void {
+    const { env } = this.#options;
+    let map: StorageMap;
+    try {
+      map = decodeMap(bytes);
+    } catch (error) {
+      env.log.error(
+        {},
+        `A map from the master was refused, the old one stays: ${messageOf(error)}`,
+      );
+      throw error;
+    }
+    const { clusterId } = this.#membership ?? { clusterId: '' };
+    if (map.clusterId !== clusterId)
+      throw new StoreError('E_DENIED', `The map is of cluster ${map.clusterId}, not ${clusterId}`);
+    if (this.#view !== null && !isNewer(map, this.#view.map)) {
+      if (map.version === this.#view.map.version) return;
+      throw new StoreError(
+        'E_STALE_MAP',
+        `This daemon has map ${this.#view.map.version}, newer than ${map.version}`,
+      );
+    }
+    // Kept before it counts: a daemon that starts again never goes back behind what it has acted on.
+    this.#files.writeMap(map);
+    this.#view = new MapView(map);
+    env.log.debug({ version: map.version }, 'A new map');
+    this.#admit();
+    for (const serve of this.#whenServing.splice(0)) serve();
+  }
+
+  #takeSecrets(payload: Buffer): void {
+    const membership = this.#membership;
+    if (membership === null) throw new StoreError('E_BAD_FRAME', 'Secrets come after registration');
+    const document = JSON.parse(payload.toString()) as { secrets: string[]; removed: number[] };
+    const secrets = document.secrets.map((text) => PoolSecret.parse('secrets of the master', text));
+    const text = (list: readonly PoolSecret[]): string =>
+      list.map((secret) => secret.toText()).join('');
+    if (text(secrets) !== text(membership.secrets)) {
+      this.#membership = { ...membership, secrets };
+      this.#files.write(this.#membership);
+    }
+    this.#removed = document.removed;
+    this.#admit();
+    void this.#clear();
+  }
+
+  /** Tickets of all pools of the cluster, less those that are blocked. */
+  #admit(): void {
+    const { blockedClients = [], blockedTickets = [] } = this.#view?.map ?? {};
+    this.#options.admits({
+      secrets: new SecretRing(this.#membership?.secrets ?? []),
+      blocklist: new Blocklist(blockedTickets, blockedClients),
+    });
+  }
+
+  /** Removes what the master says is no more, one pool after the other. */
+  async #clear(): Promise<void> {
+    const { store, env, defect } = this.#options;
+    if (this.#isClearing) return;
+    this.#isClearing = true;
+    for (const id of this.#removed) {
+      if (this.#isClosed || this.#emptied.has(id)) continue;
+      try {
+        // The map that no longer has it must be here first: nobody writes to it any more then.
+        if (this.#view === null || this.#view.poolById(id) !== undefined) continue;
+        const present = (await store.listPools()).includes(engineNameOf(id));
+        const count = present ? await store.clearPool(engineNameOf(id)) : 0;
+        env.log.info({ pool: id, objects: count }, 'The objects of a removed pool are gone');
+        this.#emptied.add(id);
+      } catch (error) {
+        if (!(error instanceof StoreError)) defect(error);
+        env.log.warn({ pool: id }, `A removed pool is not empty yet: ${messageOf(error)}`);
+      }
+    }
+    this.#isClearing = false;
+  }
+
+  #reportLater(): void {
+    this.#reportTimer = this.#options.env.timers.after(REPORT_MS, () => {
+      if (this.#isClosed) return;
+      if (this.#view !== null) this.#meter.look(this.#view);
+      if (this.#removed.length > 0) void this.#clear();
+      void this.#report().finally(() => this.#reportLater());
+    });
+  }
+
+  async #report(): Promise<void> {
+    const link = this.#link;
+    if (link?.isUp !== true) return;
+    const report: DaemonReport = {
+      ...this.#options.counts(),
+      mapVersion: this.#view?.map.version ?? 0,
+      pools: this.#meter.pools,
+      images: this.#meter.images,
+      emptied: [...this.#emptied].filter((id) => this.#removed.includes(id)),
+    };
+    try {
+      await link.ask(CONTROL.report, encodeReport(report), {
+        deadlineMs: REPORT_MS,
+        repeats: true,
+      });
+    } catch (error) {
+      if (!(error instanceof StoreError)) this.#options.defect(error);
+      this.#options.env.log.debug({}, `A report was not taken: ${messageOf(error)}`);
+    }
+  }
+}

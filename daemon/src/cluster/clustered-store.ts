@@ -1,0 +1,90 @@
+/**
+ * What a daemon of a cluster serves: the pools of the storage map, each kept in the engine under a name that is made of
+ * its id, so that a pool that was removed and one made later under its name never meet. Which objects of them may be
+ * touched here is decided by the map, for each operation (`GatedPool`). Pools that the folder had before it joined stay
+ * what they were.
+ */
+import { StoreError, type CheckedPool, type MapView } from '@store/core';
+import type { ServedStore } from '../server/open-pools.js';
+import { GatedPool } from './gated-pool.js';
+
+/** No name that a person can give begins like this: a control character is refused. */
+const CLUSTER_PREFIX = '\u0001pool ';
+
+/** The name under which the engine keeps a pool of the cluster. */
+export function engineNameOf(poolId: number): string {
+  return `${CLUSTER_PREFIX}${poolId}`;
+}
+
+/** The id of the cluster's pool that the engine keeps under this name; null: it is none. */
+export function poolIdOf(engineName: string): number | null {
+  return engineName.startsWith(CLUSTER_PREFIX)
+    ? Number(engineName.slice(CLUSTER_PREFIX.length))
+    : null;
+}
+
+/** Who this daemon is in the cluster, and the newest map it has; null: it has none yet. */
+export interface MapSource {
+  readonly view: MapView | null;
+  readonly daemonId: number;
+}
+
+export class ClusteredStore implements ServedStore {
+  readonly #engine: ServedStore;
+  readonly #source: MapSource;
+  readonly #pools = new Map<number, GatedPool>();
+
+  constructor(engine: ServedStore, source: MapSource) {
+    this.#engine = engine;
+    this.#source = source;
+  }
+
+  async openPool(name: string, { create }: { create: boolean }): Promise<CheckedPool> {
+    if (poolIdOf(name) !== null) throw noSuchPool(name);
+    const { view } = this.#source;
+    if (view === null)
+      throw new StoreError(
+        'E_BUSY',
+        'This daemon has not heard from its master yet; try again in a moment',
+      );
+    const pool = view.poolNamed(name);
+    if (pool !== undefined) return this.#gated(pool.id);
+    try {
+      return await this.#engine.openPool(name, { create: false });
+    } catch (error) {
+      const isMissing = error instanceof StoreError && error.code === 'E_NOT_FOUND';
+      if (!isMissing) throw error;
+      if (!create) throw noSuchPool(name);
+      throw new StoreError(
+        'E_DENIED',
+        `This daemon belongs to a cluster, whose pools are made by its master: store pool create ${name}`,
+      );
+    }
+  }
+
+  async listPools(): Promise<string[]> {
+    const own = (await this.#engine.listPools()).filter((name) => poolIdOf(name) === null);
+    const names = this.#source.view?.map.pools.map(({ name }) => name) ?? [];
+    return [...new Set([...names, ...own])].sort();
+  }
+
+  close(): Promise<void> {
+    return this.#engine.close();
+  }
+
+  async #gated(poolId: number): Promise<GatedPool> {
+    const known = this.#pools.get(poolId);
+    if (known !== undefined) return known;
+    const below = await this.#engine.openPool(engineNameOf(poolId), { create: true });
+    const pool = this.#pools.get(poolId) ?? new GatedPool(below, poolId, this.#source);
+    this.#pools.set(poolId, pool);
+    return pool;
+  }
+}
+
+function noSuchPool(name: string): StoreError {
+  return new StoreError(
+    'E_NOT_FOUND',
+    `There is no pool ${JSON.stringify(name)} in this cluster, as far as this daemon knows; see store pool ls`,
+  );
+}
