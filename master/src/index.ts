@@ -10,3 +10,4 @@ export { Master, type MasterOptions, type MasterPlaces } from './server/master.j
 export { ClusterAdmin } from './admin/cluster-admin.js';
 export { newCluster, type ClusterState } from './cluster/cluster-state.js';
 export { createClient } from './cluster/decide-clients.js';
+export type { NewCluster } from './cluster/cluster-leader.js';

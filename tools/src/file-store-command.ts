@@ -8,6 +8,7 @@ import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
 import { onHangup } from './nbd-tls/on-hangup.js';
 import { listenForOwner } from './owner-socket.js';
 import { dieOf, dieOfDisk, handles, type Context } from './program.js';
+import { ClusterPart } from './serving/cluster-part.js';
 import { DaemonSecurity } from './serving/daemon-security.js';
 import {
   addFileStoreFlags,
@@ -30,7 +31,10 @@ export function addFileStoreCommand(program: Command): void {
 On this machine programs get in as they are, unless there is a secret. From other machines they need TLS and a
 ticket: store cert --help, store key --help. SIGHUP reads certificates, secrets and the blocklist again.
 
+With --master it is a part of a cluster, whose master gives it secrets of pools and says what it holds.
+
 Example:
+  store file-store --dir /srv/disk1 --master 127.0.0.1:4000 --listen-address 127.0.0.1:4148
   store file-store --dir /srv/store --listen-address 0.0.0.0:4148 \\
     --listen-cert storage1.crt --listen-key storage1.key --secret testpool.secret
   store write --storage-daemon 127.0.0.1:4148 --pool testpool testobj --data-literal "hello world"`,
@@ -49,9 +53,13 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     onFailure: (error) => dieOfDisk(log, error),
   });
   const { diskId, startId, lineage } = store;
+  const part = await ClusterPart.of(context, given, store).catch(async (error: unknown) => {
+    await store.close();
+    throw error;
+  });
   const server = new DaemonServer({
     env,
-    store,
+    store: part?.store ?? store,
     identity: { diskId, startId, lineage },
     door: security.door,
     datagramBytes: given.datagramBytes,
@@ -64,12 +72,14 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     const address = await listen(server, given.listen, 'listen');
     const { peer } = given;
     const peerAddress = peer === null ? null : await listen(server, peer.address, 'peer');
+    await part?.join(server, { address, peerAddress });
     closeOwnerSocket = await listenForOwner(context, server, dir);
     metrics = await serveMetricsOf(context, store, server);
     announce(context, { address, peerAddress, dir });
     await stopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {
+    part?.close();
     // Nobody has come in yet if starting failed.
     await server.close({ drainMs: DRAIN_MS });
     await metrics?.close();

@@ -30,3 +30,17 @@ export function hostPortSetting<T extends HostPort | null>(
 ): Setting<HostPort | T> {
   return { name, fallback, parse: parseHostPort };
 }
+
+/** A setting that is a list of `HOST:PORT`, with commas between them; none of them has port 0. */
+export function hostPortsSetting(name: string): Setting<readonly HostPort[]> {
+  return {
+    name,
+    fallback: [],
+    parse: (text) =>
+      text.split(',').map((one) => {
+        const address = parseHostPort(one.trim());
+        if (address.port > 0) return address;
+        throw new StoreError('E_INVALID', `nobody can be reached at port 0 ('${one.trim()}')`);
+      }),
+  };
+}

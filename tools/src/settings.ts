@@ -13,6 +13,7 @@ import { datagramSetting } from './datagram-setting.js';
 import { TLS_SETTINGS } from './nbd-tls/tls-settings.js';
 import { DAEMON_SETTINGS } from './reaching/daemon-settings.js';
 import { LIMIT_SETTINGS } from './server-limits.js';
+import { MASTER_SETTINGS } from './cluster/master-settings.js';
 import { FILE_STORE_SETTINGS } from './serving/file-store-settings.js';
 
 /** 10809 is the port of NBD. */
@@ -46,6 +47,7 @@ export const SETTING_NAMES: readonly string[] = [
   ...TLS_SETTINGS,
   ...DAEMON_SETTINGS,
   ...FILE_STORE_SETTINGS,
+  ...MASTER_SETTINGS,
   datagramSetting,
 ].map(({ name }) => name);
 

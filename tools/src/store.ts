@@ -2,6 +2,7 @@
 import { addCertCommands } from './cert-commands.js';
 import { addCheckCommand } from './check-command.js';
 import { newProgram } from './common-options.js';
+import { addMasterCommand } from './cluster/master-command.js';
 import { addFileStoreCommand } from './file-store-command.js';
 import { addKeyCommands } from './key-commands.js';
 import { addObjectCommands } from './object-commands.js';
@@ -19,6 +20,7 @@ Example:
 addObjectCommands(program);
 addCheckCommand(program);
 addFileStoreCommand(program);
+addMasterCommand(program);
 addKeyCommands(program);
 addCertCommands(program);
 

@@ -23,12 +23,19 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
+/** A cluster that begins. */
+export interface NewCluster {
+  readonly state: ClusterState;
+  /** It was not to be: another master was first, or the store said no. */
+  undo(): void;
+}
+
 export interface ClusterLeaderOptions {
   readonly env: Env;
   readonly store: StateStore;
   readonly leadership: Leadership;
   /** What a cluster begins with, if there is none yet; null: refuse to make one. */
-  readonly begin: (() => ClusterState) | null;
+  readonly begin: (() => NewCluster) | null;
   /** The state is another one now, durably. */
   readonly changed: (state: ClusterState) => void;
 }
@@ -51,13 +58,19 @@ export class ClusterLeader {
     const found = decodeState(await store.read(''));
     if (found !== null) return new ClusterLeader(options, found);
     if (begin === null) throw new StoreError('E_NOT_FOUND', 'There is no cluster in this state');
-    const state = begin();
+    const begun = begin();
+    const { state } = begun;
     const { first, changes } = changesBetween(null, state, leadership.id);
     invariant(first.length === 0, 'a new cluster is small');
     const conditions = [leadership.guard(), { key: CLUSTER_KEY, revision: 0 }];
-    const { applied, revision } = await store.commit({ conditions, changes });
-    if (!applied) throw notLeader();
-    return new ClusterLeader(options, { state, revision });
+    try {
+      const { applied, revision } = await store.commit({ conditions, changes });
+      if (!applied) throw notLeader();
+      return new ClusterLeader(options, { state, revision });
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'E_IN_DOUBT') begun.undo();
+      throw error;
+    }
   }
 
   private constructor(options: ClusterLeaderOptions, stored: StoredState) {

@@ -25,7 +25,7 @@ import {
 } from '@store/core';
 import { ClusterAdmin } from '../admin/cluster-admin.js';
 import { runAdminCommand } from '../admin/admin-commands.js';
-import { ClusterLeader } from '../cluster/cluster-leader.js';
+import { ClusterLeader, type NewCluster } from '../cluster/cluster-leader.js';
 import { ticketNameOf, type ClientRecord, type ClusterState } from '../cluster/cluster-state.js';
 import { pruneBlocked, rightsOf, TICKET_SECONDS } from '../cluster/decide-clients.js';
 import { registerDaemon } from '../cluster/decide-daemons.js';
@@ -56,7 +56,7 @@ export interface MasterOptions {
   /** Everybody may speak plainly, from everywhere, and needs no key. */
   readonly insecure: boolean;
   /** What a new cluster begins with; null: there must be one. */
-  readonly begin: (() => ClusterState) | null;
+  readonly begin: (() => NewCluster) | null;
   /** For how long a leader that died is waited for. */
   readonly ttlMs: number;
   readonly defect: (error: unknown) => void;

@@ -1,19 +1,11 @@
 /** Opens the store of a daemon. */
-import {
-  messageOf,
-  openRemoteStore,
-  realTlsClient,
-  StoreError,
-  type ListenAddress,
-  type RemoteStore,
-  type TlsClientContext,
-} from '@store/core';
+import { openRemoteStore, type ListenAddress, type RemoteStore } from '@store/core';
 import { datagramSetting } from '../datagram-setting.js';
 import { isLoopback } from '../loopback.js';
-import { readSmallFile } from '../nbd-tls/tls-files.js';
 import type { Context } from '../program.js';
 import { SETTINGS } from '../settings.js';
 import { UsageError } from '../usage-error.js';
+import { tlsOf } from './client-tls.js';
 import { DAEMON } from './daemon-settings.js';
 import { RenewedTicket } from './renewed-ticket.js';
 
@@ -65,19 +57,4 @@ function checkFit(context: Context, address: ListenAddress): void {
     { host: address.host },
     '--insecure: all goes in the clear, also what is stored',
   );
-}
-
-async function tlsOf(context: Context): Promise<TlsClientContext | null> {
-  const path = context.get(DAEMON.ca);
-  if (path === null) return null;
-  const ca = await readSmallFile(path);
-  try {
-    return realTlsClient({ ca });
-  } catch (error) {
-    throw new StoreError(
-      'E_INVALID',
-      `${path} is not the certificate of an authority in PEM: ${messageOf(error)}`,
-      { cause: error },
-    );
-  }
 }

@@ -2,7 +2,7 @@
 import { switchSetting, textSetting, type Setting } from '@store/core';
 import type { Command } from 'commander';
 import { datagramSetting } from '../datagram-setting.js';
-import { hostPortSetting, type HostPort } from '../host-port.js';
+import { hostPortSetting, hostPortsSetting, type HostPort } from '../host-port.js';
 import type { Context } from '../program.js';
 import { UsageError } from '../usage-error.js';
 
@@ -18,6 +18,10 @@ const SETTING = {
   listenKey: textSetting('listen-key', null),
   secret: textSetting('secret', null),
   blocklist: textSetting('blocklist', null),
+  master: hostPortsSetting('master'),
+  advertise: textSetting('advertise-host', null),
+  host: textSetting('host', null),
+  rack: textSetting('rack', 'default'),
   insecure: switchSetting('insecure'),
 } as const;
 
@@ -29,17 +33,30 @@ export interface CertificateFiles {
   readonly key: string;
 }
 
+/** The cluster to be a part of. */
+export interface ClusterGiven {
+  readonly masters: readonly HostPort[];
+  /** By what name others reach this machine; null: that of the addresses. */
+  readonly advertise: string | null;
+  /** Where it stands; no host: the name of this machine. */
+  readonly host: string | null;
+  readonly rack: string;
+}
+
 /** What was given; null: nothing. */
 export interface FileStoreGiven {
   /** Where other daemons and masters connect. */
   readonly peer: { readonly address: HostPort; readonly ca: string } | null;
   readonly peerFiles: CertificateFiles | null;
+  readonly peerCa: string | null;
   /** Where clients connect. */
   readonly listen: HostPort;
   /** Null: clients cannot speak TLS. */
   readonly listenFiles: CertificateFiles | null;
   readonly secrets: readonly string[];
   readonly blocklist: string | null;
+  /** Null: this daemon belongs to no cluster. */
+  readonly cluster: ClusterGiven | null;
   readonly insecure: boolean;
   readonly datagramBytes: number;
 }
@@ -62,6 +79,16 @@ export function addFileStoreFlags(command: Command): Command {
       (value: string, before: readonly string[] | undefined) => [...(before ?? []), value],
     )
     .option('--blocklist <file>', 'tickets and clients that are let in no more, one a line')
+    .option(
+      '--master <addresses>',
+      'be a part of the cluster whose masters listen for daemons at HOST:PORT[,HOST:PORT...]',
+    )
+    .option(
+      '--advertise-host <host>',
+      'by what name clients reach this machine (default: that of --listen-address)',
+    )
+    .option('--host <label>', 'the host this disk is in, for placement (default: the host name)')
+    .option('--rack <label>', 'the rack that host is in (default: default)')
     .option('--insecure', 'let everybody in who can connect, unprotected')
     .option('--datagram-bytes <number>', 'largest datagram, 0 for none (default: 8192)')
     .option('--metrics <address>', 'serve /metrics for Prometheus on PORT or HOST:PORT');
@@ -70,30 +97,51 @@ export function addFileStoreFlags(command: Command): Command {
 /** @throws UsageError if what was given does not fit together */
 export function fileStoreGiven(context: Context, command: Command): FileStoreGiven {
   const get = <T>(setting: Setting<T>): T => context.get(setting);
-  const peerFiles = pairOf(get(SETTING.peerCert), get(SETTING.peerKey), 'peer');
-  const listenFiles = pairOf(get(SETTING.listenCert), get(SETTING.listenKey), 'listen');
+  const peerFiles = certificatePair(get(SETTING.peerCert), get(SETTING.peerKey), 'peer');
+  const listenFiles = certificatePair(get(SETTING.listenCert), get(SETTING.listenKey), 'listen');
   const address = get(SETTING.peer);
   const ca = get(SETTING.peerCa);
   if (address !== null && (peerFiles === null || ca === null))
     throw new UsageError(
       '--peer-address needs --peer-cert, --peer-key and --peer-ca-cert: daemons prove to each other who they are; see store cert --help',
     );
+  const cluster = clusterGiven(get);
   const { secret: flags } = command.opts<{ secret?: readonly string[] }>();
   const one = get(SETTING.secret); // of the environment or the configuration file, which can name one
+  const secrets = flags ?? (one === null ? [] : [one]);
+  const blocklist = get(SETTING.blocklist);
+  if (cluster !== null && (secrets.length > 0 || blocklist !== null))
+    throw new UsageError(
+      'In a cluster the master gives secrets and the blocklist; leave out --secret and --blocklist',
+    );
   return {
     peer: address === null || ca === null ? null : { address, ca },
     peerFiles,
+    peerCa: ca,
     listen: get(SETTING.listen),
     listenFiles: listenFiles ?? peerFiles,
-    secrets: flags ?? (one === null ? [] : [one]),
-    blocklist: get(SETTING.blocklist),
+    secrets: cluster === null ? secrets : [],
+    blocklist: cluster === null ? blocklist : null,
+    cluster,
     insecure: get(SETTING.insecure),
     datagramBytes: get(datagramSetting),
   };
 }
 
-function pairOf(cert: string | null, key: string | null, name: string): CertificateFiles | null {
+/** @throws UsageError if only one of the two was given */
+export function certificatePair(
+  cert: string | null,
+  key: string | null,
+  name: string,
+): CertificateFiles | null {
   if (cert !== null && key !== null) return { cert, key };
   if (cert === null && key === null) return null;
   throw new UsageError(`--${name}-cert and --${name}-key go together; give both or neither`);
+}
+
+function clusterGiven(get: <T>(setting: Setting<T>) => T): ClusterGiven | null {
+  const masters = get(SETTING.master);
+  if (masters.length === 0) return null;
+  const [host, rack] = [get(SETTING.host), get(SETTING.rack)];
+  return { masters, advertise: get(SETTING.advertise), host, rack };
 }

@@ -1,0 +1,249 @@
+/** `store master`: the memory of a cluster, until it is told to stop. */
+import { hostname } from 'node:os';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { messageOf, RealTlsContext, StoreError, type Log, type TlsKeys } from '@store/core';
+import {
+  createClient,
+  EmbeddedState,
+  EtcdState,
+  Master,
+  newCluster,
+  type NewCluster,
+  type StateStore,
+} from '@store/master';
+import type { Command } from 'commander';
+import { sdNotify } from '../handover/sd-notify.js';
+import { formatHostPort, type HostPort } from '../host-port.js';
+import { isLoopback } from '../loopback.js';
+import { onHangup } from '../nbd-tls/on-hangup.js';
+import { readSmallFile, readTlsKeys } from '../nbd-tls/tls-files.js';
+import { dieOf, handles, type Context } from '../program.js';
+import { readTextFile } from '../read-text-file.js';
+import type { CertificateFiles } from '../serving/file-store-settings.js';
+import { SETTINGS } from '../settings.js';
+import { PRIVATE_MODE } from '../write-new-file.js';
+import {
+  addMasterServerFlags,
+  masterGiven,
+  type EtcdGiven,
+  type MasterGiven,
+} from './master-settings.js';
+
+/** Others take over from a leader that died after so long. */
+const TTL_MS = 3000;
+const ADMIN = 'admin';
+const ADMIN_KEY_FILE = 'admin.key';
+const PASSWORD_BYTES_MAX = 4096;
+const PRIVATE_FOLDER_MODE = 0o700;
+
+/** Adds the command to `program`. */
+export function addMasterCommand(program: Command): void {
+  const command = program
+    .command('master')
+    .description('the memory of a cluster: its daemons, pools, clients and the storage map')
+    .addHelpText(
+      'after',
+      `
+Daemons connect to the peer address, clients to the listen address. Without certificates only this machine can
+connect, and everybody on it may do everything. With them, clients need a key: the first one, of an administrator,
+is written to admin.key in the --state-dir. SIGHUP reads the certificates again.
+
+Example, on one machine:
+  store master --http 127.0.0.1:4080
+  store file-store --dir disk1 --master 127.0.0.1:4000
+  store status --master 127.0.0.1:4010
+
+Example, with certificates (store cert --help):
+  store master --peer-address 0.0.0.0:4000 --peer-cert master1.crt --peer-key master1.key \\
+    --peer-ca-cert ca.crt --listen-address 0.0.0.0:4010 --state-dir /var/lib/store-master`,
+    );
+  addMasterServerFlags(command);
+  handles(command, (context) => serve(context, masterGiven(context)));
+}
+
+async function serve(context: Context, given: MasterGiven): Promise<void> {
+  const { env, log } = context;
+  const tls = await MasterTls.open(given, log);
+  warn(given, log);
+  const store = await openState(context, given);
+  const master = new Master({
+    env,
+    store,
+    listenTls: tls.listen,
+    peerTls: tls.peer,
+    insecure: given.insecure,
+    begin: () => beginCluster(context, given),
+    ttlMs: TTL_MS,
+    defect: (error) => dieOf(log, error),
+  });
+  onHangup(() => tls.reload());
+  try {
+    const peer = boundOf(await master.listen(given.peer, 'peer'));
+    const listen = boundOf(await master.listen(given.listen, 'listen'));
+    const places = {
+      peer: advertised(peer, given),
+      listen: advertised(listen, given),
+      http: given.http === null ? '' : `http://${advertised(given.http, given)}`,
+    };
+    master.stand(places);
+    announce(context, { peerAddress: formatHostPort(peer), listenAddress: formatHostPort(listen) });
+    await stopped(context.stop);
+    sdNotify({ STOPPING: '1' }, log);
+  } finally {
+    await master.close();
+    await store.close();
+  }
+  log.info({}, 'Stopped');
+}
+
+/** A new cluster, with an administrator whose key is on the disk before the cluster exists. */
+function beginCluster({ env, log }: Context, { stateDir }: MasterGiven): NewCluster {
+  const now = Math.floor(env.clock.wallSeconds());
+  const clusterId = env.random.bytes(16).toString('hex');
+  const empty = newCluster(clusterId, now);
+  const rights = { isAdmin: true, rights: { '*': 'rwa' } };
+  const { state, key } = createClient(empty, ADMIN, rights, { random: env.random, now });
+  const path = join(stateDir, ADMIN_KEY_FILE);
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: PRIVATE_FOLDER_MODE });
+    if (existsSync(path))
+      throw new StoreError(
+        'E_EXISTS',
+        `There is no cluster in the state of this master, but ${path} is the key of one: if the state was lost, see store master recover --help; for a new cluster move that file away`,
+      );
+    writeFileSync(path, key.toText(), { mode: PRIVATE_MODE, flush: true, flag: 'wx' });
+  } catch (error) {
+    if (error instanceof StoreError) throw error;
+    throw new StoreError('E_SYSTEM', `Cannot write ${path}: ${messageOf(error)}`, { cause: error });
+  }
+  log.info({ cluster: clusterId, key: path }, "A new cluster; the administrator's key was written");
+  return { state, undo: () => rmSync(path, { force: true }) };
+}
+
+async function openState(context: Context, given: MasterGiven): Promise<StateStore> {
+  const { env } = context;
+  if (given.etcd !== null) return openEtcd(context, given.etcd);
+  return EmbeddedState.open(env, given.stateDir, { create: true });
+}
+
+async function openEtcd(
+  { env }: Context,
+  { endpoints, name, ca, files, user }: EtcdGiven,
+): Promise<StateStore> {
+  const isTls = endpoints.some((url) => url.startsWith('https:'));
+  const tls = {
+    ca: ca === null ? null : await readSmallFile(ca),
+    client:
+      files === null
+        ? null
+        : { cert: await readSmallFile(files.cert), key: await readSmallFile(files.key) },
+  };
+  const password =
+    user === null ? '' : (await readTextFile(user.passwordFile, PASSWORD_BYTES_MAX)).text.trim();
+  return new EtcdState(env, {
+    endpoints,
+    cluster: name,
+    tls: isTls ? tls : null,
+    user: user === null ? null : { name: user.name, password },
+  });
+}
+
+/** Certificates, read at the start and again at each SIGHUP: all of them or none. */
+class MasterTls {
+  readonly listen: RealTlsContext | null;
+  readonly peer: RealTlsContext | null;
+  readonly #given: MasterGiven;
+  readonly #log: Log;
+
+  static async open(given: MasterGiven, log: Log): Promise<MasterTls> {
+    return new MasterTls(given, log, await readKeys(given, log, 'warn'));
+  }
+
+  private constructor(given: MasterGiven, log: Log, keys: MasterKeys) {
+    this.#given = given;
+    this.#log = log;
+    this.listen = keys.listen === null ? null : new RealTlsContext(keys.listen);
+    this.peer = keys.peer === null ? null : new RealTlsContext(keys.peer);
+  }
+
+  async reload(): Promise<void> {
+    try {
+      const { listen, peer } = await readKeys(this.#given, this.#log, 'refuse');
+      // What OpenSSL does not like must show before anything is replaced.
+      for (const keys of [listen, peer]) if (keys !== null) new RealTlsContext(keys);
+      if (listen !== null) this.listen?.replace(listen);
+      if (peer !== null) this.peer?.replace(peer);
+      this.#log.info({}, 'Certificates read again');
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#log.error({}, `Nothing taken, what was read before stays in use: ${error.message}`);
+    }
+  }
+}
+
+interface MasterKeys {
+  readonly listen: TlsKeys | null;
+  readonly peer: TlsKeys | null;
+}
+
+async function readKeys(
+  { listenFiles, peerFiles, peerCa }: MasterGiven,
+  log: Log,
+  outOfDate: 'warn' | 'refuse',
+): Promise<MasterKeys> {
+  const read = (files: CertificateFiles, ca: string | null): Promise<TlsKeys> =>
+    readTlsKeys({ ...files, ca, crl: null, psk: null }, log, outOfDate);
+  return {
+    listen: listenFiles === null ? null : await read(listenFiles, null),
+    peer: peerFiles === null ? null : await read(peerFiles, peerCa),
+  };
+}
+
+function warn({ insecure, peer, listen, peerFiles, listenFiles }: MasterGiven, log: Log): void {
+  if (insecure) {
+    log.warn(
+      {},
+      '--insecure: EVERYBODY who can connect may read, write, change and remove everything, and all of it travels in the clear',
+    );
+    return;
+  }
+  if (!isLoopback(peer.host) && peerFiles === null)
+    log.warn(
+      { host: peer.host },
+      'Daemons on other machines can connect here but are refused: there is no certificate (--peer-cert, --peer-key, --peer-ca-cert; see store cert --help)',
+    );
+  if (!isLoopback(listen.host) && listenFiles === null)
+    log.warn(
+      { host: listen.host },
+      'Clients on other machines can connect here but are refused: there is no certificate (--listen-cert, --listen-key; see store cert --help)',
+    );
+}
+
+/** What others are told to connect to. */
+function advertised({ host, port }: HostPort, { advertise }: MasterGiven): string {
+  const isAny = host === '0.0.0.0' || host === '::';
+  return formatHostPort({ host: advertise ?? (isAny ? hostname() : host), port });
+}
+
+function boundOf(address: { host: string; port: number } | { path: string }): HostPort {
+  if ('host' in address) return address;
+  throw new StoreError('E_INVALID', `A master listens on HOST:PORT, not on ${address.path}`);
+}
+
+function announce(context: Context, places: { peerAddress: string; listenAddress: string }): void {
+  const { listenAddress } = places;
+  context.print(context.get(SETTINGS.json) ? JSON.stringify(places) : listenAddress);
+  context.log.info({ ...places }, 'Serving');
+  sdNotify(
+    { READY: '1', MAINPID: String(process.pid), STATUS: `Serving on ${listenAddress}` },
+    context.log,
+  );
+}
+
+async function stopped(stop: AbortSignal): Promise<void> {
+  if (stop.aborted) return;
+  await new Promise<void>((resolve) => {
+    stop.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,137 @@
+/** A daemon's part in a cluster, as the flags of `store file-store` say. */
+import { hostname } from 'node:os';
+import { realTlsClient, type MasterAddress, type TlsClientContext } from '@store/core';
+import {
+  ClusteredStore,
+  ClusterMember,
+  type DaemonServer,
+  type FileStore,
+  type MemberCounts,
+} from '@store/daemon';
+import { formatHostPort, parseHostPort } from '../host-port.js';
+import { isLoopback } from '../loopback.js';
+import { readSmallFile } from '../nbd-tls/tls-files.js';
+import { dieOf, type Context } from '../program.js';
+import { UsageError } from '../usage-error.js';
+import type { ClusterGiven, FileStoreGiven } from './file-store-settings.js';
+
+const NOTICE_MS = 5000;
+
+export class ClusterPart {
+  /** What this daemon serves. */
+  readonly store: ClusteredStore;
+  readonly #member: ClusterMember;
+  readonly #context: Context;
+  readonly #given: ClusterGiven;
+  #server: DaemonServer | null = null;
+
+  /** Null: this daemon belongs to no cluster. @throws StoreError @throws UsageError */
+  static async of(
+    context: Context,
+    given: FileStoreGiven,
+    store: FileStore,
+  ): Promise<ClusterPart | null> {
+    const { cluster } = given;
+    if (cluster === null) return null;
+    return new ClusterPart(context, cluster, store, await peerClientTls(given, cluster.masters));
+  }
+
+  private constructor(
+    context: Context,
+    given: ClusterGiven,
+    store: FileStore,
+    tls: TlsClientContext | null,
+  ) {
+    this.#context = context;
+    this.#given = given;
+    this.#member = new ClusterMember({
+      env: context.env,
+      disk: store.engine.disk,
+      store,
+      masters: given.masters,
+      tls,
+      labels: { host: given.host ?? hostname(), rack: given.rack },
+      counts: () => countsOf(store, this.#server),
+      admits: (who) => this.#server?.replaceSecrets(who),
+      defect: (error) => dieOf(context.log, error),
+    });
+    this.store = new ClusteredStore(store, this.#member);
+  }
+
+  /**
+   * Joins the cluster and waits until there is something to serve.
+   * @param places - Where the server is bound.
+   * @throws StoreError if a master refuses this daemon
+   */
+  async join(
+    server: DaemonServer,
+    places: { address: string; peerAddress: string | null },
+  ): Promise<void> {
+    const { log, env, stop } = this.#context;
+    this.#server = server;
+    this.#member.join({
+      address: this.#advertised(places.address),
+      peerAddress: places.peerAddress === null ? '' : this.#advertised(places.peerAddress),
+    });
+    const timer = env.timers.after(NOTICE_MS, () =>
+      log.warn(
+        { masters: this.#given.masters.map(formatHostPort) },
+        'Waiting for a master; nothing is served until one has answered',
+      ),
+    );
+    const stopped = new Promise<void>((resolve) =>
+      stop.addEventListener('abort', () => resolve(), { once: true }),
+    );
+    await Promise.race([this.#member.serving(), stopped]);
+    timer.cancel();
+  }
+
+  close(): void {
+    this.#member.close();
+  }
+
+  #advertised(bound: string): string {
+    const { advertise } = this.#given;
+    return advertise === null
+      ? bound
+      : formatHostPort({ host: advertise, port: parseHostPort(bound).port });
+  }
+}
+
+/** How a daemon speaks with masters: with its certificate, or in the clear on one machine. */
+async function peerClientTls(
+  { peerFiles, peerCa, insecure }: FileStoreGiven,
+  masters: readonly MasterAddress[],
+): Promise<TlsClientContext | null> {
+  if (peerFiles !== null && peerCa !== null) {
+    const [ca, cert, key] = await Promise.all([
+      readSmallFile(peerCa),
+      readSmallFile(peerFiles.cert),
+      readSmallFile(peerFiles.key),
+    ]);
+    return realTlsClient({ ca, cert, key });
+  }
+  const exposed = masters.find(({ host }) => !isLoopback(host));
+  if (exposed === undefined || insecure) return null;
+  throw new UsageError(
+    `The master at ${exposed.host} is on another machine: add --peer-cert, --peer-key and --peer-ca-cert (see store cert --help), or --insecure`,
+  );
+}
+
+function countsOf(store: FileStore, server: DaemonServer | null): MemberCounts {
+  const { space } = store.state();
+  const operations = server?.state().counters.operations;
+  const sum = (names: readonly string[], field: 'count' | 'bytes' | 'sumMs'): number =>
+    Math.round(names.reduce((total, name) => total + (operations?.get(name)?.[field] ?? 0), 0));
+  const writes = ['write', 'zero', 'discard', 'compareAndSwap', 'delete'];
+  return {
+    capacityBytes: space?.totalBytes ?? 0,
+    freeBytes: space?.freeBytes ?? 0,
+    reads: sum(['read'], 'count'),
+    writes: sum(writes, 'count'),
+    readBytes: sum(['read'], 'bytes'),
+    writeBytes: sum(['write'], 'bytes'),
+    readMs: sum(['read'], 'sumMs'),
+    writeMs: sum(writes, 'sumMs'),
+  };
+}
