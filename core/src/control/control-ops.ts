@@ -14,9 +14,9 @@ export const CONTROL = {
   register: 66,
   /** A daemon says how it is. */
   report: 67,
-  /** Of a master, to everybody: the newest map. Of others, to a master: is there a newer one? */
+  /** Of others, to a master: the map, if there is a newer one, and each that follows. Of a master: one that follows. */
   map: 68,
-  /** Of a master, to daemons: secrets of pools, and pools that are no more. */
+  /** Secrets of pools, and pools that are no more: a daemon asks for them, and a master sends them when they change. */
   secrets: 69,
   /** A client wants a ticket. */
   ticket: 70,

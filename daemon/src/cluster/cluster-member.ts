@@ -193,6 +193,10 @@ export class ClusterMember implements MapSource {
       this.#membership = { clusterId, daemonId, secrets };
       this.#files.write(this.#membership);
     }
+    // From now on the master sends what changes; what is there already is asked for.
+    this.#takeSecrets((await channel.ask(CONTROL.secrets, {})).payload);
+    const { payload } = await channel.ask(CONTROL.map, { after: this.#view?.map.version ?? 0 });
+    if (payload.length > 0) this.#takeMap(payload);
     env.log.info({ daemon: daemonId, cluster: clusterId }, `Registered with ${channel.name}`);
   }
 

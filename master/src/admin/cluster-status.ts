@@ -90,7 +90,7 @@ export function daemonStatuses(sources: StatusSources): DaemonStatus[] {
       membership: daemon.membership,
       weight: daemon.weight,
       capacityBytes,
-      freeBytes: report?.freeBytes ?? 0,
+      freeBytes: report?.freeBytes ?? capacityBytes, // nothing is known yet
       usedBytes: sum(report?.pools ?? [], ({ usedBytes }) => usedBytes),
       groups,
       primaries,

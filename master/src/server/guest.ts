@@ -39,6 +39,7 @@ const SILENCE_MS = 6000;
 const DAEMON_PAYLOAD_MAX: number = 32 * 1024 * 1024;
 const CLIENT_PAYLOAD_MAX: number = 64 * 1024;
 const GREETING_MS = 10_000;
+const PUSH_AGAIN_MS = 2000;
 const NOTHING = Buffer.alloc(0);
 
 /** Where a connection came in. */
@@ -117,10 +118,10 @@ export class Guest {
       },
       (error: unknown) => {
         this.#isSending = false;
-        this.#host.env.log.warn(
-          { peer: this.channel.peer },
-          `Map ${version} was not taken: ${messageOf(error)}`,
-        );
+        if (!this.channel.isOpen) return;
+        const { log, timers } = this.#host.env;
+        log.warn({ peer: this.channel.peer }, `Map ${version} was not taken: ${messageOf(error)}`);
+        timers.after(PUSH_AGAIN_MS, () => this.sendMap());
       },
     );
   }
@@ -128,15 +129,22 @@ export class Guest {
   /** Sends a daemon the secrets of all pools, and says what it may remove. */
   sendSecrets(): void {
     if (this.#daemon === null || !this.channel.isOpen) return;
-    const payload = Buffer.from(JSON.stringify(this.#host.secretsFor(this.#daemon.daemonId)));
+    const { payload } = this.#secrets();
     this.channel
       .ask(CONTROL.secrets, {}, { payload, deadlineMs: 30_000 })
-      .catch((error: unknown) =>
-        this.#host.env.log.warn(
-          { peer: this.channel.peer },
-          `Secrets were not taken: ${messageOf(error)}`,
-        ),
-      );
+      .catch((error: unknown) => {
+        if (!this.channel.isOpen) return;
+        const { log, timers } = this.#host.env;
+        log.warn({ peer: this.channel.peer }, `Secrets were not taken: ${messageOf(error)}`);
+        timers.after(PUSH_AGAIN_MS, () => this.sendSecrets());
+      });
+  }
+
+  #secrets(): ControlMessage {
+    if (this.#daemon === null)
+      throw new StoreError('E_DENIED', 'Secrets of pools are for daemons that have registered');
+    const { daemonId } = this.#daemon;
+    return { fields: {}, payload: Buffer.from(JSON.stringify(this.#host.secretsFor(daemonId))) };
   }
 
   #left(error: StoreError): void {
@@ -160,6 +168,8 @@ export class Guest {
         return this.#register(message);
       case CONTROL.report:
         return this.#report(message);
+      case CONTROL.secrets:
+        return this.#secrets();
       case CONTROL.ticket:
         return saying(this.#host.ticketFor(principal, textIn(fields, 'pool', POOL_BYTES_MAX)));
       case CONTROL.admin:
@@ -256,11 +266,6 @@ export class Guest {
     this.#daemon = connection;
     this.#reportedAt = this.#host.env.clock.now();
     this.#host.daemonArrived(connection, this);
-    this.#sentVersion = 0;
-    queueMicrotask(() => {
-      this.sendSecrets();
-      this.sendMap();
-    });
     return saying({ daemonId, clusterId: this.#host.state.map.clusterId });
   }
 
