@@ -129,3 +129,6 @@ export { COPY } from './map/placement-shares.js';
 export { planPlacement, type PlacementPlan, type PlannedDaemon } from './map/placement-plan.js';
 export type * from './control/cluster-status.js';
 export type { ClusterGuide } from './cluster/cluster-guide.js';
+export { ClusterStore } from './cluster/cluster-store.js';
+export type { ClusterPool } from './cluster/cluster-pool.js';
+export type { ClusterStoreOptions } from './cluster/pool-lane.js';
