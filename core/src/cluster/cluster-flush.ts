@@ -48,12 +48,10 @@ class PoolFlush {
 
   async run(): Promise<StoreError | null> {
     const former = this.#askFormer();
-    while (this.#left.size > 0) {
+    while (this.#isUnderWay()) {
       const asking = [...this.#byPrimary()].map(([lane, groups]) => this.#askPrimary(lane, groups));
       await Promise.all(asking);
-      if (this.#left.size === 0 || this.#failure !== null) break;
-      this.#giveUpLate();
-      if (this.#failure === null) await this.#router.newerMap();
+      if (this.#isUnderWay()) await this.#waitForMap();
     }
     await former;
     this.#findLost();
@@ -124,9 +122,14 @@ class PoolFlush {
     });
   }
 
-  #giveUpLate(): void {
-    const [group] = this.#left;
-    if (group === undefined || this.#router.options.env.clock.now() < this.#lateAt) return;
-    this.#failure = this.#router.lateError(group, null);
+  #isUnderWay(): boolean {
+    return this.#left.size > 0 && this.#failure === null;
+  }
+
+  /** Groups are left that nobody serves, or somebody else than was asked. */
+  async #waitForMap(): Promise<void> {
+    const [group = 0] = this.#left;
+    if (this.#router.options.env.clock.now() < this.#lateAt) await this.#router.newerMap();
+    else this.#failure = this.#router.lateError(group, null);
   }
 }
