@@ -57,9 +57,9 @@ export class TestDaemon {
       : '127.0.0.1:1';
   }
 
-  /** Serves, at an address of its own. */
-  async run(): Promise<void> {
-    this.served = await ServedMemory.open({
+  /** Serves, at an address of its own or at one that it had. */
+  async run(address = '127.0.0.1:0'): Promise<void> {
+    const served = new ServedMemory({
       store: this.mapped,
       identity: {
         diskId: this.diskId,
@@ -67,12 +67,16 @@ export class TestDaemon {
         lineage: Buffer.alloc(16, this.lineage),
       },
     });
+    const [host = '', port] = address.split(':');
+    served.address = await served.server.listen({ host, port: Number(port) }, 'listen');
+    this.served = served;
   }
 
-  /** Stops; what it was asked and has not done is forgotten. */
+  /** Hangs up on everybody. Resolves when what it had begun is over. */
   async stop(): Promise<void> {
-    await this.served?.server.close({ drainMs: 0 });
+    const { served } = this;
     this.served = null;
+    await served?.server.close({ drainMs: 0 });
   }
 }
 
