@@ -139,11 +139,13 @@ t.test('a request waits no longer than its deadline, however often it is sent on
   const started = Date.now();
   for (const daemon of cluster.daemons) daemon.view = new MapView(cluster.map);
   cluster.move(new Map([[0, 2]]));
+  await new Promise(setImmediate);
   await t.rejects(user.read(ref, 0, 4096), {
     code: 'E_TIMEOUT',
     message: /^daemon 2 \(127.*\) does not serve group 0 of pool 'pool'.*is not the primary/,
   });
   cluster.move(new Map([[0, 0]]));
+  await new Promise(setImmediate);
   await t.rejects(user.read(ref, 0, 4096), {
     code: 'E_TIMEOUT',
     message: /^Nobody serves group 0 of pool 'pool'/,

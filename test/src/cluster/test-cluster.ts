@@ -1,9 +1,11 @@
 /** A cluster without masters: daemons in memory on loopback, and a test that makes their maps. */
 import {
+  Blocklist,
   ClusterStore,
   MapView,
   MemStore,
   realEnv,
+  SecretRing,
   silentLog,
   type ClusterStoreOptions,
   type MapDaemon,
@@ -25,6 +27,8 @@ export interface TestClusterOptions {
   /** All daemons serve the same data; otherwise each has its own. */
   readonly isShared?: boolean;
   readonly pools?: readonly string[];
+  /** Of the tickets that daemons ask for; they ask for none without. */
+  readonly secrets?: SecretRing;
 }
 
 export class TestDaemon {
@@ -36,8 +40,11 @@ export class TestDaemon {
   lineage = 1;
   served: ServedMemory | null = null;
 
-  constructor(id: number, data: SharedData, present: () => MapView) {
+  readonly #secrets: SecretRing;
+
+  constructor(id: number, data: SharedData, secrets: SecretRing, present: () => MapView) {
     this.id = id;
+    this.#secrets = secrets;
     this.mapped = new MappedStore(id, data, () => this.view ?? present());
   }
 
@@ -61,6 +68,11 @@ export class TestDaemon {
   async run(address = '127.0.0.1:0'): Promise<void> {
     const served = new ServedMemory({
       store: this.mapped,
+      door: {
+        secrets: this.#secrets,
+        blocklist: new Blocklist(),
+        ...{ tls: null, peerTls: null, insecure: false },
+      },
       identity: {
         diskId: this.diskId,
         startId: this.startId,
@@ -88,12 +100,13 @@ export class TestCluster {
   #lastPool = 0;
   readonly #stores: ClusterStore[] = [];
 
-  private constructor({ daemons = 4, groups = 64, isShared = true }: TestClusterOptions) {
+  private constructor(options: TestClusterOptions) {
+    const { daemons = 4, groups = 64, isShared = true, secrets = new SecretRing([]) } = options;
     const shared = { store: new MemStore(), hashes: new Map() };
     this.#groupCount = groups;
     this.daemons = Array.from({ length: daemons }, (_, index) => {
       const data = isShared ? shared : { store: new MemStore(), hashes: new Map() };
-      return new TestDaemon(index + 1, data, () => new MapView(this.#map));
+      return new TestDaemon(index + 1, data, secrets, () => new MapView(this.#map));
     });
     const nothing = { blockedClients: [], blockedTickets: [] };
     this.#map = { clusterId: CLUSTER, version: 1, daemons: [], pools: [], ...nothing };
