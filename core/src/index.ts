@@ -151,3 +151,6 @@ export {
 export * from './wire/json-body.js';
 export * from './control/daemon-messages.js';
 export { MasterGuide, type MasterGuideOptions } from './cluster/master-guide.js';
+export { ClusterStore } from './cluster/cluster-store.js';
+export type { ClusterPool } from './cluster/cluster-pool.js';
+export type { ClusterStoreOptions } from './cluster/pool-lane.js';
