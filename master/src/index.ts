@@ -6,3 +6,5 @@ export { EtcdState, type EtcdStateOptions } from './state/etcd-state.js';
 export type { EtcdOptions, EtcdUser } from './state/etcd-gateway.js';
 export type { EtcdTls } from './state/etcd-http.js';
 export type * from './admin/admin-service.js';
+export { HttpServer, type HttpAddress, type HttpServerOptions } from './http/http-server.js';
+export { HTTP_LIMITS, type HttpLimits } from './http/http-limits.js';
