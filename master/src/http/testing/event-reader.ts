@@ -53,9 +53,9 @@ export class EventReader {
 
   async #read(): Promise<ReadEvent | null> {
     while (!this.#text.includes('\n\n')) {
-      const { done, value } = await this.#parts.next();
-      if (done === true) return null;
-      this.#text += value;
+      const part = await this.#parts.next();
+      if (part.done === true) return null;
+      this.#text += part.value;
     }
     const [event = '', ...rest] = this.#text.split('\n\n');
     this.#text = rest.join('\n\n');
