@@ -78,7 +78,12 @@ export function fullness({ capacityBytes, freeBytes }) {
 /** @type {readonly import('./data-table.js').Column<DaemonStatus>[]} */
 const COLUMNS = [
   { title: 'Daemon', sortBy: ({ id }) => id, cell: identity },
-  { title: 'Place', sortBy: ({ rack, host }) => `${rack} ${host}`, cell: placeOf },
+  {
+    title: 'Place',
+    isInGroupHead: true,
+    sortBy: ({ rack, host }) => `${rack} ${host}`,
+    cell: placeOf,
+  },
   { title: 'State', sortBy: ({ state }) => state, cell: stateOf },
   { title: 'Membership', sortBy: ({ membership }) => membership, cell: membershipOf },
   { title: 'Full', isNumber: true, sortBy: (daemon) => fullness(daemon) ?? -1, cell: full },

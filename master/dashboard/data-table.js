@@ -12,6 +12,7 @@ import { counted } from './format.js';
  * @typedef {object} Column
  * @property {string} title
  * @property {boolean} [isNumber] - Right-aligned, and the largest first
+ * @property {boolean} [isInGroupHead] - Left away where the group says it
  * @property {(row: Row) => string | number} sortBy
  * @property {(row: Row) => Node | string} cell
  */
@@ -61,7 +62,7 @@ export class DataTable {
     for (const [index, column] of options.columns.entries()) {
       const button = element('button', { type: 'button' }, column.title, icon('unsorted'));
       button.addEventListener('click', () => this.#sortBy(index));
-      const className = column.isNumber === true ? 'number' : '';
+      const className = classOf(column);
       const cell = element('th', { scope: 'col', role: 'columnheader', class: className }, button);
       this.#heads.push(cell);
       head.append(cell);
@@ -87,6 +88,7 @@ export class DataTable {
   /** Grouped rows are in the order they came in, until a column is chosen. @param {boolean} isGrouped */
   group(isGrouped) {
     this.#isGrouped = isGrouped;
+    this.#table.classList.toggle('is-grouped', isGrouped);
     if (isGrouped) this.#setSort(null);
     this.#draw();
   }
@@ -162,9 +164,9 @@ export class DataTable {
   #line(row) {
     return this.#kept(`row ${this.#options.key(row)}`, JSON.stringify(row), () => {
       const line = element('tr', { role: 'row' });
-      for (const [index, { title, isNumber, cell }] of this.#options.columns.entries()) {
-        const className = isNumber === true ? 'number' : '';
-        const attributes = { class: className, 'data-label': title };
+      for (const [index, column] of this.#options.columns.entries()) {
+        const { title, cell } = column;
+        const attributes = { class: classOf(column), 'data-label': title };
         line.append(
           index === 0
             ? element('th', { ...attributes, scope: 'row', role: 'rowheader' }, cell(row))
@@ -193,6 +195,11 @@ export class DataTable {
     for (const made of this.#made.keys())
       if (made.startsWith('row ') && !keys.has(made.slice(4))) this.#made.delete(made);
   }
+}
+
+/** @param {{ isNumber?: boolean, isInGroupHead?: boolean }} column */
+function classOf({ isNumber, isInGroupHead }) {
+  return `${isNumber === true ? 'number' : ''} ${isInGroupHead === true ? 'in-group-head' : ''}`.trim();
 }
 
 /**

@@ -23,8 +23,19 @@ export function counted(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }
 
-/** @param {number} value */
+/**
+ * A size, as short as it can be.
+ * @param {number} value
+ */
 export function bytes(value) {
+  return scaledBytes(value, short);
+}
+
+/**
+ * @param {number} value
+ * @param {(value: number) => string} digits
+ */
+function scaledBytes(value, digits) {
   if (!Number.isFinite(value)) return UNKNOWN;
   let unit = 0;
   let scaled = Math.max(0, value);
@@ -33,12 +44,22 @@ export function bytes(value) {
     scaled /= 1024;
     unit += 1;
   }
-  return `${threeDigits(scaled)} ${UNITS[unit] ?? ''}`;
+  return `${digits(scaled)} ${UNITS[unit] ?? ''}`;
 }
 
 /** @param {number} value */
 export function byteRate(value) {
-  return Number.isFinite(value) ? `${bytes(value)}/s` : UNKNOWN;
+  return Number.isFinite(value) ? `${scaledBytes(value, threeDigits)}/s` : UNKNOWN;
+}
+
+/** For axes, whose values are round. @param {number} value */
+export function roundByteRate(value) {
+  return `${bytes(value)}/s`;
+}
+
+/** For axes. @param {number} value */
+export function roundMilliseconds(value) {
+  return `${short(value)} ms`;
 }
 
 /** @param {number} value */
@@ -89,8 +110,13 @@ export function exactTime(milliseconds) {
   return Number.isFinite(milliseconds) ? exactClock.format(milliseconds) : UNKNOWN;
 }
 
-/** @param {number} value */
+/** They do not jump when a value passes a round one. @param {number} value */
 function threeDigits(value) {
-  const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-  return String(Number(value.toFixed(digits)));
+  if (value === 0) return '0';
+  return value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
+}
+
+/** @param {number} value */
+function short(value) {
+  return String(Number(threeDigits(value)));
 }

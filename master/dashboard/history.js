@@ -2,7 +2,14 @@
 /** @import { TrafficHistory } from '@store/core' */
 /** @import { Sample } from './line-chart.js' */
 import { byId, element } from './dom.js';
-import { byteRate, milliseconds, rate, timeOfDay } from './format.js';
+import {
+  byteRate,
+  milliseconds,
+  rate,
+  roundByteRate,
+  roundMilliseconds,
+  timeOfDay,
+} from './format.js';
 import { LineChart } from './line-chart.js';
 
 const SPAN_SECONDS = 3600;
@@ -24,6 +31,7 @@ export function startHistory() {
         { label: 'Writes', value: (sample) => sample.writesPerSecond },
       ],
       format: rate,
+      formatAxis: rate,
       isBinary: false,
     }),
     new LineChart(parent, {
@@ -33,6 +41,7 @@ export function startHistory() {
         { label: 'Writes', value: (sample) => sample.writeBytesPerSecond },
       ],
       format: byteRate,
+      formatAxis: roundByteRate,
       isBinary: true,
     }),
     new LineChart(parent, {
@@ -41,7 +50,8 @@ export function startHistory() {
         { label: 'Reads', value: ({ readMs }) => (readMs > 0 ? readMs : null) },
         { label: 'Writes', value: ({ writeMs }) => (writeMs > 0 ? writeMs : null) },
       ],
-      format: (value) => (value === 0 ? '0 ms' : milliseconds(value)),
+      format: milliseconds,
+      formatAxis: roundMilliseconds,
       isBinary: false,
     }),
   ];
@@ -65,7 +75,15 @@ export function addSamples({ stepSeconds, samples }) {
 
 function showTable() {
   if (!byId('history-numbers').hasAttribute('open')) return;
-  const head = ['Until', 'Reads', 'Writes', 'Read', 'Written', 'Read latency', 'Write latency'];
+  const head = [
+    'Until',
+    'Reads',
+    'Writes',
+    'Bytes read',
+    'Bytes written',
+    'Read latency',
+    'Write latency',
+  ];
   const rows = [...Map.groupBy(history.samples, ({ time }) => Math.ceil(time / ROW_SECONDS))];
   byId('history-table').replaceChildren(
     element(

@@ -26,6 +26,7 @@ const GAP_STEPS = 2.5;
  * @property {string} title
  * @property {readonly [Series, Series]} series
  * @property {(value: number) => string} format
+ * @property {(value: number) => string} formatAxis
  * @property {boolean} isBinary
  */
 
@@ -55,9 +56,9 @@ export class LineChart {
       const value = this.#legendValues[index] ?? '';
       legend.append(element('span', { class: `chart-key chart-key-${index}` }, `${label} `, value));
     }
-    legend.append(this.#legendTime);
-    const heading = element('h3', {}, options.title);
-    parent.append(element('div', { class: 'chart' }, heading, legend, this.#plot));
+    const title = element('h3', {}, options.title);
+    const head = element('div', { class: 'chart-head' }, title, this.#legendTime);
+    parent.append(element('div', { class: 'chart' }, head, legend, this.#plot));
     new ResizeObserver(() => this.#resize()).observe(this.#plot);
     this.#plot.addEventListener('pointermove', (event) => this.#pointAt(event));
     this.#plot.addEventListener('pointerleave', () => this.#choose(null));
@@ -141,7 +142,7 @@ export class LineChart {
       yield svg(
         'text',
         { class: 'chart-label-y', x: EDGE.left - 8, y: y + 3.5 },
-        this.#options.format(value),
+        this.#options.formatAxis(value),
       );
     }
     if (end === 0) return;

@@ -41,12 +41,12 @@ export class Live {
     source.addEventListener('error', () => void this.#lost());
     const { status, history, samples, live } = this.#events;
     this.#on('status', (data) => {
-      status(JSON.parse(data));
+      status(/** @type {ClusterStatus} */ (parsed(data)));
       this.#retryMs = RETRY_MS_MIN;
       live();
     });
-    this.#on('history', (data) => history(JSON.parse(data)));
-    this.#on('samples', (data) => samples(JSON.parse(data)));
+    this.#on('history', (data) => history(/** @type {TrafficHistory} */ (parsed(data))));
+    this.#on('samples', (data) => samples(/** @type {TrafficHistory} */ (parsed(data))));
     this.#on('alive', () => undefined);
   }
 
@@ -96,10 +96,18 @@ async function reason() {
       return 'Another master leads now.';
     }
     if (response.ok) return null;
-    /** @type {{ message?: unknown }} */
-    const { message } = await response.json();
-    return typeof message === 'string' ? `${message}.` : null;
+    const failure = /** @type {{ message?: unknown }} */ (parsed(await response.text()));
+    return typeof failure.message === 'string' ? `${failure.message}.` : null;
   } catch {
     return null; // no answer, or none of a master
   }
+}
+
+/**
+ * What comes is taken at its word: it comes from the master that sent this page.
+ * @param {string} text
+ * @returns {unknown}
+ */
+function parsed(text) {
+  return JSON.parse(text);
 }

@@ -43,6 +43,7 @@ function fill(id, content) {
 function capacity({ capacityBytes, freeBytes, usedBytes }) {
   const full = ratio(capacityBytes - freeBytes, capacityBytes);
   const otherBytes = Math.max(0, capacityBytes - freeBytes - usedBytes);
+  if (full === null) return [element('p', { class: 'figure-note muted' }, 'No disks yet')];
   return [
     figure(percent(full), 'full'),
     fillBar('Capacity of all daemons', full, ratio(otherBytes, capacityBytes) ?? 0),
@@ -108,7 +109,7 @@ function traffic({ traffic: now }) {
         {},
         row('Operations', rate(now.readsPerSecond), rate(now.writesPerSecond)),
         row('Throughput', byteRate(now.readBytesPerSecond), byteRate(now.writeBytesPerSecond)),
-        row('Mean latency', milliseconds(now.readMs), milliseconds(now.writeMs)),
+        row('Latency', milliseconds(now.readMs), milliseconds(now.writeMs)),
       ),
     ),
   ];

@@ -21,17 +21,17 @@ export class SampleCluster implements AdminService {
 
   /** All is well. @param daemons - How many it has */
   static healthy(daemons = 12): SampleCluster {
-    return new SampleCluster(healthyStatus(daemons), sampleHistory());
+    return new SampleCluster(healthyStatus(daemons));
   }
 
   /** A daemon is down, and others have troubles of their own. @param daemons - At least 4 */
   static degraded(daemons = 12): SampleCluster {
-    return new SampleCluster(degradedStatus(daemons), sampleHistory());
+    return new SampleCluster(degradedStatus(daemons));
   }
 
-  constructor(status: ClusterStatus, history: TrafficHistory) {
+  private constructor(status: ClusterStatus) {
     this.#status = status;
-    this.#history = history;
+    this.#history = sampleHistory(status.traffic);
   }
 
   /** Reports something else from now on, and tells whoever watches. */

@@ -107,15 +107,31 @@ const PROBLEMS: readonly Problem[] = [
   },
 ];
 
-/** An hour with a slow wave, some noise, and a minute without any traffic. */
-export function sampleHistory(): TrafficHistory {
+/** An hour with a slow wave, some noise, and a minute without any traffic; it ends with `now`. */
+export function sampleHistory(now: Traffic): TrafficHistory {
   const samples = Array.from({ length: SAMPLES }, (_, index) => {
     const time = NOW_SECONDS - (SAMPLES - 1 - index) * STEP_SECONDS;
     if (index >= 200 && index < 206) return { time, ...NO_TRAFFIC };
-    const wave = 1 + 0.35 * Math.sin(index / 28) + 0.12 * noise(index);
-    return { time, ...traffic(9400 * wave, 4100 * (1.9 - wave * 0.8), wave) };
+    const reads = wave(index, 1) / wave(SAMPLES - 1, 1);
+    const writes = wave(index, -0.8) / wave(SAMPLES - 1, -0.8);
+    return { time, ...scaled(now, reads, writes) };
   });
   return { stepSeconds: STEP_SECONDS, samples };
+}
+
+function wave(index: number, height: number): number {
+  return 1 + height * (0.35 * Math.sin(index / 28) + 0.08 * noise(index));
+}
+
+function scaled(now: Traffic, reads: number, writes: number): Traffic {
+  return {
+    readsPerSecond: now.readsPerSecond * reads,
+    writesPerSecond: now.writesPerSecond * writes,
+    readBytesPerSecond: now.readBytesPerSecond * reads,
+    writeBytesPerSecond: now.writeBytesPerSecond * writes,
+    readMs: now.readMs * (0.5 + reads / 2),
+    writeMs: now.writeMs * (0.5 + writes / 2),
+  };
 }
 
 function traffic(reads: number, writes: number, wave: number): Traffic {
