@@ -11,3 +11,5 @@ export { ClusterAdmin } from './admin/cluster-admin.js';
 export { newCluster, type ClusterState } from './cluster/cluster-state.js';
 export { createClient } from './cluster/decide-clients.js';
 export type { NewCluster } from './cluster/cluster-leader.js';
+export { HttpServer, type HttpAddress, type HttpServerOptions } from './http/http-server.js';
+export { HTTP_LIMITS, type HttpLimits } from './http/http-limits.js';

@@ -2,7 +2,7 @@
  * Requests that no daemon takes just now: their group has no primary, or who is said to be it says that it is not. They
  * are tried again with each newer map, and now and then without one, because a daemon may have been behind as well.
  */
-import { BackOff } from '../client/back-off.js';
+import { BackOff } from '../env/back-off.js';
 import type { ClientRequest } from '../client/client-request.js';
 import type { Env } from '../env/env.js';
 import type { StoreError } from '../util/errors.js';
