@@ -488,14 +488,8 @@ export class DaemonClient {
 
   /** Waits, unless there is a reason to hurry. */
   #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = this.#options.env.timers.after(ms, () => this.#hurry?.());
-      this.#hurry = () => {
-        this.#hurry = null;
-        timer.cancel();
-        resolve();
-      };
-    });
+    const hurry = new Promise<void>((resolve) => (this.#hurry = resolve));
+    return Promise.race([this.#options.env.timers.sleep(ms), hurry]);
   }
 
   #connect(): Promise<void> {

@@ -147,7 +147,8 @@ export class ClusterStore implements ObjectStore {
 async function closePool({ router }: OpenedPool): Promise<StoreError | null> {
   // Of what anybody has changed, whether he has flushed it or not.
   const tally = new ChangeTally();
-  const failure = await flushPool(router, tally, router.changedGroups);
+  const isGone = router.refusal !== null;
+  const failure = isGone ? null : await flushPool(router, tally, router.changedGroups);
   await router.close();
   return failure;
 }

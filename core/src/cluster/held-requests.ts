@@ -72,7 +72,7 @@ export class HeldRequests {
     this.#isTrying = true;
     while (this.#all.length > 0) {
       this.#events.seek();
-      const first = Math.min(...this.#all.map(({ request }) => request.lateAt));
+      const first = this.#all.reduce((ms, { request }) => Math.min(ms, request.lateAt), Infinity);
       const leftMs = Math.max(1, first - clock.now());
       await timers.sleep(Math.min(leftMs, this.#backOff.next()));
       this.#tryAll();

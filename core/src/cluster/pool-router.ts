@@ -42,7 +42,7 @@ export class PoolRouter implements LaneOwner {
   #refusal: StoreError | null = null;
   #isSeeking = false;
   #whenIdle: (() => void)[] = [];
-  readonly #whenNewer = new Set<() => void>();
+  #whenNewer: (() => void)[] = [];
 
   constructor(options: ClusterStoreOptions, view: MapView, pool: MapPool) {
     this.options = options;
@@ -148,21 +148,14 @@ export class PoolRouter implements LaneOwner {
       for (const lane of this.#lanes.values()) this.#rescue(lane);
       this.#held.mapIsNew();
     }
-    for (const wake of this.#whenNewer) wake();
+    for (const wake of this.#whenNewer.splice(0)) wake();
   }
 
   /** Asks for a newer map, and resolves when there is one; or soon, to look again. */
   newerMap(): Promise<void> {
     this.#seek();
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        timer.cancel();
-        this.#whenNewer.delete(wake);
-        resolve();
-      };
-      const timer = this.options.env.timers.after(MAP_WAIT_MS, wake);
-      this.#whenNewer.add(wake);
-    });
+    const come = new Promise<void>((resolve) => this.#whenNewer.push(resolve));
+    return Promise.race([this.options.env.timers.sleep(MAP_WAIT_MS), come]);
   }
 
   /** Why a request about a group is given up. @param why - What its daemon said; null: there is none */
@@ -188,7 +181,8 @@ export class PoolRouter implements LaneOwner {
     if (error === null) this.#finish(request, null, body);
     else if (error.code === 'E_STALE_MAP' && this.#refusal !== null)
       this.#finish(request, this.#refusal);
-    else if (error.code === 'E_STALE_MAP' && request.ref !== null) this.#held.hold(request, error);
+    else if (error.code === 'E_STALE_MAP' && request.ref !== null)
+      this.#refused(lane, request, error);
     else this.#finish(request, this.#named(lane, request, error), body);
   }
 
@@ -205,6 +199,13 @@ export class PoolRouter implements LaneOwner {
       });
     this.#refusal = new StoreError('E_CLOSED', 'The store is closed');
     await Promise.all([...this.#lanes.values()].map((lane) => lane.close()));
+  }
+
+  /** A daemon says that it is not the primary, and has done nothing. */
+  #refused(lane: PoolLane, request: ClientRequest, error: StoreError): void {
+    if (this.laneOf(this.groupOf(request.ref)) === lane) this.#held.hold(request, error);
+    // A newer map has come since it was sent. Not from within the answer of a client.
+    else queueMicrotask(() => this.#send(request));
   }
 
   /** To where it belongs by now; it is through the gate. */

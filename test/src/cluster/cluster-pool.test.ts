@@ -12,6 +12,8 @@ import { codeOf, objectPoolSuite, PoolUser } from '@store/core/testing';
 import t from 'tap';
 import { POOL, TestCluster } from './test-cluster.js';
 
+t.setTimeout(110_000);
+
 for (const isShared of [false, true])
   await objectPoolSuite(
     t,

@@ -1,5 +1,12 @@
 // Daemons that stop, come back and move to another address, and masters that are gone.
-import type { ObjectRef } from '@store/core';
+import {
+  makeTicket,
+  PoolSecret,
+  realRandom,
+  SecretRing,
+  TicketFile,
+  type ObjectRef,
+} from '@store/core';
 import { codeOf, PoolUser } from '@store/core/testing';
 import t from 'tap';
 import { refsIn } from './group-refs.js';
@@ -104,4 +111,31 @@ t.test('the ticket is asked for before each connection', async (t) => {
   await cluster.daemon(1).run(address);
   await user.read(firstRef(cluster), 0, 4096);
   t.ok(ticketsAsked.length > 2);
+});
+
+t.test('a session outlives its ticket: the next connection shows the one of then', async (t) => {
+  const secret = PoolSecret.create(POOL, 1, realRandom);
+  const now = Math.floor(Date.now() / 1000);
+  const ticketUntil = (expires: number): TicketFile =>
+    TicketFile.of(
+      secret,
+      makeTicket(secret, { client: 'vm1', rights: 'rw', issued: now - 10, expires }, realRandom),
+    );
+  const secrets = new SecretRing([secret]);
+  const cluster = await TestCluster.start({ groups: 4, secrets });
+  t.teardown(() => cluster.close());
+  cluster.guide.ticket = ticketUntil(now + 2);
+  const store = cluster.open();
+  const user = new PoolUser(await store.openPool(POOL, { create: false }));
+  const ref = firstRef(cluster);
+  await user.write(ref, 0, Buffer.alloc(4096, 1));
+  cluster.guide.ticket = ticketUntil(now + 3600);
+  await new Promise((resolve) => setTimeout(resolve, 3500));
+  t.ok((await user.read(ref, 0, 4096)).equals(Buffer.alloc(4096, 1)));
+  t.equal(store.counters.connects, 2);
+  cluster.guide.ticket = null;
+  const { address } = cluster.daemon(1);
+  await cluster.daemon(1).stop();
+  await cluster.daemon(1).run(address);
+  t.equal(await codeOf(user.read(ref, 0, 4096)), 'E_DENIED', 'without one nobody comes in');
 });

@@ -13,7 +13,6 @@ import {
   type ListOptions,
   type ListPage,
   type LocatorHash,
-  type MapPool,
   type MapView,
   type ObjectRef,
   type ObjectStat,
@@ -90,8 +89,9 @@ export class MappedStore implements CheckedStore {
   }
 
   #serves(id: number, hash: LocatorHash): boolean {
-    const pool: MapPool | undefined = this.#view().poolById(id);
-    const group = pool?.groups[pool === undefined ? 0 : groupOf(pool, hash)];
+    const pool = this.#view().poolById(id);
+    if (pool === undefined) return false;
+    const group = pool.groups[groupOf(pool, hash)];
     return group?.hasPrimary === true && group.members[0]?.daemon === this.#daemon;
   }
 }
