@@ -1,6 +1,6 @@
 /** Traffic over the last hour: three charts, and the same as a table for whoever cannot see them. */
 /** @import { TrafficHistory } from '@store/core' */
-/** @import { Sample } from './line-chart.js' */
+/** @import { Sample } from './chart-paths.js' */
 import { byId, element } from './dom.js';
 import {
   byteRate,

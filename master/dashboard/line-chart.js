@@ -3,6 +3,7 @@
  * on a wall. The values at the pointer, or at the place chosen with the arrow keys, stand in the legend.
  */
 /** @import { TrafficHistory } from '@store/core' */
+import { areaPath, linePath, pointRuns } from './chart-paths.js';
 import { axisValues } from './chart-scale.js';
 import { element, setText, svg } from './dom.js';
 import { timeOfDay, UNKNOWN } from './format.js';
@@ -10,10 +11,8 @@ import { timeOfDay, UNKNOWN } from './format.js';
 const SPAN_SECONDS = 3600;
 const HEIGHT = 176;
 const EDGE = { top: 10, right: 6, bottom: 22, left: 64 };
-/** Missing steps that interrupt a line. */
-const GAP_STEPS = 2.5;
 
-/** @typedef {TrafficHistory['samples'][number]} Sample */
+/** @typedef {import('./chart-paths.js').Sample} Sample */
 
 /**
  * @typedef {object} Series
@@ -41,7 +40,7 @@ export class LineChart {
   /** Index of the sample that is looked at; null: the newest. @type {number | null} */
   #chosen = null;
   #cursor = svg('g', { class: 'chart-cursor' });
-  /** @type {{ x: (time: number) => number, y: (value: number) => number } | null} */
+  /** @type {import('./chart-paths.js').Scale | null} */
   #scale = null;
   #width = 0;
 
@@ -159,35 +158,21 @@ export class LineChart {
   }
 
   *#lines() {
+    const scale = this.#scale;
+    if (scale === null) return;
     for (const [index, { value }] of this.#options.series.entries()) {
-      const runs = this.#runs(value);
+      const runs = pointRuns(this.#history, value, scale);
       // The first one also by its area: the two are not told apart by colour alone.
-      if (index === 0) yield svg('path', { class: 'chart-area', d: runs.map(area).join('') });
-      yield svg('path', { class: `chart-line chart-line-${index}`, d: runs.map(line).join('') });
+      if (index === 0)
+        yield svg('path', {
+          class: 'chart-area',
+          d: runs.map((run) => areaPath(run, HEIGHT - EDGE.bottom)).join(''),
+        });
+      yield svg('path', {
+        class: `chart-line chart-line-${index}`,
+        d: runs.map(linePath).join(''),
+      });
     }
-  }
-
-  /**
-   * Points that belong together: a gap in time, or a sample without a value, begins another run.
-   * @param {Series['value']} value
-   * @returns {Point[][]}
-   */
-  #runs(value) {
-    const { samples, stepSeconds } = this.#history;
-    /** @type {Point[][]} */
-    const runs = [];
-    /** @type {Point[]} */
-    let run = [];
-    let before = -Infinity;
-    for (const sample of samples) {
-      const at = value(sample);
-      if (at === null || sample.time - before > GAP_STEPS * stepSeconds) run = [];
-      before = sample.time;
-      if (at === null || this.#scale === null) continue;
-      if (run.length === 0) runs.push(run);
-      run.push([this.#scale.x(sample.time), this.#scale.y(at)]);
-    }
-    return runs;
   }
 
   /** @param {PointerEvent} event */
@@ -244,23 +229,6 @@ export class LineChart {
       this.#cursor.append(svg('circle', dot));
     }
   }
-}
-
-/** @typedef {readonly [x: number, y: number]} Point */
-
-/** @param {readonly Point[]} run */
-function line(run) {
-  // A run of one point is a dot: a line of no length with round ends.
-  const points = run.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`);
-  return `M${points.join('L')}${points.length === 1 ? `L${points[0] ?? ''}` : ''}`;
-}
-
-/** @param {readonly Point[]} run */
-function area(run) {
-  const bottom = HEIGHT - EDGE.bottom;
-  const [first] = run.at(0) ?? [0];
-  const [last] = run.at(-1) ?? [0];
-  return `${line(run)}L${last.toFixed(1)},${bottom}L${first.toFixed(1)},${bottom}Z`;
 }
 
 /** @param {number} width */

@@ -6,7 +6,7 @@
  * ever kept for a watcher; it gets everything anew when it reads again, and is dropped if it does not.
  */
 import type { ServerResponse } from 'node:http';
-import type { Clock, Timer, Timers } from '@store/core';
+import { StoreError, type Clock, type Timer, type Timers } from '@store/core';
 import type { AdminService } from '../admin/admin-service.js';
 import { HttpFailure } from './http-failure.js';
 import type { HttpLimits } from './http-limits.js';
@@ -41,21 +41,22 @@ export class EventStream {
     this.#options = options;
   }
 
-  /** Goes on answering until either side ends it. @throws HttpFailure 503 if there are too many */
+  /** Goes on answering until either side ends it. @throws HttpFailure 503 if there are too many; StoreError */
   add(response: ServerResponse): void {
     const { limits, admin, clock } = this.#options;
     if (this.#watchers.size >= limits.watchers)
       throw new HttpFailure(503, 'E_BUSY', `${limits.watchers} browsers watch already`, {
         'retry-after': '30',
       });
-    const history = admin.history();
-    if (this.#watchers.size === 0) this.#sampledAt = history.samples.at(-1)?.time ?? -Infinity;
+    const all = this.#all();
+    if (this.#watchers.size === 0)
+      this.#sampledAt = admin.history().samples.at(-1)?.time ?? -Infinity;
     const watcher: Watcher = { response, readAt: clock.now(), hasMissed: false };
     this.#watchers.add(watcher);
     response.on('close', () => this.#remove(watcher));
     response.on('error', () => this.#remove(watcher));
     response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
-    response.write(event('history', history) + event('status', admin.status()));
+    response.write(all);
     this.#unwatch ??= admin.watch(() => this.#changed());
     if (this.#timer === null) this.#wait(limits.aliveMs);
   }
@@ -96,12 +97,19 @@ export class EventStream {
     this.#timer = this.#options.timers.after(ms, () => this.#push(isChanged));
   }
 
+  /** Whoever cannot be told any more is sent away: a browser comes again, and hears then what is wrong. */
   #push(isChanged: boolean): void {
-    const { leads, clock, limits } = this.#options;
-    if (!leads()) {
+    try {
+      if (this.#options.leads()) this.#tellAll(isChanged);
+      else this.close();
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
       this.close();
-      return;
     }
+  }
+
+  #tellAll(isChanged: boolean): void {
+    const { clock, limits } = this.#options;
     const now = clock.now();
     if (isChanged) this.#pushedAt = now;
     const text = isChanged ? this.#news() : event('alive', {});
@@ -118,18 +126,20 @@ export class EventStream {
     return fresh.length === 0 ? news : event('samples', { stepSeconds, samples: fresh }) + news;
   }
 
+  #all(): string {
+    const { admin } = this.#options;
+    return event('history', admin.history()) + event('status', admin.status());
+  }
+
   #tell(watcher: Watcher, text: string, now: number): void {
-    const { admin, limits } = this.#options;
     const { response } = watcher;
     if (response.writableLength > 0) {
       watcher.hasMissed = true;
-      if (now - watcher.readAt > limits.stalledMs) response.destroy();
+      if (now - watcher.readAt > this.#options.limits.stalledMs) response.destroy();
       return;
     }
+    response.write(watcher.hasMissed ? this.#all() : text);
     watcher.readAt = now;
-    if (watcher.hasMissed)
-      response.write(event('history', admin.history()) + event('status', admin.status()));
-    else response.write(text);
     watcher.hasMissed = false;
   }
 }

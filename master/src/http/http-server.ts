@@ -21,6 +21,7 @@ import { answerApi, wrongMethod } from './api.js';
 import { dashboardFiles, type DashboardFile, type DashboardFiles } from './dashboard-files.js';
 import { EventStream } from './event-stream.js';
 import { isOurHost } from './host-check.js';
+import { closeIfUnread, send, sendJson } from './http-answer.js';
 import { HttpFailure, statusOf } from './http-failure.js';
 import { HTTP_LIMITS, type HttpLimits } from './http-limits.js';
 import { requestPath, type RequestPath } from './request-path.js';
@@ -242,23 +243,6 @@ export class HttpServer {
       sendJson(response, 500, { code: 'E_SYSTEM', message });
     }
   }
-}
-
-function sendJson(response: ServerResponse, status: number, value: unknown): void {
-  send(response, status, 'application/json; charset=utf-8', `${JSON.stringify(value)}\n`);
-}
-
-/** Node leaves the body of an answer to HEAD away. */
-function send(response: ServerResponse, status: number, type: string, body: string | Buffer): void {
-  response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
-  response.end(body);
-}
-
-/** The rest of a body that nobody wants is not read: after the answer the connection ends. */
-function closeIfUnread(request: IncomingMessage, response: ServerResponse): void {
-  const { headers, complete } = request;
-  const hasBody = 'transfer-encoding' in headers || Number(headers['content-length'] ?? 0) > 0;
-  if (hasBody && !complete) response.setHeader('connection', 'close');
 }
 
 function why(error: unknown): string {

@@ -1,7 +1,6 @@
 /** The dashboard in a real browser: what people see of a cluster, and that they can work with it however they look. */
-import { realClock, realTimers, silentLog } from '@store/core';
-import { HttpServer, type HttpServerOptions } from '@store/master';
-import { SampleCluster } from '@store/master/testing';
+import type { HttpServer, HttpServerOptions } from '@store/master';
+import { SampleCluster, sampleServer } from '@store/master/testing';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
 import t from 'tap';
 import { needs } from '../host/requirements.js';
@@ -20,30 +19,14 @@ const CONTRAST_MIN = 4.5;
 let browser: Browser | null = null;
 t.teardown(() => browser?.close());
 
-async function serve(
+/** Reports often, so that tests need not wait. */
+function serve(
   t: HasTeardown,
-  admin: SampleCluster,
+  cluster: SampleCluster,
   options: Partial<HttpServerOptions> = {},
   port = 0,
 ): Promise<HttpServer> {
-  const server = await HttpServer.listen(
-    { host: '127.0.0.1', port },
-    {
-      admin,
-      token: null,
-      metrics: () => Promise.resolve(''),
-      isHealthy: () => true,
-      leads: () => true,
-      masterOf: () => null,
-      log: silentLog,
-      clock: realClock(),
-      timers: realTimers,
-      limits: { pushMs: 50 },
-      ...options,
-    },
-  );
-  t.teardown(() => server.close());
-  return server;
+  return sampleServer(t, cluster, { limits: { pushMs: 50 }, ...options }, port);
 }
 
 /** @returns The page once it shows a report, and what the browser complained about */
@@ -284,7 +267,19 @@ t.test(
   NEEDS,
   async (t) => {
     const clusters = [0, 1, 4, 200].map((count) => SampleCluster.healthy(count));
-    for (const cluster of [...clusters, SampleCluster.degraded(4)]) {
+    const unmeasured = SampleCluster.degraded(4);
+    const unknown = { readsPerSecond: NaN, writeBytesPerSecond: NaN, readMs: NaN };
+    const { traffic, daemons } = unmeasured.status();
+    unmeasured.report({
+      traffic: { ...traffic, ...unknown },
+      daemons: daemons.map((one) => ({
+        ...one,
+        capacityBytes: 0,
+        traffic: { ...traffic, ...unknown },
+      })),
+      recovery: { bytesLeft: 5, bytesPerSecond: 0 },
+    });
+    for (const cluster of [...clusters, unmeasured]) {
       const server = await serve(t, cluster);
       const { page, complaints } = await open(t, server.url, PHONE);
       await page.locator('#history-numbers summary').click();
