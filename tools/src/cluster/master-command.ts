@@ -7,6 +7,7 @@ import {
   createClient,
   EmbeddedState,
   EtcdState,
+  HttpServer,
   Master,
   newCluster,
   type NewCluster,
@@ -22,6 +23,7 @@ import { dieOf, handles, type Context } from '../program.js';
 import { readTextFile } from '../read-text-file.js';
 import type { CertificateFiles } from '../serving/file-store-settings.js';
 import { SETTINGS } from '../settings.js';
+import { UsageError } from '../usage-error.js';
 import { PRIVATE_MODE } from '../write-new-file.js';
 import {
   addMasterServerFlags,
@@ -35,6 +37,8 @@ const TTL_MS = 3000;
 const ADMIN = 'admin';
 const ADMIN_KEY_FILE = 'admin.key';
 const PASSWORD_BYTES_MAX = 4096;
+const TOKEN_BYTES_MIN = 16;
+const FOR_OTHERS = 0o007;
 const PRIVATE_FOLDER_MODE = 0o700;
 
 /** Adds the command to `program`. */
@@ -78,23 +82,79 @@ async function serve(context: Context, given: MasterGiven): Promise<void> {
     defect: (error) => dieOf(log, error),
   });
   onHangup(() => tls.reload());
+  let http: HttpServer | null = null;
   try {
+    http = await serveHttp(context, given, master);
     const peer = boundOf(await master.listen(given.peer, 'peer'));
     const listen = boundOf(await master.listen(given.listen, 'listen'));
     const places = {
       peer: advertised(peer, given),
       listen: advertised(listen, given),
-      http: given.http === null ? '' : `http://${advertised(given.http, given)}`,
+      http: http === null || given.http === null ? '' : advertisedUrl(http.url, given),
     };
     master.stand(places);
-    announce(context, { peerAddress: formatHostPort(peer), listenAddress: formatHostPort(listen) });
+    announce(context, {
+      peerAddress: formatHostPort(peer),
+      listenAddress: formatHostPort(listen),
+      httpAddress: http?.url ?? null,
+    });
     await stopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {
+    await http?.close();
     await master.close();
     await store.close();
   }
   log.info({}, 'Stopped');
+}
+
+/** The dashboard, the JSON API and metrics, if they are wanted. */
+async function serveHttp(
+  { env, log }: Context,
+  { http: address, httpToken, advertise, insecure }: MasterGiven,
+  master: Master,
+): Promise<HttpServer | null> {
+  if (address === null) return null;
+  if (!isLoopback(address.host) && httpToken !== null && !insecure)
+    throw new UsageError(
+      '--http speaks in the clear, and with --http-token others could read the token along: listen on 127.0.0.1 and put a proxy with TLS before it, or add --insecure',
+    );
+  // Most masters are started without.
+  const { masterRegistry } = await import('../metrics/master-metrics.js');
+  const registry = masterRegistry(() => ({
+    isLeader: master.isLeader,
+    connections: master.guestCount,
+    status: master.isLeader ? master.admin.status() : null,
+  }));
+  const server = await HttpServer.listen(address, {
+    admin: master.admin,
+    token: httpToken === null ? null : await tokenOf(httpToken, log),
+    metrics: () => registry.metrics(),
+    isHealthy: () => master.isLeader || master.leaderPlaces() !== null,
+    leads: () => master.isLeader,
+    masterOf: () => {
+      const url = master.leaderPlaces()?.http ?? '';
+      return url === '' ? null : url;
+    },
+    hostNames: [hostname(), ...(advertise === null ? [] : [advertise])],
+    log,
+    clock: env.clock,
+    timers: env.timers,
+  });
+  log.info({ url: server.url }, 'Serving the dashboard');
+  return server;
+}
+
+async function tokenOf(path: string, log: Log): Promise<Buffer> {
+  const { text, mode } = await readTextFile(path, PASSWORD_BYTES_MAX);
+  if ((mode & FOR_OTHERS) !== 0)
+    log.warn({ file: path }, `Every user can read this token; chmod o= ${path}`);
+  const token = Buffer.from(text.trim());
+  if (token.length >= TOKEN_BYTES_MIN) return token;
+  throw new StoreError(
+    'E_INVALID',
+    `${path} holds ${token.length} bytes; a token has at least ${TOKEN_BYTES_MIN}: openssl rand -hex 16 > ${path}`,
+  );
 }
 
 /** A new cluster, with an administrator whose key is on the disk before the cluster exists. */
@@ -226,12 +286,20 @@ function advertised({ host, port }: HostPort, { advertise }: MasterGiven): strin
   return formatHostPort({ host: advertise ?? (isAny ? hostname() : host), port });
 }
 
+function advertisedUrl(url: string, given: MasterGiven): string {
+  const { hostname: host, port } = new URL(url);
+  return `http://${advertised({ host: host.replace(/^\[|\]$/g, ''), port: Number(port) }, given)}`;
+}
+
 function boundOf(address: { host: string; port: number } | { path: string }): HostPort {
   if ('host' in address) return address;
   throw new StoreError('E_INVALID', `A master listens on HOST:PORT, not on ${address.path}`);
 }
 
-function announce(context: Context, places: { peerAddress: string; listenAddress: string }): void {
+function announce(
+  context: Context,
+  places: { peerAddress: string; listenAddress: string; httpAddress: string | null },
+): void {
   const { listenAddress } = places;
   context.print(context.get(SETTINGS.json) ? JSON.stringify(places) : listenAddress);
   context.log.info({ ...places }, 'Serving');
