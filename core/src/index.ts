@@ -136,6 +136,7 @@ export {
   NO_ANSWER,
   saying,
   type ControlChannelOptions,
+  type ControlAnswer,
   type ControlEvents,
   type ControlMessage,
 } from './control/control-channel.js';

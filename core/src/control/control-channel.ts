@@ -33,9 +33,15 @@ export interface ControlMessage {
   readonly payload: Buffer;
 }
 
+/** An answer, and what comes behind it. */
+export interface ControlAnswer extends ControlMessage {
+  /** Called when the answer was written, before anything else is read or written. */
+  readonly after?: () => void;
+}
+
 export interface ControlEvents {
   /** The other end asks. A `StoreError` goes to it as the answer; anything else is a defect. */
-  asked(op: ControlOp, message: ControlMessage): Promise<ControlMessage>;
+  asked(op: ControlOp, message: ControlMessage): Promise<ControlAnswer>;
   /** It is over. Called once, and nothing after it. */
   closed(error: StoreError): void;
   /** Something was thrown that is no expected failure. */
@@ -308,7 +314,11 @@ export class ControlChannel {
     }
     this.#askedCount += 1;
     this.#events.asked(op, message).then(
-      (answer) => this.#finish(() => this.#answer(op, requestId, answer)),
+      (answer) =>
+        this.#finish(() => {
+          this.#answer(op, requestId, answer);
+          answer.after?.();
+        }),
       (error: unknown) =>
         this.#finish(() => {
           if (!(error instanceof StoreError)) this.#events.defect(error);
