@@ -35,6 +35,7 @@ import type { StateStore } from '../state/state-store.js';
 import { Guest, type Entrance, type Principal } from './guest.js';
 import type { Host } from './host.js';
 import { Roster, type DaemonConnection } from './roster.js';
+import { securePeer, startDeaf } from './secure-connection.js';
 import { sumOf, TrafficRecorder } from './traffic.js';
 
 /** Where a master can be reached, as other masters tell. */
@@ -349,25 +350,17 @@ export class Master implements Host {
 
   async #accept(connection: Connection, entrance: Entrance): Promise<void> {
     if (this.#isClosed || this.#guests.size >= CONNECTIONS_MAX) {
-      refuse(connection);
+      startDeaf(connection);
+      connection.destroy();
       return;
     }
     const tls = entrance === 'peer' ? this.#options.peerTls : null;
-    let secured = connection;
-    if (tls !== null) {
-      connection.start({
-        data: () => true,
-        end: () => undefined,
-        drain: () => undefined,
-        closed: () => undefined,
-      });
-      try {
-        secured = (await connection.startTls(tls)).connection;
-      } catch (error) {
-        this.env.log.warn({ peer: connection.peer }, `A daemon was refused: ${messageOf(error)}`);
-        connection.destroy();
-        return;
-      }
+    let secured: Connection;
+    try {
+      secured = await securePeer(connection, tls);
+    } catch (error) {
+      this.env.log.warn({ peer: connection.peer }, `A daemon was refused: ${messageOf(error)}`);
+      return;
     }
     const guest = new Guest(this, secured, entrance, tls !== null);
     this.#guests.add(guest);
@@ -522,14 +515,4 @@ function locate(address: string, peer: string): string {
   if (match === null) return address;
   const host = hostOfPeer(peer);
   return `${host.includes(':') ? `[${host}]` : host}:${match[1] ?? ''}`;
-}
-
-function refuse(connection: Connection): void {
-  connection.start({
-    data: () => true,
-    end: () => undefined,
-    drain: () => undefined,
-    closed: () => undefined,
-  });
-  connection.destroy();
 }
