@@ -119,6 +119,7 @@ export { groupOf, isNewer, MapView } from './map/map-lookup.js';
 export {
   placePool,
   placePools,
+  placePoolsSliced,
   placementShares,
   type Candidate,
   type PlacedPool,

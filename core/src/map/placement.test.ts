@@ -1,11 +1,14 @@
 import { randomInt } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
+import { realEnv } from '../env/real-env.js';
+import { silentLog } from '../env/silent-log.js';
 import { planPlacement } from './placement-plan.js';
 import { COPY } from './placement-shares.js';
 import {
   placePool,
   placePools,
+  placePoolsSliced,
   placementShares,
   type Candidate,
   type PlacedPool,
@@ -147,6 +150,36 @@ t.test('100 pools on 1,000 daemons are even over all pools, quickly', async (t) 
   t.ok(performance.now() - start < 50_000);
   const counts = [...countsOf(placed).values()];
   t.ok(counts.length === 1000 && Math.min(...counts) >= 35 && Math.max(...counts) <= 42);
+});
+
+t.test('placed in slices comes out the same, and others have their turns', async (t) => {
+  const daemons = daemonsOf(100, (at) => 500 + ((at * 37) % 1000));
+  const pools = [7, 3, 5].map((id) =>
+    poolOf(256, { id, replicas: 1 + (id % 4), failureDomain: id === 3 ? 'host' : 'disk' }),
+  );
+  const placed = placePools(pools, daemons);
+  const held = pools.map((pool, at) => ({ ...pool, holders: placed[at] ?? [] }));
+  const fewer = daemons.filter(({ id }) => id % 20 !== 0);
+  const { timers } = realEnv(silentLog);
+  for (const [before, candidates] of [
+    [pools, daemons],
+    [held, fewer],
+  ] as const) {
+    // A clock on which each step takes a millisecond.
+    let [nowMs, slices] = [0, 0];
+    const clock = { now: () => nowMs++, wallTime: () => '', wallSeconds: () => 0 };
+    const sleep = async (ms: number): Promise<void> => {
+      slices += 1;
+      await timers.sleep(ms);
+    };
+    const sliced = await placePoolsSliced(
+      { clock, timers: { ...timers, sleep } },
+      before,
+      candidates,
+    );
+    t.same(sliced, placePools(before, candidates));
+    t.ok(slices > 100, `${slices} slices`);
+  }
 });
 
 t.test('a plan counts copies and bytes', async (t) => {
