@@ -46,8 +46,8 @@ export function* level(levelling: Levelling): Steps<void> {
         // One after the other: each finds its place among those who stand right.
         ranking.changed(to);
         ranking.changed(from);
-        yield;
       }
+      yield;
     }
   }
 }

@@ -110,6 +110,41 @@ t.test('copies and primaries follow the weights, one copy in a domain, and stay'
   t.notOk(report.failed, fc.defaultReportMessage(report) ?? 'all topologies');
 });
 
+const membership = fc.constantFrom('in', 'in', 'in', 'in', 'draining', 'out');
+const disorders = fc.record({
+  daemons: fc.array(fc.record({ weight: fc.nat({ max: 5 }), membership }), { maxLength: 14 }),
+  replicas: fc.integer({ min: 1, max: 4 }),
+  id: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
+  failureDomain: fc.constantFrom(...FAILURE_DOMAINS),
+  // Some do not exist, some are there twice, some are too many.
+  holders: fc.array(fc.array(fc.integer({ min: 1, max: 16 }), { maxLength: 6 }), { maxLength: 48 }),
+});
+
+t.test('whoever holds groups before, they are placed well and then stay', async (t) => {
+  const report = fc.check(
+    fc.property(disorders, ({ daemons, replicas, id, failureDomain, holders }) => {
+      const candidates = daemonsOf(daemons.length).map((one, at) => ({ ...one, ...daemons[at] }));
+      const pool = poolOf(0, { id, replicas, failureDomain, holders });
+      const placed = placePool(pool, candidates);
+      const bearers = new Map(
+        candidates
+          .filter((one) => one.membership === 'in' && one.weight > 0)
+          .map((one) => [one.id, failureDomain === 'disk' ? one.id : one[failureDomain]]),
+      );
+      const count = Math.min(replicas, new Set(bearers.values()).size);
+      for (const members of placed) {
+        const good = members.filter((one) => bearers.has(one));
+        if (new Set(good.map((one) => bearers.get(one))).size !== count) return false;
+        if (members.length > replicas) return false;
+      }
+      const again = placePool({ ...pool, holders: placed }, candidates.toReversed());
+      return JSON.stringify(again) === JSON.stringify(placed);
+    }),
+    { seed, numRuns: numRuns * 3 },
+  );
+  t.notOk(report.failed, fc.defaultReportMessage(report) ?? 'all disorders');
+});
+
 t.test('one daemon more or less among 4 to 24 moves at most 1.3/n of the copies', async (t) => {
   const report = fc.check(
     fc.property(fc.integer({ min: 4, max: 24 }), fc.integer({ min: 1, max: 1e6 }), (n, id) => {

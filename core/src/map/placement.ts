@@ -103,7 +103,7 @@ function* placeSteps(pool: PlacedPool, bearers: Bearers, surplus: Surplus): Step
   yield;
   const placement = keepDraining(pool, bearers.candidates, ids);
   yield;
-  checkDomains(placement, bearers.candidates, failureDomain);
+  yield* checkDomains(placement, bearers.candidates, failureDomain);
   return placement;
 }
 
@@ -139,16 +139,14 @@ function* placeAllSteps(
   const bearers = new Bearers(candidates);
   const all = new SurplusSum(bearers);
   for (const pool of pools) {
-    all.add(pool, pool.holders, 1);
+    yield* all.add(pool, pool.holders, 1);
     yield;
   }
   const placements = new Map<PlacedPool, Placement>();
   for (const pool of pools.toSorted((a, b) => a.id - b.id)) {
-    all.add(pool, pool.holders, -1);
-    yield;
+    yield* all.add(pool, pool.holders, -1);
     const placement = yield* placeSteps(pool, bearers, all);
-    yield;
-    all.add(pool, placement, 1);
+    yield* all.add(pool, placement, 1);
     placements.set(pool, placement);
   }
   return pools.map((pool) => placements.get(pool) ?? []);
@@ -204,7 +202,7 @@ class SurplusSum implements Surplus {
   }
 
   /** Adds what daemons have beyond their part of the copies that there are. */
-  add(pool: PlacedPool, placement: Placement, sign: 1 | -1): void {
+  *add(pool: PlacedPool, placement: Placement, sign: 1 | -1): Steps<void> {
     if (placement.every((group) => group.length === 0)) return;
     const units = this.#bearers.shares(pool, placement.length);
     const { daemons } = this.#bearers.of(pool.failureDomain);
@@ -222,6 +220,7 @@ class SurplusSum implements Surplus {
       }
       copies += members.length;
       led += members.length === 0 ? 0 : 1;
+      yield;
     }
     if (led === 0) return;
     let all = 0;
@@ -270,6 +269,7 @@ function keepDraining(
   const draining = new Map(
     candidates.filter(({ membership }) => membership === 'draining').map((one) => [one.id, one]),
   );
+  if (draining.size === 0) return placement;
   const labels = new Map(candidates.map((one) => [one.id, labelOf(one, failureDomain)]));
   return placement.map((members, group) => {
     const leaving = (holders[group] ?? []).flatMap((holder) => draining.get(holder) ?? []);
@@ -289,14 +289,15 @@ function keepDraining(
   });
 }
 
-function checkDomains(
+function* checkDomains(
   placement: Placement,
   candidates: readonly Candidate[],
   failureDomain: FailureDomain,
-): void {
+): Steps<void> {
   const labels = new Map(candidates.map((one) => [one.id, labelOf(one, failureDomain)]));
   for (const members of placement) {
     const taken = new Set(members.map((member) => labels.get(member)));
     invariant(taken.size === members.length, 'no two copies of a group are in one failure domain');
+    yield;
   }
 }
