@@ -15,7 +15,7 @@ interface Tools {
   readonly asked: number[];
   /** So many compactions fail. */
   failures: number;
-  change(count: number): Promise<number>;
+  readonly change: (count: number) => Promise<number>;
 }
 
 async function story(title: string, play: (t: Test, tools: Tools) => Promise<void>): Promise<void> {
