@@ -129,15 +129,18 @@ await t.test('whoever decides leads, while members are killed and candidates han
   observer.watch('', start, history);
   const deciders = states.map((state, at) => new Decider(env, state, `candidate-${at}:1`));
   const anyLeads = (): boolean => deciders.some((one) => one.leads());
+  const anotherLeads = (than: Decider | null | undefined) => (): boolean =>
+    deciders.some((one) => one !== than && one.leads());
 
   const endMs = env.clock.now() + HARM_MS;
-  while (env.clock.now() < endMs) {
+  for (let round = 0; env.clock.now() < endMs; round += 1) {
     await until(env, 'somebody leads', anyLeads, 30_000);
     const member = cluster.member(random.below(3));
-    const hung = random.below(2) === 0 ? deciders.find((one) => one.leads()) : undefined;
+    const hung = round === 0 || random.below(2) === 0 ? deciders.find((one) => one.leads()) : null;
     hung?.process.stop();
     await member.kill();
     await env.timers.sleep(500 + random.below(3000));
+    if (round === 0) await until(env, 'another leads', anotherLeads(hung), 30_000);
     hung?.process.resume();
     member.start();
     await cluster.ready();

@@ -119,13 +119,11 @@ await t.test('a token that expired is replaced, for commits, leases and watches'
     const { revision } = await put(state, 'k', '0');
     const watcher = new Watcher();
     state.watch('', revision, watcher);
-    for (let round = 1; round <= 2; round += 1) {
-      // Longer than the watch is idle too: it begins anew with a token that is good no more.
-      await env.timers.sleep(TOKEN_MS * 3);
-      await lease.keepAlive();
-      await put(state, 'k', `${round}`);
-    }
-    await until(env, 'the watch', () => watcher.batches.length === 2);
+    // Longer than the watch is idle too: it begins anew with a token that is good no more.
+    await env.timers.sleep(TOKEN_MS * 3);
+    await lease.keepAlive();
+    await put(state, 'k', '1');
+    await until(env, 'the watch', () => watcher.batches.length === 1);
     await lease.revoke();
     t.same(watcher.losses, []);
   });
