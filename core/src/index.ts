@@ -120,6 +120,7 @@ export { groupOf, isNewer, MapView } from './map/map-lookup.js';
 export {
   placePool,
   placePools,
+  placePoolsSliced,
   placementShares,
   type Candidate,
   type PlacedPool,
