@@ -30,6 +30,7 @@ import { ticketNameOf, type ClientRecord, type ClusterState } from '../cluster/c
 import { pruneBlocked, rightsOf, TICKET_SECONDS } from '../cluster/decide-clients.js';
 import { registerDaemon } from '../cluster/decide-daemons.js';
 import { poolRemoved } from '../cluster/decide-pools.js';
+import { Compactor } from '../state/compactor.js';
 import { Election, type Leadership, type LeaderInfo } from '../state/election.js';
 import type { StateStore } from '../state/state-store.js';
 import { Guest, type Entrance, type Principal } from './guest.js';
@@ -86,6 +87,7 @@ export class Master implements Host {
   #election: Election | null = null;
   #leadership: Leadership | null = null;
   #leader: ClusterLeader | null = null;
+  #compactor: Compactor | null = null;
   #roster: Roster;
   #traffic: TrafficRecorder;
   #encoded: { version: number; bytes: Buffer; map: StorageMap } | null = null;
@@ -342,6 +344,7 @@ export class Master implements Host {
     this.#look?.cancel();
     for (const listener of this.#listeners) await listener.close();
     await this.#election?.close();
+    await this.#stopCompacting();
     const guests = [...this.#guests];
     for (const { channel } of guests)
       channel.end(new StoreError('E_CLOSED', 'The master is stopping'));
@@ -383,6 +386,7 @@ export class Master implements Host {
         });
         if (!leadership.isLeader()) return;
         this.#leader = leader;
+        this.#compactor = new Compactor(this.env, store);
         this.#trouble = null;
         this.#changed(leader.state);
         this.env.log.info(
@@ -405,6 +409,7 @@ export class Master implements Host {
     if (this.#leadership !== leadership) return;
     this.#leadership = null;
     this.#leader = null;
+    void this.#stopCompacting();
     if (!this.#isClosed) this.env.log.warn({}, `This master does not lead any more: ${reason}`);
     this.#sendAway();
     this.#tell();
@@ -413,6 +418,12 @@ export class Master implements Host {
   #follows(leader: LeaderInfo | null): void {
     if (leader !== null)
       this.env.log.info({ leader: placesOf(leader)?.listen }, 'Another master leads');
+  }
+
+  async #stopCompacting(): Promise<void> {
+    const compactor = this.#compactor;
+    this.#compactor = null;
+    await compactor?.close();
   }
 
   /** A state that is older than what daemons have seen must decide nothing. */

@@ -1,4 +1,5 @@
 /** Opens what masters know, as the flags of `store master` say: a folder, or an etcd. */
+import { join } from 'node:path';
 import { EmbeddedState, EtcdState, type StateStore } from '@store/master';
 import { readSmallFile } from '../nbd-tls/tls-files.js';
 import type { Context } from '../program.js';
@@ -11,7 +12,7 @@ const PASSWORD_BYTES_MAX = 4096;
 export async function openState(context: Context, given: MasterGiven): Promise<StateStore> {
   const { env } = context;
   if (given.etcd !== null) return openEtcd(context, given.etcd);
-  return EmbeddedState.open(env, given.stateDir, { create: true });
+  return EmbeddedState.open(env, join(given.stateDir, 'state'), { create: true });
 }
 
 async function openEtcd(
