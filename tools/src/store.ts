@@ -2,6 +2,7 @@
 import { addCertCommands } from './cert-commands.js';
 import { addCheckCommand } from './check-command.js';
 import { newProgram } from './common-options.js';
+import { addClusterCommands } from './cluster/cluster-commands.js';
 import { addMasterCommand } from './cluster/master-command.js';
 import { addFileStoreCommand } from './file-store-command.js';
 import { addKeyCommands } from './key-commands.js';
@@ -21,6 +22,7 @@ addObjectCommands(program);
 addCheckCommand(program);
 addFileStoreCommand(program);
 addMasterCommand(program);
+addClusterCommands(program);
 addKeyCommands(program);
 addCertCommands(program);
 
