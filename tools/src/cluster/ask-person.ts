@@ -30,9 +30,16 @@ async function ask(question: string, stop: AbortSignal): Promise<string> {
   const lines = createInterface({ input: process.stdin });
   try {
     return await new Promise<string>((resolve) => {
-      lines.once('line', resolve);
-      lines.once('close', () => resolve(''));
-      stop.addEventListener('abort', () => resolve(''), { once: true });
+      const nothing = (): void => {
+        process.stderr.write('\n');
+        resolve('');
+      };
+      lines.once('line', (line) => {
+        lines.off('close', nothing);
+        resolve(line);
+      });
+      lines.once('close', nothing);
+      stop.addEventListener('abort', () => lines.close(), { once: true });
     });
   } finally {
     lines.close();

@@ -105,7 +105,8 @@ function addSet(client: Command): void {
     .addHelpText(
       'after',
       `
---rights are all that it may do in pools from now on, not added to those it has.
+--rights are all that it may do in pools from now on, not added to those it has. Tickets that it was given
+before are good for up to a day; what must end at once takes store client rotate, or rm.
 
 Example:
   store client set host1 --rights vms=rwa --master 127.0.0.1:4010 --client-key admin.key`,
