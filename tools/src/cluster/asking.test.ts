@@ -66,10 +66,10 @@ await t.test('only who says yes changes the cluster', { skip }, async (t) => {
     t.equal(code, 1);
   }
   t.match(
-    answers[0]?.shown,
+    answers[0].shown,
     /Daemon 1: make it draining\r\n.*No copy of a group moves\r\n.*Go on\? \[y\/N\] /s,
   );
-  t.match(answers[3]?.shown, /Remove pool 'vms' .*cannot be undone\. To go on, type its name: /s);
+  t.match(answers[3].shown, /Remove pool 'vms' .*cannot be undone\. To go on, type its name: /s);
   t.same(await cluster.json('map', 'show'), before);
 
   const drained = await onTerminal(cluster, 'daemon drain 1', 'y\n');
