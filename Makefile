@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build run check test bench checklist-table deps-build deps-test clean
+.PHONY: build run dev check test bench checklist-table deps-build deps-test clean
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -25,6 +25,11 @@ build: $(INSTALLED)
 RUN = node_modules/.bin/store-nbd --dir store-data --pool testpool --image vm1 --create --size 100M --print-attach
 run: build
 	@if [ -t 0 ]; then set -m; $(RUN) & fg >/dev/null; else exec $(RUN); fi
+
+# A cluster on this machine: master, three storage daemons, NBD gateway, dashboard. Ctrl-C stops all of it.
+DEV = node_modules/.bin/store dev up $(ARGS)
+dev: build
+	@if [ -t 0 ]; then set -m; $(DEV) & fg >/dev/null; else exec $(DEV); fi
 
 # What a program can check well: types, lint, format, who imports whom.
 check: build

@@ -120,6 +120,7 @@ export { groupOf, isNewer, MapView } from './map/map-lookup.js';
 export {
   placePool,
   placePools,
+  placePoolsSliced,
   placementShares,
   type Candidate,
   type PlacedPool,
@@ -136,6 +137,7 @@ export {
   NO_ANSWER,
   saying,
   type ControlChannelOptions,
+  type ControlAnswer,
   type ControlEvents,
   type ControlMessage,
 } from './control/control-channel.js';
@@ -151,3 +153,6 @@ export {
 export * from './wire/json-body.js';
 export * from './control/daemon-messages.js';
 export { MasterGuide, type MasterGuideOptions } from './cluster/master-guide.js';
+export { ClusterStore } from './cluster/cluster-store.js';
+export type { ClusterPool } from './cluster/cluster-pool.js';
+export type { ClusterStoreOptions } from './cluster/pool-lane.js';

@@ -1,6 +1,14 @@
-import { messageOf, RemoteStore, StoreError, type ObjectPool, type ObjectStore } from '@store/core';
+import {
+  ClusterStore,
+  messageOf,
+  RemoteStore,
+  StoreError,
+  type ObjectPool,
+  type ObjectStore,
+} from '@store/core';
 import { FileStore, openFileStore } from '@store/daemon';
 import { dieOfDisk, type Context } from './program.js';
+import { openCluster } from './reaching/open-cluster.js';
 import { openDaemon } from './reaching/open-daemon.js';
 import { openOrJoin } from './reaching/open-owner.js';
 import { placeFlags, storePlace } from './reaching/store-place.js';
@@ -21,15 +29,19 @@ export interface OpenStoreOptions {
   readonly timeoutSeconds?: number;
 }
 
+/** What the settings can name. */
+export type OpenedStore = FileStore | RemoteStore | ClusterStore;
+
 /** Opens the store that the settings name. It must be closed. */
 export async function openStore(
   context: Context,
   create: boolean,
   options: OpenStoreOptions = {},
-): Promise<FileStore | RemoteStore> {
+): Promise<OpenedStore> {
   const { patienceMs = 0, joins = true, timeoutSeconds = COMMAND_TIMEOUT_SECONDS } = options;
   const place = storePlace(context);
   if (place.kind === 'daemon') return openDaemon(context, place.address, timeoutSeconds);
+  if (place.kind === 'cluster') return openCluster(context, timeoutSeconds);
   if (joins)
     return openOrJoin(
       context,
@@ -62,7 +74,7 @@ function openFolder(context: Context, dir: string, create: boolean): Promise<Fil
 export async function withPool<T>(
   context: Context,
   create: boolean,
-  use: (pool: ObjectPool, store: FileStore | RemoteStore) => Promise<T>,
+  use: (pool: ObjectPool, store: OpenedStore) => Promise<T>,
   options: OpenStoreOptions = {},
 ): Promise<T> {
   const store = await openStore(context, create, options);
@@ -91,7 +103,7 @@ async function openPool(
   } catch (error) {
     // The daemon's advice is for its own machine.
     if (!(error instanceof StoreError && error.code === 'E_NOT_FOUND')) throw error;
-    if (storePlace(context).kind === 'folder') throw error;
+    if (storePlace(context).kind !== 'daemon') throw error;
     throw new StoreError(
       'E_NOT_FOUND',
       `There is no pool '${name}' there; check the name, or make it with its first image: store-image create ${placeFlags(context)} --pool ${name} IMAGE --size 10G`,
@@ -102,7 +114,7 @@ async function openPool(
 
 async function close({ env }: Context, store: ObjectStore): Promise<void> {
   const closing = store.close();
-  if (!(store instanceof RemoteStore)) {
+  if (!(store instanceof RemoteStore || store instanceof ClusterStore)) {
     await closing;
     return;
   }
@@ -111,7 +123,7 @@ async function close({ env }: Context, store: ObjectStore): Promise<void> {
       reject(
         new StoreError(
           'E_TIMEOUT',
-          `The daemon does not answer: what was not flushed may be lost (waited ${CLOSE_MS / 1000} s)`,
+          `The storage does not answer: what was not flushed may be lost (waited ${CLOSE_MS / 1000} s)`,
         ),
       ),
     );

@@ -5,7 +5,6 @@ import {
   checkPoolName,
   crc32cImplementation,
   readRing,
-  RemoteStore,
   formatSize,
   ImageCatalog,
   StoreError,
@@ -26,7 +25,7 @@ import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
 import { openSecurity, type ServerSecurity } from './nbd-tls/server-security.js';
 import { tlsAttachAdvice } from './nbd-tls/tls-attach-advice.js';
 import { addTlsFlags } from './nbd-tls/tls-settings.js';
-import { withPool } from './open-store.js';
+import { withPool, type OpenedStore } from './open-store.js';
 import { asUsage, handles, runProgram, type Context } from './program.js';
 import { addDaemonFlags } from './reaching/daemon-settings.js';
 import { poolFlags, storePlace } from './reaching/store-place.js';
@@ -98,9 +97,9 @@ async function serve(context: Context): Promise<void> {
       'A socket was passed to this process (LISTEN_FDS) and an address was given; leave out one of them',
     );
   const place = storePlace(context);
-  if (place.kind === 'daemon' && context.get(SETTINGS.replace))
+  if (place.kind !== 'folder' && context.get(SETTINGS.replace))
     throw new UsageError(
-      '--replace is for servers of a folder: with --storage-daemon stop the other one, and start this one then',
+      '--replace is for servers of a folder: with --master or --storage-daemon stop the other one, and start this one then',
     );
   const insecure = context.get(SETTINGS.insecure);
   const security = await openSecurity(context, { address, only: image, insecure });
@@ -143,7 +142,7 @@ async function serveUntilEnd(
   { address, createBytes, legacy, isFirst }: Life,
 ): Promise<Estate | null> {
   const image = context.get(SETTINGS.image);
-  const work = async (pool: ObjectPool, store: FileStore | RemoteStore): Promise<Estate | null> => {
+  const work = async (pool: ObjectPool, store: OpenedStore): Promise<Estate | null> => {
     const catalog = new ImageCatalog(pool, context.env.random);
     const prepare = async (): Promise<void> => {
       if (image !== null) await makeSure(context, catalog, image, createBytes);
@@ -258,7 +257,7 @@ function announce(
 
 interface Watched {
   readonly server: NbdServer;
-  readonly store: FileStore | RemoteStore;
+  readonly store: OpenedStore;
   /** Who took over clients does not drop them because nobody can watch. */
   readonly hasClients: boolean;
 }
@@ -283,7 +282,7 @@ async function serveMetricsOf(
   // Most servers need none of it.
   const { serveMetrics } = await import('./metrics/metrics-endpoint.js');
   const { nbdSource } = await import('./metrics/nbd-metrics.js');
-  const remote = store instanceof RemoteStore ? store : null;
+  const remote = store instanceof FileStore ? null : store;
   const source = nbdSource(() => server.state(), remote);
   const endpoint = await serveMetrics(address, source, context.log);
   context.log.info({ url: endpoint.url }, 'Serving metrics');

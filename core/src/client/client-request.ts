@@ -45,7 +45,8 @@ export interface Flight {
 export class ClientRequest implements Gated, Listed<ClientRequest> {
   readonly op: Op;
   readonly done: RequestDone;
-  readonly pool: PoolHandle | null;
+  /** Where requests have a choice of daemons, of the one that it is with. */
+  pool: PoolHandle | null;
   /** Null: it is not about one object. */
   readonly ref: ObjectRef | null;
   readonly offset: number;
@@ -71,6 +72,8 @@ export class ClientRequest implements Gated, Listed<ClientRequest> {
   id = 0;
   /** Number of the look around at which it is given up. */
   deadline = 0;
+  /** When it is given up, whoever it is with by then; 0: it has the time that everybody has. */
+  lateAt = 0;
   /** It may have reached a daemon that cannot be asked any more. */
   isInDoubt = false;
   isAnswered = false;

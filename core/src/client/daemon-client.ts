@@ -13,6 +13,7 @@
  */
 import type { TicketFile } from '../auth/ticket-file.js';
 import type { Clock, Env, Timer } from '../env/env.js';
+import type { ListenAddress } from '../env/network.js';
 import { chainHandle, type Chain } from '../pool/chain.js';
 import { StoreError, errorFromStatus } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
@@ -27,12 +28,13 @@ import { ConflictGate } from './conflict-gate.js';
 import { DaemonLink, nameOf, type DaemonAddress, type LinkEvents } from './daemon-link.js';
 import { DatagramLane } from './datagram-lane.js';
 import { RequestEncoder } from './request-encoder.js';
+import type { RequestKeeper } from './request-keeper.js';
 import { RequestList } from './request-list.js';
 
 /** Dialling and greeting. */
 const CONNECT_MS = 5000;
 /** How often deadlines and silence are looked at. */
-const SWEEP_MS = 250;
+export const LOOK_MS = 250;
 /** A daemon that owes answers and says nothing for so long is asked whether it is there, and then given up. */
 const SILENCE_MS = 5000;
 /** So long a client without luck with datagrams uses none. */
@@ -54,6 +56,12 @@ export interface DaemonClientOptions extends DaemonAddress {
   readonly env: Env;
   /** The ticket to show from now on, before each connection but the first: the one there is may have been renewed. */
   readonly renewTicket?: (present: TicketFile) => Promise<TicketFile>;
+  /** Asked for the ticket before each connection, instead of the two above; null: none is shown. */
+  readonly ticketFor?: () => Promise<TicketFile | null>;
+  /** Only the daemon of this disk will do; not given: the one that answers first. 16 bytes. */
+  readonly expectedDiskId?: Buffer;
+  /** Who has a choice of daemons. */
+  readonly keeper?: RequestKeeper;
   /** After so long without an answer a request fails. */
   readonly deadlineMs: number;
   /** Small requests go as datagrams of at most so many bytes; 0: everything goes over the connection. */
@@ -63,6 +71,8 @@ export interface DaemonClientOptions extends DaemonAddress {
 /** A pool that is in use: opened again on each connection. */
 export interface ClientPool extends PoolHandle {
   readonly name: string;
+  /** What a daemon says of another pool of that name would be different, or not. */
+  readonly objectBytes: number;
   /** The daemon's lineage: when it changes, answered writes may be lost. */
   lineageIs(lineage: Buffer): void;
 }
@@ -87,6 +97,8 @@ export class DaemonClient {
     datagramsResent: 0,
   };
   readonly #options: DaemonClientOptions;
+  readonly #keeper: RequestKeeper | null;
+  #address: ListenAddress;
   readonly #clock: Clock;
   readonly #session: Buffer;
   readonly #backOff: BackOff;
@@ -127,7 +139,7 @@ export class DaemonClient {
   readonly #looksToDeadline: number;
   /** Something came since the last look. */
   #hasHeard = false;
-  #diskId: Buffer | null = null;
+  #diskId: Buffer | null;
   #startId: Buffer | null = null;
   #sweep: Timer | null = null;
   #sendScheduled = false;
@@ -138,19 +150,41 @@ export class DaemonClient {
   #isClosed = false;
   #failure: StoreError | null = null;
   #whenIdle: (() => void)[] = [];
+  /** Ends the pause before the next try to connect. */
+  #hurry: (() => void) | null = null;
 
   constructor(options: DaemonClientOptions) {
     this.#options = options;
+    this.#keeper = options.keeper ?? null;
+    this.#address = options.address;
+    this.#diskId = options.expectedDiskId ?? null;
     this.#ticket = options.ticket;
     this.#clock = options.env.clock;
     this.#session = options.env.random.bytes(SESSION_BYTES);
     this.#backOff = new BackOff(options.env.random, options.deadlineMs);
-    this.#looksToDeadline = Math.max(2, Math.ceil(options.deadlineMs / SWEEP_MS) + 1);
+    this.#looksToDeadline = Math.max(2, Math.ceil(options.deadlineMs / LOOK_MS) + 1);
   }
 
   /** Requests that were not answered. */
   get openCount(): number {
     return this.#submitted.size;
+  }
+
+  /** Where the daemon is. */
+  get address(): ListenAddress {
+    return this.#address;
+  }
+
+  /** Requests go over a connection that is there and in use. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** The daemon is elsewhere from now on: the session goes on there. */
+  moveTo(address: ListenAddress): void {
+    this.#address = address;
+    this.#reset(new StoreError('E_UNREACHABLE', 'The daemon listens at another address now'));
+    this.#hurry?.();
   }
 
   /** Connects now rather than with the first request. @throws StoreError why that cannot be done */
@@ -175,9 +209,54 @@ export class DaemonClient {
       return;
     }
     this.#sweepLater();
-    request.deadline = this.#looks + this.#looksToDeadline;
+    request.isAnswered = false;
+    request.deadline = this.#looks + this.#looksLeft(request);
     this.#submitted.add(request);
-    if (request.ref === null || this.#gate.enter(request)) this.#queue(request);
+    const isOrdered = request.ref === null || this.#keeper !== null;
+    if (isOrdered || this.#gate.enter(request)) this.#queue(request);
+  }
+
+  /**
+   * Gives requests up that are not under way on a living connection, for another daemon to run them. Those that were sent
+   * may have been run here; so may a compare-and-swap, which therefore ends with `E_IN_DOUBT`. Not from within `done`.
+   * @returns Them, in order; their `done` was not called
+   */
+  takeBack(which: (request: ClientRequest) => boolean): ClientRequest[] {
+    invariant(this.#keeper !== null, 'who takes requests back keeps their order');
+    const waiting = new Set(this.#waiting);
+    const taken: ClientRequest[] = [];
+    for (const request of this.#submitted.all()) {
+      const isHere = request.id > 0 ? !this.#isReady : waiting.has(request);
+      if (!isHere || !which(request)) continue;
+      if (request.id > 0) request.isInDoubt = true;
+      if (request.isInDoubt && request.op === OP.compareAndSwap) {
+        this.#end(request, this.#inDoubtError(), NOTHING);
+        continue;
+      }
+      this.#leave(request);
+      this.#keepTime(request);
+      taken.push(request);
+    }
+    return taken;
+  }
+
+  /** The request is with this daemon no more. */
+  #leave(request: ClientRequest): void {
+    this.#forget(request);
+    this.#submitted.remove(request);
+    request.id = 0;
+    request.flight = null;
+  }
+
+  /** It has no more time elsewhere than it had here. */
+  #keepTime(request: ClientRequest): void {
+    const looksLeft = Math.max(1, request.deadline - this.#looks);
+    if (request.lateAt === 0) request.lateAt = this.#clock.now() + looksLeft * LOOK_MS;
+  }
+
+  #looksLeft({ lateAt }: ClientRequest): number {
+    if (lateAt === 0) return this.#looksToDeadline;
+    return Math.max(1, Math.ceil((lateAt - this.#clock.now()) / LOOK_MS));
   }
 
   /** Asks something that is not about an object. @throws StoreError */
@@ -320,7 +399,8 @@ export class DaemonClient {
 
   /** The daemon keeps only so many chains for a connection. @returns false if it is no chain of ours, or does not help */
   #registerAgain(request: ClientRequest): boolean {
-    const chain = this.#chains.get(request.extra);
+    const chain = this.#chains.get(request.extra) ?? this.#keeper?.chain(request.extra);
+    if (chain !== undefined) this.#chains.set(request.extra, chain);
     if (chain === undefined || request.registrations === REGISTRATIONS_MAX) return false;
     request.registrations += 1;
     this.#setAside(request);
@@ -365,11 +445,17 @@ export class DaemonClient {
   }
 
   #end(request: ClientRequest, error: StoreError | null, body: Buffer): void {
-    this.#forget(request);
     request.isAnswered = true;
-    request.done(error, body);
-    if (!request.isInternal) this.#submitted.remove(request);
-    if (request.ref !== null) this.#gate.leave(request);
+    if (this.#keeper !== null && !request.isInternal) {
+      this.#leave(request);
+      if (error !== null) this.#keepTime(request);
+      this.#keeper.ended(request, error, body);
+    } else {
+      this.#forget(request);
+      request.done(error, body);
+      if (!request.isInternal) this.#submitted.remove(request);
+      if (request.ref !== null) this.#gate.leave(request);
+    }
     if (this.#waiting.length > 0) this.#sendWaiting();
     if (this.#submitted.size === 0) for (const wake of this.#whenIdle.splice(0)) wake();
   }
@@ -393,10 +479,17 @@ export class DaemonClient {
         this.#failure = error;
         env.log.debug({ code: error.code }, `Not connected: ${error.message}`);
         if (isFinal(error)) this.#failAll(error);
+        else this.#keeper?.unreachable(error);
         // Also if those who were told so ask again at once.
-        if (this.#submitted.size > 0) await env.timers.sleep(this.#backOff.next());
+        if (this.#submitted.size > 0) await this.#pause(this.#backOff.next());
       }
     this.#isReconnecting = false;
+  }
+
+  /** Waits, unless there is a reason to hurry. */
+  #pause(ms: number): Promise<void> {
+    const hurry = new Promise<void>((resolve) => (this.#hurry = resolve));
+    return Promise.race([this.#options.env.timers.sleep(ms), hurry]);
   }
 
   #connect(): Promise<void> {
@@ -406,8 +499,9 @@ export class DaemonClient {
   }
 
   async #connectOnce(): Promise<void> {
-    const { env, datagramBytes, renewTicket, ...to } = this.#options;
-    if (this.#ticket !== null && renewTicket !== undefined && this.counters.connects > 0)
+    const { env, datagramBytes, renewTicket, ticketFor, name, tls } = this.#options;
+    if (ticketFor !== undefined) this.#ticket = await ticketFor();
+    else if (this.#ticket !== null && renewTicket !== undefined && this.counters.connects > 0)
       this.#ticket = await renewTicket(this.#ticket);
     this.#incarnation += 1;
     const incarnation = this.#incarnation;
@@ -423,10 +517,15 @@ export class DaemonClient {
       datagramBytes: this.#clock.now() < this.#noDatagramsUntil ? 0 : datagramBytes,
       timeoutMs: CONNECT_MS,
     };
-    const link = await DaemonLink.open(env, { ...to, ticket: this.#ticket }, options, events);
+    const to = { address: this.#address, name, tls, ticket: this.#ticket };
+    const link = await DaemonLink.open(env, to, options, events);
     if (this.#isClosed) {
       link.destroy();
       throw closedError();
+    }
+    if (this.#address !== to.address) {
+      link.destroy();
+      throw new StoreError('E_UNREACHABLE', `${nameOf(to)} has moved to another address`);
     }
     this.#checkDisk(link);
     this.counters.connects += 1;
@@ -453,7 +552,7 @@ export class DaemonClient {
     if (this.#lostAt !== null) {
       const seconds = ((this.#clock.now() - this.#lostAt) / 1000).toFixed(1);
       const fields = { waiting: this.#submitted.size, restarted: isRestarted };
-      env.log.info(fields, `${nameOf(this.#options)} is there again, after ${seconds} s`);
+      env.log.info(fields, `${nameOf(this)} is there again, after ${seconds} s`);
       this.#lostAt = null;
     }
     this.#resend();
@@ -466,10 +565,14 @@ export class DaemonClient {
     const { diskId } = link.hello;
     if (this.#diskId !== null && !this.#diskId.equals(diskId)) {
       link.destroy();
-      throw new StoreError(
-        'E_FORMAT',
-        `${nameOf(this.#options)} serves another disk now (${diskId.toString('hex')} instead of ${this.#diskId.toString('hex')}); stop this program and look`,
-      );
+      const disks = `${diskId.toString('hex')} instead of ${this.#diskId.toString('hex')}`;
+      // Where a daemon was there may be another one by now, until it is known where it went.
+      throw this.#options.expectedDiskId !== undefined
+        ? new StoreError('E_UNREACHABLE', `${nameOf(this)} is another one (disk ${disks})`)
+        : new StoreError(
+            'E_FORMAT',
+            `${nameOf(this)} serves another disk now (${disks}); stop this program and look`,
+          );
     }
     this.#diskId = diskId;
   }
@@ -480,16 +583,15 @@ export class DaemonClient {
       const request = this.#bySlot(id);
       if (request === null) continue;
       request.isInDoubt = true;
-      if (request.op === OP.compareAndSwap)
-        this.#end(
-          request,
-          new StoreError(
-            'E_IN_DOUBT',
-            `${nameOf(this.#options)} was restarted before it answered; the change was made, or not: look again`,
-          ),
-          NOTHING,
-        );
+      if (request.op === OP.compareAndSwap) this.#end(request, this.#inDoubtError(), NOTHING);
     }
+  }
+
+  #inDoubtError(): StoreError {
+    return new StoreError(
+      'E_IN_DOUBT',
+      `${nameOf(this)} was restarted before it answered; the change was made, or not: look again`,
+    );
   }
 
   async #openPools(): Promise<void> {
@@ -499,15 +601,29 @@ export class DaemonClient {
           OP.openPool,
           encodeOpenPool({ name: pool.name, create: false }),
         );
-        pool.handle = decodeOpenPoolAnswer(answer).pool;
+        const { pool: handle, objectBytes } = decodeOpenPoolAnswer(answer);
+        if (objectBytes !== pool.objectBytes) throw this.#otherPoolError(pool, objectBytes);
+        pool.handle = handle;
         pool.failure = null;
       } catch (error) {
         if (!(error instanceof StoreError) || error.retry === 'later') throw error;
+        // By another map than ours there may be no such pool; one of the two gets a newer one.
+        if (this.#keeper !== null && ['E_NOT_FOUND', 'E_STALE_MAP'].includes(error.code))
+          throw new StoreError('E_UNREACHABLE', `${nameOf(this)} says: ${error.message}`, {
+            cause: error,
+          });
         pool.failure = error;
       }
     }
     for (const chain of [...this.#chains.values()].slice(-CHAINS_MAX))
       decodeChainAnswer(await this.#askNow(OP.registerChain, encodeChain(chain)), chain);
+  }
+
+  #otherPoolError({ name, objectBytes: before }: ClientPool, objectBytes: number): StoreError {
+    return new StoreError(
+      'E_FORMAT',
+      `Pool '${name}' of ${nameOf(this)} has objects of ${objectBytes} bytes instead of ${before}: it is another pool of that name; open it again`,
+    );
   }
 
   /** Asks before anything else is sent on a new connection. */
@@ -526,7 +642,8 @@ export class DaemonClient {
   }
 
   async #openLane(link: DaemonLink): Promise<DatagramLane | null> {
-    const { env, address } = this.#options;
+    const { env } = this.#options;
+    const address = this.#address;
     if (link.begin.association.length === 0 || !('host' in address)) return null;
     return DatagramLane.open(env, {
       // A name may stand for several machines: it is the one that answered.
@@ -545,7 +662,7 @@ export class DaemonClient {
   /** What went as datagrams is sent again over a new connection: of the old one nothing can come any more. */
   #withoutDatagrams(why: string): void {
     this.#noDatagramsUntil = this.#clock.now() + NO_DATAGRAMS_MS;
-    const message = `${why}; everything to ${nameOf(this.#options)} goes over the connection for a while`;
+    const message = `${why}; everything to ${nameOf(this)} goes over the connection for a while`;
     this.#options.env.log.warn({}, message);
     this.#reset(new StoreError('E_UNREACHABLE', message));
   }
@@ -580,7 +697,7 @@ export class DaemonClient {
       this.#lostAt = this.#clock.now();
       this.#options.env.log.warn(
         { code: error.code, waiting: this.#submitted.size },
-        `${nameOf(this.#options)} is lost: ${error.message}; requests wait up to ${this.#options.deadlineMs / 1000} s for it`,
+        `${nameOf(this)} is lost: ${error.message}; requests wait up to ${this.#options.deadlineMs / 1000} s for it`,
       );
     }
     this.#link = null;
@@ -596,6 +713,9 @@ export class DaemonClient {
       this.#forget(request);
       request.done(error, NOTHING);
     }
+    const keeper = this.#keeper;
+    // Whoever found out about it may be in the middle of its requests.
+    if (keeper !== null) queueMicrotask(() => keeper.unreachable(error));
     if (this.#submitted.size > 0) this.#reconnect();
   }
 
@@ -614,7 +734,7 @@ export class DaemonClient {
 
   #sweepLater(): void {
     if (this.#sweep !== null || this.#isClosed) return;
-    this.#sweep = this.#options.env.timers.after(SWEEP_MS, () => {
+    this.#sweep = this.#options.env.timers.after(LOOK_MS, () => {
       this.#sweep = null;
       this.#lookAround();
       if (this.#submitted.size > 0) this.#sweepLater();
@@ -630,13 +750,13 @@ export class DaemonClient {
     if (this.#link === null || this.#openCount === 0) return;
     if (!this.#isReady) {
       if (now - this.#connectedAt > CONNECT_MS)
-        this.#reset(new StoreError('E_TIMEOUT', `${nameOf(this.#options)} does not answer`));
+        this.#reset(new StoreError('E_TIMEOUT', `${nameOf(this)} does not answer`));
       return;
     }
     const silentMs = now - Math.max(this.#heardAt, this.#pingAt);
     if (silentMs < SILENCE_MS) return;
     if (this.#pingAt > this.#heardAt)
-      this.#reset(new StoreError('E_UNREACHABLE', `${nameOf(this.#options)} has gone silent`));
+      this.#reset(new StoreError('E_UNREACHABLE', `${nameOf(this)} has gone silent`));
     else {
       this.#pingAt = now;
       this.#askNow(OP.ping, NOTHING).catch(() => undefined); // whatever comes, something was heard
@@ -651,7 +771,7 @@ export class DaemonClient {
     const why = this.#failure === null ? '' : ` (${this.#failure.message})`;
     const error = new StoreError(
       'E_TIMEOUT',
-      `${nameOf(this.#options)} did not answer within ${seconds} s${why}`,
+      `${nameOf(this)} did not answer within ${seconds} s${why}`,
     );
     if (this.#lane !== null && late.some(({ flight }) => flight !== null))
       this.#withoutDatagrams('Datagrams are not answered');

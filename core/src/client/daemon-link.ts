@@ -148,7 +148,7 @@ export class DaemonLink {
 }
 
 /** For messages. */
-export function nameOf({ address }: DaemonAddress): string {
+export function nameOf({ address }: Pick<DaemonAddress, 'address'>): string {
   return 'path' in address
     ? `The daemon at ${address.path}`
     : `The daemon at ${address.host}:${address.port}`;

@@ -11,6 +11,7 @@ import {
 import { OP } from '../wire/ops.js';
 import { DaemonClient, type ClientCounters, type DaemonClientOptions } from './daemon-client.js';
 import { RemotePool } from './remote-pool.js';
+import { ServedPool } from './served-pool.js';
 
 /**
  * Connects to a daemon.
@@ -69,9 +70,9 @@ export class RemoteStore implements ObjectStore {
       );
     const body = await this.#client.ask(OP.openPool, encodeOpenPool({ name, create }));
     const { pool: handle, objectBytes } = decodeOpenPoolAnswer(body);
-    const pool = new RemotePool(this.#client, { name, objectBytes, handle });
-    this.#client.addPool(pool);
-    return pool;
+    const served = new ServedPool({ name, objectBytes, handle });
+    this.#client.addPool(served);
+    return new RemotePool(this.#client, served);
   }
 
   async listPools(): Promise<string[]> {

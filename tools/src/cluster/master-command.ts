@@ -2,39 +2,30 @@
 import { hostname } from 'node:os';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf, RealTlsContext, StoreError, type Log, type TlsKeys } from '@store/core';
-import {
-  createClient,
-  EmbeddedState,
-  EtcdState,
-  Master,
-  newCluster,
-  type NewCluster,
-  type StateStore,
-} from '@store/master';
+import { messageOf, StoreError, type Log } from '@store/core';
+import { createClient, HttpServer, Master, newCluster, type NewCluster } from '@store/master';
 import type { Command } from 'commander';
 import { sdNotify } from '../handover/sd-notify.js';
 import { formatHostPort, type HostPort } from '../host-port.js';
 import { isLoopback } from '../loopback.js';
 import { onHangup } from '../nbd-tls/on-hangup.js';
-import { readSmallFile, readTlsKeys } from '../nbd-tls/tls-files.js';
 import { dieOf, handles, type Context } from '../program.js';
 import { readTextFile } from '../read-text-file.js';
-import type { CertificateFiles } from '../serving/file-store-settings.js';
 import { SETTINGS } from '../settings.js';
+import { UsageError } from '../usage-error.js';
 import { PRIVATE_MODE } from '../write-new-file.js';
-import {
-  addMasterServerFlags,
-  masterGiven,
-  type EtcdGiven,
-  type MasterGiven,
-} from './master-settings.js';
+import { addRecoverCommand } from './recover-command.js';
+import { MasterTls } from './master-tls.js';
+import { openState } from './open-state.js';
+import { addMasterServerFlags, masterGiven, type MasterGiven } from './master-settings.js';
 
 /** Others take over from a leader that died after so long. */
 const TTL_MS = 3000;
 const ADMIN = 'admin';
 const ADMIN_KEY_FILE = 'admin.key';
-const PASSWORD_BYTES_MAX = 4096;
+const TOKEN_FILE_BYTES_MAX = 4096;
+const TOKEN_BYTES_MIN = 16;
+const FOR_OTHERS = 0o007;
 const PRIVATE_FOLDER_MODE = 0o700;
 
 /** Adds the command to `program`. */
@@ -60,6 +51,7 @@ Example, with certificates (store cert --help):
     );
   addMasterServerFlags(command);
   handles(command, (context) => serve(context, masterGiven(context)));
+  addRecoverCommand(command);
 }
 
 async function serve(context: Context, given: MasterGiven): Promise<void> {
@@ -78,23 +70,79 @@ async function serve(context: Context, given: MasterGiven): Promise<void> {
     defect: (error) => dieOf(log, error),
   });
   onHangup(() => tls.reload());
+  let http: HttpServer | null = null;
   try {
+    http = await serveHttp(context, given, master);
     const peer = boundOf(await master.listen(given.peer, 'peer'));
     const listen = boundOf(await master.listen(given.listen, 'listen'));
     const places = {
       peer: advertised(peer, given),
       listen: advertised(listen, given),
-      http: given.http === null ? '' : `http://${advertised(given.http, given)}`,
+      http: http === null || given.http === null ? '' : advertisedUrl(http.url, given),
     };
     master.stand(places);
-    announce(context, { peerAddress: formatHostPort(peer), listenAddress: formatHostPort(listen) });
+    announce(context, {
+      peerAddress: formatHostPort(peer),
+      listenAddress: formatHostPort(listen),
+      httpAddress: http?.url ?? null,
+    });
     await stopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {
+    await http?.close();
     await master.close();
     await store.close();
   }
   log.info({}, 'Stopped');
+}
+
+/** The dashboard, the JSON API and metrics, if they are wanted. */
+async function serveHttp(
+  { env, log }: Context,
+  { http: address, httpToken, advertise, insecure }: MasterGiven,
+  master: Master,
+): Promise<HttpServer | null> {
+  if (address === null) return null;
+  if (!isLoopback(address.host) && httpToken !== null && !insecure)
+    throw new UsageError(
+      '--http speaks in the clear, and with --http-token others could read the token along: listen on 127.0.0.1 and put a proxy with TLS before it, or add --insecure',
+    );
+  // Most masters are started without.
+  const { masterRegistry } = await import('../metrics/master-metrics.js');
+  const registry = masterRegistry(() => ({
+    isLeader: master.isLeader,
+    connections: master.guestCount,
+    status: master.isLeader ? master.admin.status() : null,
+  }));
+  const server = await HttpServer.listen(address, {
+    admin: master.admin,
+    token: httpToken === null ? null : await tokenOf(httpToken, log),
+    metrics: () => registry.metrics(),
+    isHealthy: () => master.isLeader || master.leaderPlaces() !== null,
+    leads: () => master.isLeader,
+    masterOf: () => {
+      const url = master.leaderPlaces()?.http ?? '';
+      return url === '' ? null : url;
+    },
+    hostNames: [hostname(), ...(advertise === null ? [] : [advertise])],
+    log,
+    clock: env.clock,
+    timers: env.timers,
+  });
+  log.info({ url: server.url }, 'Serving the dashboard');
+  return server;
+}
+
+async function tokenOf(path: string, log: Log): Promise<Buffer> {
+  const { text, mode } = await readTextFile(path, TOKEN_FILE_BYTES_MAX);
+  if ((mode & FOR_OTHERS) !== 0)
+    log.warn({ file: path }, `Every user can read this token; chmod o= ${path}`);
+  const token = Buffer.from(text.trim());
+  if (token.length >= TOKEN_BYTES_MIN) return token;
+  throw new StoreError(
+    'E_INVALID',
+    `${path} holds ${token.length} bytes; a token has at least ${TOKEN_BYTES_MIN}: openssl rand -hex 16 > ${path}`,
+  );
 }
 
 /** A new cluster, with an administrator whose key is on the disk before the cluster exists. */
@@ -119,85 +167,6 @@ function beginCluster({ env, log }: Context, { stateDir }: MasterGiven): NewClus
   }
   log.info({ cluster: clusterId, key: path }, "A new cluster; the administrator's key was written");
   return { state, undo: () => rmSync(path, { force: true }) };
-}
-
-async function openState(context: Context, given: MasterGiven): Promise<StateStore> {
-  const { env } = context;
-  if (given.etcd !== null) return openEtcd(context, given.etcd);
-  return EmbeddedState.open(env, given.stateDir, { create: true });
-}
-
-async function openEtcd(
-  { env }: Context,
-  { endpoints, name, ca, files, user }: EtcdGiven,
-): Promise<StateStore> {
-  const isTls = endpoints.some((url) => url.startsWith('https:'));
-  const tls = {
-    ca: ca === null ? null : await readSmallFile(ca),
-    client:
-      files === null
-        ? null
-        : { cert: await readSmallFile(files.cert), key: await readSmallFile(files.key) },
-  };
-  const password =
-    user === null ? '' : (await readTextFile(user.passwordFile, PASSWORD_BYTES_MAX)).text.trim();
-  return new EtcdState(env, {
-    endpoints,
-    cluster: name,
-    tls: isTls ? tls : null,
-    user: user === null ? null : { name: user.name, password },
-  });
-}
-
-/** Certificates, read at the start and again at each SIGHUP: all of them or none. */
-class MasterTls {
-  readonly listen: RealTlsContext | null;
-  readonly peer: RealTlsContext | null;
-  readonly #given: MasterGiven;
-  readonly #log: Log;
-
-  static async open(given: MasterGiven, log: Log): Promise<MasterTls> {
-    return new MasterTls(given, log, await readKeys(given, log, 'warn'));
-  }
-
-  private constructor(given: MasterGiven, log: Log, keys: MasterKeys) {
-    this.#given = given;
-    this.#log = log;
-    this.listen = keys.listen === null ? null : new RealTlsContext(keys.listen);
-    this.peer = keys.peer === null ? null : new RealTlsContext(keys.peer);
-  }
-
-  async reload(): Promise<void> {
-    try {
-      const { listen, peer } = await readKeys(this.#given, this.#log, 'refuse');
-      // What OpenSSL does not like must show before anything is replaced.
-      for (const keys of [listen, peer]) if (keys !== null) new RealTlsContext(keys);
-      if (listen !== null) this.listen?.replace(listen);
-      if (peer !== null) this.peer?.replace(peer);
-      this.#log.info({}, 'Certificates read again');
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      this.#log.error({}, `Nothing taken, what was read before stays in use: ${error.message}`);
-    }
-  }
-}
-
-interface MasterKeys {
-  readonly listen: TlsKeys | null;
-  readonly peer: TlsKeys | null;
-}
-
-async function readKeys(
-  { listenFiles, peerFiles, peerCa }: MasterGiven,
-  log: Log,
-  outOfDate: 'warn' | 'refuse',
-): Promise<MasterKeys> {
-  const read = (files: CertificateFiles, ca: string | null): Promise<TlsKeys> =>
-    readTlsKeys({ ...files, ca, crl: null, psk: null }, log, outOfDate);
-  return {
-    listen: listenFiles === null ? null : await read(listenFiles, null),
-    peer: peerFiles === null ? null : await read(peerFiles, peerCa),
-  };
 }
 
 function warn({ insecure, peer, listen, peerFiles, listenFiles }: MasterGiven, log: Log): void {
@@ -226,12 +195,20 @@ function advertised({ host, port }: HostPort, { advertise }: MasterGiven): strin
   return formatHostPort({ host: advertise ?? (isAny ? hostname() : host), port });
 }
 
+function advertisedUrl(url: string, given: MasterGiven): string {
+  const { hostname: host, port } = new URL(url);
+  return `http://${advertised({ host: host.replace(/^\[|\]$/g, ''), port: Number(port) }, given)}`;
+}
+
 function boundOf(address: { host: string; port: number } | { path: string }): HostPort {
   if ('host' in address) return address;
   throw new StoreError('E_INVALID', `A master listens on HOST:PORT, not on ${address.path}`);
 }
 
-function announce(context: Context, places: { peerAddress: string; listenAddress: string }): void {
+function announce(
+  context: Context,
+  places: { peerAddress: string; listenAddress: string; httpAddress: string | null },
+): void {
   const { listenAddress } = places;
   context.print(context.get(SETTINGS.json) ? JSON.stringify(places) : listenAddress);
   context.log.info({ ...places }, 'Serving');

@@ -1,10 +1,13 @@
 /** What a program that works over the network tells of its way to the daemon. */
-import type { RemoteStore } from '@store/core';
+import type { ClusterStore, RemoteStore } from '@store/core';
 import { single, type AddMetric } from './registry.js';
 
+/** One daemon, or a cluster. */
+export type NetworkStore = RemoteStore | ClusterStore;
+
 /** Adds the metrics of a client. */
-export function addClientMetrics(add: AddMetric, store: RemoteStore): void {
-  const counter = (name: string, help: string, value: (store: RemoteStore) => number): void =>
+export function addClientMetrics(add: AddMetric, store: NetworkStore): void {
+  const counter = (name: string, help: string, value: (store: NetworkStore) => number): void =>
     add('counter', name, help, () => single(value(store)));
   counter(
     'store_client_connects_total',

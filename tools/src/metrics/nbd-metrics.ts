@@ -2,7 +2,6 @@
  * The state of an NBD server as Prometheus metrics. The server counts; nothing is computed before somebody asks.
  * A series names the export, never the client: clients come and go, and would fill every dashboard with the dead.
  */
-import type { RemoteStore } from '@store/core';
 import {
   LATENCY_BOUNDS_MS,
   type ConnectionState,
@@ -11,7 +10,7 @@ import {
   type ServerState,
 } from '@store/gateway-nbd';
 import type { Registry } from 'prom-client';
-import { addClientMetrics } from './client-metrics.js';
+import { addClientMetrics, type NetworkStore } from './client-metrics.js';
 import type { MetricsSource } from './metrics-endpoint.js';
 import { histogramSamples, newRegistry, type Labels, type Sample } from './registry.js';
 
@@ -19,7 +18,10 @@ import { histogramSamples, newRegistry, type Labels, type Sample } from './regis
  * A registry with the metrics of `state()` and of this process.
  * @param remote - The way to the daemon; null: it works without one
  */
-export function nbdRegistry(state: () => ServerState, remote: RemoteStore | null = null): Registry {
+export function nbdRegistry(
+  state: () => ServerState,
+  remote: NetworkStore | null = null,
+): Registry {
   const { registry, add } = newRegistry();
   if (remote !== null) addClientMetrics(add, remote);
   add('gauge', 'store_nbd_connections', 'Connections now', () => [
@@ -61,7 +63,7 @@ export function nbdRegistry(state: () => ServerState, remote: RemoteStore | null
 /** What `store-nbd` tells: its metrics, and its connections for people. */
 export function nbdSource(
   state: () => ServerState,
-  remote: RemoteStore | null = null,
+  remote: NetworkStore | null = null,
 ): MetricsSource {
   return {
     registry: nbdRegistry(state, remote),

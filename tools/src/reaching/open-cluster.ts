@@ -1,5 +1,6 @@
 /** Opens the cluster whose masters the settings name. */
-import { ClientKey, MasterGuide, SECRET_FILE_BYTES_MAX } from '@store/core';
+import { ClientKey, ClusterStore, MasterGuide, SECRET_FILE_BYTES_MAX } from '@store/core';
+import { datagramSetting } from '../datagram-setting.js';
 import { dieOf, type Context } from '../program.js';
 import { readTextFile } from '../read-text-file.js';
 import { SETTINGS } from '../settings.js';
@@ -9,6 +10,8 @@ import { tlsOf } from './client-tls.js';
 import { DAEMON } from './daemon-settings.js';
 
 const FOR_OTHERS = 0o007;
+/** Who begins does not wait for masters as long as who has data to lose waits for daemons. */
+const MASTER_SECONDS_MAX = 30;
 
 /**
  * Finds the leader of the masters that the settings name.
@@ -34,6 +37,24 @@ export async function openGuide(context: Context, timeoutSeconds: number): Promi
     name: context.program,
     deadlineMs: (context.get(DAEMON.timeout) ?? timeoutSeconds) * 1000,
     defect: (error) => dieOf(context.log, error),
+  });
+}
+
+/**
+ * Opens the store of the cluster.
+ * @param timeoutSeconds - Unless `--daemon-timeout` says something else.
+ * @throws UsageError, StoreError as `openGuide`
+ */
+export async function openCluster(context: Context, timeoutSeconds: number): Promise<ClusterStore> {
+  const guide = await openGuide(context, Math.min(timeoutSeconds, MASTER_SECONDS_MAX));
+  const isUdp = context.get(DAEMON.transport) === 'udp';
+  return new ClusterStore({
+    env: context.env,
+    guide,
+    name: context.program,
+    tls: await tlsOf(context),
+    deadlineMs: (context.get(DAEMON.timeout) ?? timeoutSeconds) * 1000,
+    datagramBytes: isUdp ? context.get(datagramSetting) : 0,
   });
 }
 

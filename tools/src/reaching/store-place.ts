@@ -1,7 +1,7 @@
-/** Which store the settings name: that in a folder, or that of a daemon. */
-import { StoreError, type ListenAddress } from '@store/core';
+/** Which store the settings name: that in a folder, that of a daemon, or a cluster. */
+import { StoreError, type ListenAddress, type Setting } from '@store/core';
 import { quote } from '../attach-advice.js';
-import { parseHostPort } from '../host-port.js';
+import { formatHostPort, parseHostPort } from '../host-port.js';
 import { asUsage, type Context } from '../program.js';
 import { SETTINGS } from '../settings.js';
 import { UsageError } from '../usage-error.js';
@@ -9,16 +9,25 @@ import { DAEMON } from './daemon-settings.js';
 
 export type StorePlace =
   | { readonly kind: 'folder'; readonly dir: string }
-  | { readonly kind: 'daemon'; readonly address: ListenAddress };
+  | { readonly kind: 'daemon'; readonly address: ListenAddress }
+  | { readonly kind: 'cluster' };
 
-/** @throws UsageError if the settings name both, or no address */
+/** @throws UsageError if the settings name more than one, or no address */
 export function storePlace(context: Context): StorePlace {
   const text = context.get(DAEMON.daemon);
-  if (text === null) return { kind: 'folder', dir: context.get(SETTINGS.dir) };
-  const place = context.placeOf(DAEMON.daemon) ?? '--storage-daemon';
-  // A folder that the environment names for everything else is no contradiction.
-  if (context.placeOf(SETTINGS.dir) === '--dir')
+  const isCluster = context.get(DAEMON.master).length > 0;
+  if (text === null && !isCluster) return { kind: 'folder', dir: context.get(SETTINGS.dir) };
+  const place = context.placeOf(isCluster ? DAEMON.master : DAEMON.daemon) ?? '';
+  // What the environment names for everything else is no contradiction to a flag.
+  const isFlag = (setting: Setting<unknown>): boolean =>
+    context.placeOf(setting) === `--${setting.name}`;
+  if (isFlag(SETTINGS.dir)) {
+    if (!place.startsWith('--')) return { kind: 'folder', dir: context.get(SETTINGS.dir) };
     throw new UsageError(`--dir and ${place} name two stores; leave out one of them`);
+  }
+  if (text === null || (isCluster && !isFlag(DAEMON.daemon))) return { kind: 'cluster' };
+  if (isCluster && isFlag(DAEMON.master))
+    throw new UsageError('--master and --storage-daemon name two stores; leave out one of them');
   return { kind: 'daemon', address: asUsage(() => addressOf(text, place)) };
 }
 
@@ -26,11 +35,13 @@ export function storePlace(context: Context): StorePlace {
 export function placeFlags(context: Context): string {
   const place = storePlace(context);
   if (place.kind === 'folder') return `--dir ${quote(place.dir)}`;
-  const flags = [DAEMON.daemon, DAEMON.ticket, DAEMON.ca].flatMap((setting) => {
+  const own = place.kind === 'daemon' ? [DAEMON.daemon, DAEMON.ticket] : [DAEMON.clientKey];
+  const flags = [...own, DAEMON.ca].flatMap((setting) => {
     const value = context.get(setting);
     return value === null ? [] : [`--${setting.name} ${quote(value)}`];
   });
-  return flags.join(' ');
+  const masters = context.get(DAEMON.master).map(formatHostPort).join(',');
+  return [...(place.kind === 'cluster' ? [`--master ${masters}`] : []), ...flags].join(' ');
 }
 
 /** As `placeFlags`, with the pool. */

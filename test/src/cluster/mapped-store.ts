@@ -1,0 +1,174 @@
+/**
+ * What a daemon of a cluster serves, for tests: pools that are in its map, under their ids, and of those only the groups
+ * that it is the primary of. Several may stand on one store in memory: then a group that moves has moved its data.
+ */
+import {
+  groupOf,
+  StoreError,
+  type CheckedPool,
+  type CheckedStore,
+  type Done,
+  type DoneWith,
+  type Extent,
+  type ListOptions,
+  type ListPage,
+  type LocatorHash,
+  type MapView,
+  type ObjectRef,
+  type ObjectStat,
+  type PieceChecks,
+} from '@store/core';
+import { PoolWrapper } from '@store/core/testing';
+
+/** Data that daemons share, and where the objects in it belong. */
+export interface SharedData {
+  readonly store: CheckedStore;
+  readonly hashes: Map<string, LocatorHash>;
+}
+
+export class MappedStore implements CheckedStore {
+  readonly #daemon: number;
+  readonly #data: SharedData;
+  readonly #view: () => MapView;
+  readonly #pools = new Map<number, MappedPool>();
+  /** Operations on objects wait here while `isHolding`. */
+  readonly waiting: (() => void)[] = [];
+  isHolding = false;
+  flushCount = 0;
+  /** What flushes end with. */
+  flushError: StoreError | null = null;
+
+  /** @param view - The map that this daemon knows just now */
+  constructor(daemon: number, data: SharedData, view: () => MapView) {
+    this.#daemon = daemon;
+    this.#data = data;
+    this.#view = view;
+  }
+
+  async openPool(name: string): Promise<CheckedPool> {
+    const found = this.#view().poolNamed(name);
+    if (found === undefined) throw new StoreError('E_NOT_FOUND', `There is no pool '${name}'`);
+    const below = await this.#data.store.openPool(`${found.id}`, { create: true });
+    const known = this.#pools.get(found.id) ?? new MappedPool(below, this, found.id);
+    this.#pools.set(found.id, known);
+    return known;
+  }
+
+  listPools(): Promise<string[]> {
+    return Promise.resolve(this.#view().map.pools.map(({ name }) => name));
+  }
+
+  /** The data live on for those who share them. */
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Runs `operation` now, or when it is let go. */
+  when(operation: () => void): void {
+    if (this.isHolding) this.waiting.push(operation);
+    else operation();
+  }
+
+  /** Lets go of all that is held; what comes later is not held. */
+  release(): void {
+    this.isHolding = false;
+    for (const operation of this.waiting.splice(0)) operation();
+  }
+
+  /** Remembers where an object belongs. @returns Why nothing is done for it here */
+  objection(pool: number, ref: ObjectRef): StoreError | null {
+    this.#data.hashes.set(ref.id, ref.hash);
+    return this.#serves(pool, ref.hash)
+      ? null
+      : new StoreError('E_STALE_MAP', `Daemon ${this.#daemon} is not the primary of this group`);
+  }
+
+  isListed(pool: number, key: Buffer): boolean {
+    const hash = this.#data.hashes.get(key.toString('latin1'));
+    return hash !== undefined && this.#serves(pool, hash);
+  }
+
+  #serves(id: number, hash: LocatorHash): boolean {
+    const pool = this.#view().poolById(id);
+    if (pool === undefined) return false;
+    const group = pool.groups[groupOf(pool, hash)];
+    return group?.hasPrimary === true && group.members[0]?.daemon === this.#daemon;
+  }
+}
+
+class MappedPool extends PoolWrapper implements CheckedPool {
+  readonly #checked: CheckedPool;
+  readonly #store: MappedStore;
+  readonly #id: number;
+
+  constructor(below: CheckedPool, store: MappedStore, id: number) {
+    super(below);
+    this.#checked = below;
+    this.#store = store;
+    this.#id = id;
+  }
+
+  readChecked(ref: ObjectRef, offset: number, target: Buffer, done: DoneWith<PieceChecks>): void {
+    this.#run(ref, done, () => this.#checked.readChecked(ref, offset, target, done));
+  }
+
+  writeChecked(
+    ref: ObjectRef,
+    offset: number,
+    parts: readonly Buffer[],
+    checks: PieceChecks,
+    flags: number,
+    done: Done,
+  ): void {
+    this.#run(ref, done, () => this.#checked.writeChecked(ref, offset, parts, checks, flags, done));
+  }
+
+  override zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
+    this.#run(ref, done, () => super.zero(ref, offset, bytes, flags, done));
+  }
+
+  override extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {
+    this.#run(ref, done, () => super.extents(ref, offset, bytes, done));
+  }
+
+  override async stat(ref: ObjectRef): Promise<ObjectStat | null> {
+    await this.#turn(ref);
+    return super.stat(ref);
+  }
+
+  override async compareAndSwap(ref: ObjectRef, version: number, bytes: Buffer): Promise<number> {
+    await this.#turn(ref);
+    return super.compareAndSwap(ref, version, bytes);
+  }
+
+  override async delete(ref: ObjectRef, version?: number): Promise<boolean> {
+    await this.#turn(ref);
+    return super.delete(ref, version);
+  }
+
+  override flush(done: Done): void {
+    this.#store.flushCount += 1;
+    if (this.#store.flushError !== null) done(this.#store.flushError);
+    else super.flush(done);
+  }
+
+  override async list(options: ListOptions): Promise<ListPage> {
+    const page = await super.list(options);
+    return {
+      ...page,
+      entries: page.entries.filter(({ key }) => this.#store.isListed(this.#id, key)),
+    };
+  }
+
+  #run(ref: ObjectRef, refuse: (error: StoreError) => void, operation: () => void): void {
+    this.#store.when(() => {
+      const objection = this.#store.objection(this.#id, ref);
+      if (objection !== null) refuse(objection);
+      else operation();
+    });
+  }
+
+  #turn(ref: ObjectRef): Promise<void> {
+    return new Promise((resolve, reject) => this.#run(ref, reject, resolve));
+  }
+}

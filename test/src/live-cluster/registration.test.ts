@@ -1,0 +1,185 @@
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import { openRemoteStore } from '@store/core';
+import t from 'tap';
+import { codeOf, LiveCluster, LiveDaemon, liveEnv, until } from './live-cluster.js';
+
+t.setTimeout(60_000);
+
+t.test(
+  'daemons register, get groups, come back with another start, and are seen to leave',
+  async (t) => {
+    const cluster = await LiveCluster.start(t, 2);
+    const [first, second] = cluster.daemons;
+    const admin = (): NonNullable<ReturnType<LiveCluster['leader']>>['master']['admin'] =>
+      cluster.leader()!.master.admin; // eslint-disable-line @typescript-eslint/no-non-null-assertion -- there is one
+    t.same(
+      admin()
+        .status()
+        .daemons.map(({ id, state, host }) => [id, state, host]),
+      [
+        [1, 'up', 'host1'],
+        [2, 'up', 'host2'],
+      ],
+    );
+    const plan = await admin().createPool('vms', { groups: 32 }, true);
+    t.same(
+      plan.daemons.map(({ copiesIn }) => copiesIn),
+      [16, 16],
+    );
+    t.same(admin().map().pools, [], 'a dry run changes nothing');
+    await admin().createPool('vms', { groups: 32 }, false);
+    const before = admin().map();
+    t.ok(
+      before.pools[0]?.groups.every(
+        ({ hasPrimary, members }) => hasPrimary && members.length === 1,
+      ),
+    );
+    await until('the daemons have the map', () =>
+      cluster.daemons.every(({ member }) => member.view?.map.version === before.version),
+    );
+
+    await first?.stop();
+    await until(
+      'it is seen to be down',
+      () =>
+        admin().status().daemons[0]?.state === 'down' ||
+        admin().status().daemons[0]?.stateSeconds === 0,
+    );
+    await first?.join();
+    const after = admin().map();
+    t.not(after.daemons[0]?.startId, before.daemons[0]?.startId);
+    t.equal(after.daemons[0]?.id, 1, 'the same disk is the same daemon');
+    for (const [index, group] of (after.pools[0]?.groups ?? []).entries()) {
+      const old = before.pools[0]?.groups[index];
+      const isMoved = old?.members[0]?.daemon !== group.members[0]?.daemon;
+      if (isMoved) t.fail(`group ${index} has moved`);
+      if (group.members[0]?.daemon === 1) t.equal(group.epoch, (old?.epoch ?? 0) + 1);
+      t.equal(group.lostAt, 0);
+    }
+    t.equal(second?.member.view?.map.clusterId, after.clusterId);
+  },
+);
+
+t.test(
+  'a copy of a folder is refused while the first is alive, and a folder of another cluster always',
+  async (t) => {
+    const cluster = await LiveCluster.start(t, 1);
+    const [first] = cluster.daemons;
+    await first?.stop();
+    const copy = join(cluster.folder, 'copy');
+    cpSync(first?.folder ?? '', copy, { recursive: true });
+    await first?.join();
+    const twin = new LiveDaemon(cluster, copy, { host: 'twin', rack: 'r' });
+    cluster.daemons.push(twin);
+    await twin.start();
+    await liveEnv.timers.sleep(1500);
+    t.notOk(twin.member.isConnected);
+    t.equal(cluster.leader()?.master.admin.map().daemons[0]?.host, 'host1');
+    t.ok(first?.member.isConnected, 'the first goes on');
+    await twin.stop();
+
+    const other = await LiveCluster.start(t, 0);
+    const stranger = new LiveDaemon(other, copy, { host: 'stranger', rack: 'r' });
+    other.daemons.push(stranger);
+    await stranger.start();
+    await liveEnv.timers.sleep(500);
+    t.same(other.leader()?.master.admin.map().daemons, []);
+    await stranger.stop();
+  },
+);
+
+t.test('a daemon serves what it kept while no master answers', async (t) => {
+  const cluster = await LiveCluster.start(t, 1);
+  await cluster.leader()?.master.admin.createPool('p', { groups: 1 }, false);
+  const [daemon] = cluster.daemons;
+  const guide = await cluster.guide();
+  const ticket = await guide.ticketFor('p');
+  await until('the daemon knows the pool', () => daemon?.member.view?.poolNamed('p') !== undefined);
+  await guide.close();
+  for (const { master, store } of cluster.masters.splice(0)) {
+    await master.close();
+    await store.close();
+  }
+  await daemon?.stop();
+  // Its masters are only addresses now.
+  await cluster.addMaster(await cluster.openState()).then((one) => one.stop());
+  await daemon?.start();
+  await daemon?.member.serving();
+  const store = await openRemoteStore({
+    env: liveEnv,
+    address: { host: '127.0.0.1', port: daemon?.port ?? 0 },
+    name: 'test',
+    ticket,
+    tls: null,
+    deadlineMs: 3000,
+    datagramBytes: 0,
+  });
+  const pool = await store.openPool('p', { create: false });
+  t.equal(pool.objectBytes, 4 * 1024 * 1024);
+  await store.close();
+  const plain = await codeOf(
+    openRemoteStore({
+      env: liveEnv,
+      address: { host: '127.0.0.1', port: daemon?.port ?? 0 },
+      name: 'test',
+      ticket: null,
+      tls: null,
+      deadlineMs: 3000,
+      datagramBytes: 0,
+    }),
+  );
+  t.equal(plain, 'E_DENIED', 'secrets were kept as well');
+});
+
+t.test('a master whose state is older than what daemons have seen stops leading', async (t) => {
+  const cluster = await LiveCluster.start(t, 1);
+  const [live] = cluster.masters;
+  await live?.stop();
+  cluster.masters.splice(0);
+  const old = join(cluster.folder, 'old-state');
+  cpSync(join(cluster.folder, 'state'), old, { recursive: true });
+  await cluster.addMaster(await cluster.openState());
+  await until('it leads', () => cluster.leader() !== undefined);
+  const [daemon] = cluster.daemons;
+  await daemon?.stop();
+  await daemon?.join();
+  await cluster.leader()?.master.admin.createPool('later', { groups: 1 }, false);
+  await until(
+    'the daemon has seen it',
+    () => daemon?.member.view?.poolNamed('later') !== undefined,
+  );
+  await daemon?.stop();
+  for (const one of cluster.masters.splice(0)) await one.stop();
+
+  const { EmbeddedState } = await import('@store/master');
+  const stale = await cluster.addMaster(await EmbeddedState.open(liveEnv, old, { create: false }));
+  await until('the old state leads at first', () => stale.master.isLeader);
+  await daemon?.start();
+  await until('it has stopped', () => !stale.master.isLeader);
+  t.match(stale.master.trouble?.message, /store master recover/);
+  t.match(await codeOf(cluster.guide()), /E_UNREACHABLE|E_NOT_LEADER|E_TIMEOUT/);
+  await daemon?.stop();
+});
+
+t.test('a removed pool is emptied, and one of the same name begins empty', async (t) => {
+  const cluster = await LiveCluster.start(t, 2);
+  const master = cluster.leader()?.master;
+  await master?.admin.createPool('p', { groups: 8 }, false);
+  await until('all have it', () =>
+    cluster.daemons.every(({ member }) => member.view?.poolNamed('p')?.id === 1),
+  );
+  const [daemon] = cluster.daemons;
+  const engine = await daemon?.store.openPool('\u0001pool 1', { create: true });
+  const { ObjectRef, OBJECT_KIND, promised } = await import('@store/core');
+  const ref = new ObjectRef(OBJECT_KIND.plain, 'key');
+  await promised((done) => engine?.write(ref, 0, [Buffer.from('x')], 0, done));
+  const data = new ObjectRef(OBJECT_KIND.imageData, 'layer_0', 'family_0');
+  await promised((done) => engine?.write(data, 0, [Buffer.alloc(8192, 1)], 0, done));
+  await master?.admin.removePool('p', false);
+  await master?.admin.createPool('p', { groups: 8 }, false);
+  await until('nothing is left', () => master?.state.removedPools.size === 0);
+  t.equal(await engine?.stat(ref), null);
+  t.same((await engine?.list({}))?.entries, []);
+  t.equal(daemon?.member.view?.poolNamed('p')?.id, 2);
+});
