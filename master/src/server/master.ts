@@ -268,8 +268,18 @@ export class Master implements Host {
     return { ticket: TicketFile.of(secret, ticket).toText() };
   }
 
+  /** What a client may do can have changed since it was met. @throws StoreError `E_DENIED` */
+  #asOfNow(principal: Principal): Principal {
+    if (principal.client === null) return principal;
+    const { name, generation } = principal.client;
+    const client = this.clientNamed(name);
+    if (client.generation !== generation)
+      throw new StoreError('E_DENIED', `The key of client "${name}" was changed`);
+    return { ...principal, client, isAdmin: client.isAdmin };
+  }
+
   async administer(principal: Principal, fields: JsonFields): Promise<ControlMessage> {
-    const result = await runAdminCommand(this.admin, principal, fields);
+    const result = await runAdminCommand(this.admin, this.#asOfNow(principal), fields);
     // It may be long: a map of a large cluster has megabytes.
     return { fields: {}, payload: Buffer.from(JSON.stringify(result ?? null)) };
   }
@@ -462,9 +472,7 @@ export class Master implements Host {
       guest.sendMap();
       const client = guest.principal?.client ?? null;
       if (client !== null && state.clients.get(client.name)?.generation !== client.generation)
-        guest.channel.end(
-          new StoreError('E_DENIED', `The key of client "${client.name}" was changed or removed`),
-        );
+        this.#dismiss(guest, client.name);
     }
     if (this.#secretsSent !== state.secrets || this.#removedSent !== state.removedPools) {
       this.#secretsSent = state.secrets;
@@ -472,6 +480,15 @@ export class Master implements Host {
       for (const guest of this.#daemons.values()) guest.sendSecrets();
     }
     this.#tell();
+  }
+
+  /** In a later turn: who changed its own key gets the new one first. */
+  #dismiss({ channel }: Guest, client: string): void {
+    const error = new StoreError(
+      'E_DENIED',
+      `The key of client "${client}" was changed or removed`,
+    );
+    this.env.timers.after(0, () => channel.end(error));
   }
 
   #secretsSent: unknown = null;
