@@ -52,7 +52,10 @@ export class LiveMaster {
     this.master = new Master({
       env: liveEnv,
       store,
-      listenTls: tls === null ? null : new RealTlsContext(tls.server),
+      listenTls:
+        tls === null
+          ? null
+          : new RealTlsContext({ ...tls.server, ca: tls.ca, isCertificateOptional: true }),
       peerTls: tls === null ? null : new RealTlsContext({ ...tls.server, ca: tls.ca }),
       insecure: false,
       begin: () => {
@@ -162,6 +165,8 @@ export class LiveCluster {
     readonly ca: Buffer;
     readonly server: { readonly cert: Buffer; readonly key: Buffer };
     readonly daemon: { readonly cert: Buffer; readonly key: Buffer };
+    /** A certificate of that name. */
+    issue(name: string): { readonly cert: Buffer; readonly key: Buffer };
   } | null;
   /** Set when the cluster began. */
   adminKey: ClientKey | null = null;
@@ -190,6 +195,7 @@ export class LiveCluster {
         ca: authority.ca,
         server: authority.issue('store', ['IP:127.0.0.1', 'DNS:localhost']),
         daemon: authority.issue('daemon'),
+        issue: (name) => authority.issue(name),
       };
     } else this.tls = null;
   }
