@@ -18,6 +18,7 @@ import {
   type Env,
   type JsonFields,
   type ListenAddress,
+  type MasterStatus,
   type Listener,
   type StorageMap,
   type Timer,
@@ -35,6 +36,7 @@ import { Election, type Leadership, type LeaderInfo } from '../state/election.js
 import type { StateStore } from '../state/state-store.js';
 import { Guest, type Entrance, type Principal } from './guest.js';
 import type { Host } from './host.js';
+import { MasterPresence } from './master-presence.js';
 import { Roster, type DaemonConnection } from './roster.js';
 import { securePeer, startDeaf } from './secure-connection.js';
 import { sumOf, TrafficRecorder } from './traffic.js';
@@ -85,6 +87,7 @@ export class Master implements Host {
   readonly #listening = new Set<() => void>();
   #places: MasterPlaces = { listen: '', peer: '', http: '' };
   #election: Election | null = null;
+  #presence: MasterPresence | null = null;
   #leadership: Leadership | null = null;
   #leader: ClusterLeader | null = null;
   #compactor: Compactor | null = null;
@@ -119,6 +122,8 @@ export class Master implements Host {
   /** Stands for election from now on. @param places - What to tell those who look for the leader. */
   stand(places: MasterPlaces): void {
     this.#places = places;
+    const { env, store } = this.#options;
+    this.#presence = new MasterPresence(env, store, this.#masterId.toString('hex'), places.listen);
     this.#election = new Election(this.env, this.#options.store, {
       address: JSON.stringify(places),
       ttlMs: this.#options.ttlMs,
@@ -145,6 +150,11 @@ export class Master implements Host {
 
   get traffic(): TrafficRecorder {
     return this.#traffic;
+  }
+
+  /** All masters of the cluster. */
+  get masters(): readonly MasterStatus[] {
+    return this.#presence?.statuses() ?? [];
   }
 
   get places(): MasterPlaces {
@@ -354,6 +364,7 @@ export class Master implements Host {
     this.#look?.cancel();
     for (const listener of this.#listeners) await listener.close();
     await this.#election?.close();
+    await this.#presence?.close();
     await this.#stopCompacting();
     const guests = [...this.#guests];
     for (const { channel } of guests)
