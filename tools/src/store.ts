@@ -2,6 +2,7 @@
 import { addCertCommands } from './cert-commands.js';
 import { addCheckCommand } from './check-command.js';
 import { newProgram } from './common-options.js';
+import { addClusterCommands } from './cluster/cluster-commands.js';
 import { addDevCommand } from './cluster/dev-command.js';
 import { addMasterCommand } from './cluster/master-command.js';
 import { addFileStoreCommand } from './file-store-command.js';
@@ -23,6 +24,7 @@ addCheckCommand(program);
 addFileStoreCommand(program);
 addMasterCommand(program);
 addDevCommand(program);
+addClusterCommands(program);
 addKeyCommands(program);
 addCertCommands(program);
 

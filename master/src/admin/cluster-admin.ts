@@ -8,6 +8,7 @@ import {
   type ClientStatus,
   type ClusterStatus,
   type MapPool,
+  type PlacementPlan,
   type PoolStatus,
   type StorageMap,
   type TrafficHistory,
@@ -15,7 +16,13 @@ import {
 } from '@store/core';
 import type { ClientRecord, ClusterState } from '../cluster/cluster-state.js';
 import { createClient, removeClient, rotateClient, setClient } from '../cluster/decide-clients.js';
-import { changeDaemon, daemonOf, heldGroups, removeDaemon } from '../cluster/decide-daemons.js';
+import {
+  changeDaemon,
+  daemonOf,
+  heldGroups,
+  isBearer,
+  removeDaemon,
+} from '../cluster/decide-daemons.js';
 import { createPool, poolOf, removePool, setPool } from '../cluster/decide-pools.js';
 import type { Master } from '../server/master.js';
 import { sumOf } from '../server/traffic.js';
@@ -92,10 +99,8 @@ export class ClusterAdmin implements AdminService {
       (state) => createPool(state, name, settings, random),
       dryRun,
     );
-    const unplaced = this.#master.state.map.daemons.length === 0;
-    return unplaced
-      ? { ...plan, warnings: ['There is no daemon yet: the groups get theirs when one registers.'] }
-      : plan;
+    const canBear = this.#master.state.map.daemons.some(isBearer);
+    return canBear ? plan : { ...plan, warnings: [NO_DAEMON_YET] };
   }
 
   setPool(name: string, settings: PoolSettings, dryRun: boolean): Promise<ChangePlan> {
@@ -213,13 +218,7 @@ export class ClusterAdmin implements AdminService {
   ): Promise<ChangePlan> {
     const sums = new Map<number, { -readonly [F in keyof PlannedCounts]: PlannedCounts[F] }>();
     let [copiesMoved, groupsChanged] = [0, 0];
-    for (const [index, pool] of after.pools.entries()) {
-      if (index % POOLS_AT_ONCE === 0) await this.#master.env.timers.sleep(0);
-      const old = before.pools.find(({ id }) => id === pool.id);
-      const holders = holdersOf(old ?? pool);
-      const target = anew ? placePool({ ...pool, holders }, after.daemons) : holdersOf(pool);
-      const plan = planPlacement(old === undefined ? holders.map(() => []) : holders, target);
-      copiesMoved += old === undefined ? 0 : plan.copiesMoved;
+    const add = (plan: PlacementPlan): void => {
       groupsChanged += plan.groupsChanged;
       for (const counts of plan.daemons) {
         const sum = sums.get(counts.daemon) ?? { ...NO_COUNTS, daemon: counts.daemon };
@@ -229,7 +228,26 @@ export class ClusterAdmin implements AdminService {
         sum.copiesOut += counts.copiesOut;
         sums.set(counts.daemon, sum);
       }
+    };
+    for (const [index, pool] of after.pools.entries()) {
+      if (index % POOLS_AT_ONCE === 0) await this.#master.env.timers.sleep(0);
+      const old = before.pools.find(({ id }) => id === pool.id);
+      const holders = holdersOf(old ?? pool);
+      const target = anew ? placePool({ ...pool, holders }, after.daemons) : holdersOf(pool);
+      const plan = planPlacement(old === undefined ? holders.map(() => []) : holders, target);
+      add(plan);
+      copiesMoved += old === undefined ? 0 : plan.copiesMoved;
     }
+    for (const pool of before.pools)
+      if (!after.pools.some(({ id }) => id === pool.id)) {
+        const holders = holdersOf(pool);
+        add(
+          planPlacement(
+            holders,
+            holders.map(() => []),
+          ),
+        );
+      }
     const daemons = [...sums.values()].sort((a, b) => a.daemon - b.daemon);
     return { change, copiesMoved, bytesMoved: null, groupsChanged, daemons, warnings };
   }
@@ -260,6 +278,9 @@ const NO_COUNTS: PlannedCounts = {
 
 const ONE_COPY_STAYS =
   'This release keeps one copy of everything: groups that hold data stay where they are, and only new groups follow the change.';
+
+const NO_DAEMON_YET =
+  'No daemon is in yet: the groups get theirs when one comes, and nothing can be stored before.';
 
 function holdersOf(pool: MapPool): number[][] {
   return pool.groups.map(({ members }) => members.map(({ daemon }) => daemon));

@@ -101,10 +101,22 @@ export class ClusterLeader {
       try {
         await this.#decideAll(batch);
       } catch (error) {
-        for (const waiting of batch) waiting.reject(error);
+        if (batch.length === 1 || !isUnfit(error))
+          for (const waiting of batch) waiting.reject(error);
+        else await this.#decideEach(batch);
       }
     }
     this.#isWorking = false;
+  }
+
+  /** One that makes a state which cannot be written down shall not take the others with it. */
+  async #decideEach(batch: readonly Waiting[]): Promise<void> {
+    for (const waiting of batch)
+      try {
+        await this.#decideAll([waiting]);
+      } catch (error) {
+        waiting.reject(error);
+      }
   }
 
   async #decideAll(batch: readonly Waiting[]): Promise<void> {
@@ -188,6 +200,10 @@ function numbered(before: ClusterState, state: ClusterState): ClusterState {
   const serial = before.serial + 1;
   if (state.map === before.map) return { ...state, serial };
   return { ...state, serial, map: { ...state.map, version: before.map.version + 1 } };
+}
+
+function isUnfit(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'E_FORMAT';
 }
 
 function notLeader(): StoreError {

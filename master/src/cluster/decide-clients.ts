@@ -44,10 +44,11 @@ export function createClient(
   return { state: { ...state, clients: withEntry(state.clients, name, client) }, key };
 }
 
-/** @throws StoreError `E_NOT_FOUND`, `E_INVALID` */
+/** @throws StoreError `E_NOT_FOUND`, `E_INVALID`; `E_IN_USE` for the last administrator */
 export function setClient(state: ClusterState, name: string, rights: ClientRights): ClusterState {
   const client = clientOf(state, name);
   checkRights(rights);
+  if (!rights.isAdmin) refuseLastAdmin(state, client);
   const next = { ...client, isAdmin: rights.isAdmin, rights: rights.rights };
   return { ...state, clients: withEntry(state.clients, name, next) };
 }
@@ -70,9 +71,10 @@ export function rotateClient(
   return { state: block({ ...state, clients }, client, now), key };
 }
 
-/** @throws StoreError `E_NOT_FOUND` */
+/** @throws StoreError `E_NOT_FOUND`; `E_IN_USE` for the last administrator */
 export function removeClient(state: ClusterState, name: string, now: number): ClusterState {
   const client = clientOf(state, name);
+  refuseLastAdmin(state, client);
   const clients = withEntry(state.clients, name, undefined);
   return block({ ...state, clients }, client, now);
 }
@@ -117,6 +119,16 @@ function lastGeneration(state: ClusterState, name: string): number {
     .filter((blocked) => blocked.startsWith(`${name}#`))
     .map((blocked) => Number(blocked.slice(name.length + 1)));
   return Math.max(0, ...numbers.filter((number) => Number.isInteger(number)));
+}
+
+/** A cluster that nobody may change any more stays as it is for ever. */
+function refuseLastAdmin(state: ClusterState, { name, isAdmin }: ClientRecord): void {
+  const others = [...state.clients.values()].filter((one) => one.isAdmin && one.name !== name);
+  if (isAdmin && others.length === 0)
+    throw new StoreError(
+      'E_IN_USE',
+      `Client "${name}" is the only administrator; make another one first: store client create NAME --admin`,
+    );
 }
 
 function checkRights({ rights }: ClientRights): void {

@@ -115,9 +115,7 @@ export function placeUnplaced(state: ClusterState): ClusterState {
   const { map } = state;
   const isOpen = ({ members }: MapGroup): boolean => members.length === 0;
   const open = map.pools.filter((pool) => pool.groups.some(isOpen));
-  const bearers = map.daemons.filter(
-    ({ startId, membership, weight }) => startId !== null && membership === 'in' && weight > 0,
-  );
+  const bearers = map.daemons.filter(isBearer);
   if (open.length === 0 || bearers.length === 0) return state;
   const startOf = new Map(map.daemons.map(({ id, startId }) => [id, startId]));
   const place = (pool: MapPool): MapPool => {
@@ -136,6 +134,11 @@ export function placeUnplaced(state: ClusterState): ClusterState {
     ...state,
     map: { ...map, pools: map.pools.map((pool) => (open.includes(pool) ? place(pool) : pool)) },
   };
+}
+
+/** Whether a daemon is given groups. */
+export function isBearer({ startId, membership, weight }: MapDaemon): boolean {
+  return startId !== null && membership === 'in' && weight > 0;
 }
 
 /** @throws StoreError `E_NOT_FOUND` */

@@ -173,6 +173,7 @@ export class Guest {
       case CONTROL.ticket:
         return saying(this.#host.ticketFor(principal, textIn(fields, 'pool', POOL_BYTES_MAX)));
       case CONTROL.admin:
+        if (this.entrance === 'peer') throw wrongEntrance();
         return this.#host.administer(principal, fields);
       default:
         throw new StoreError('E_BAD_FRAME', `A master is not asked for operation ${op}`);
@@ -203,6 +204,7 @@ export class Guest {
 
   #meet(greeting: Greeting): ControlMessage {
     if (this.#greeting !== null) throw new StoreError('E_BAD_FRAME', 'One meets once');
+    if (this.entrance === 'peer' && greeting.client !== '') throw wrongEntrance();
     if (greeting.versionMin > PROTOCOL_VERSION || greeting.versionMax < PROTOCOL_VERSION)
       throw new StoreError(
         'E_PROTOCOL_VERSION',
@@ -278,4 +280,11 @@ export class Guest {
     await this.#host.reported(daemon, decodeReport(fields), elapsed);
     return NO_ANSWER;
   }
+}
+
+function wrongEntrance(): StoreError {
+  return new StoreError(
+    'E_DENIED',
+    'This is where daemons connect (--peer-address); name the address where the master listens for clients (--listen-address)',
+  );
 }

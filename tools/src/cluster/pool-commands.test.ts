@@ -1,0 +1,91 @@
+/** `store pool`, run as people run it. */
+import type { PoolStatus } from '@store/core';
+import t from 'tap';
+import { failed, runStore, succeeded } from '../run-store.js';
+import { startCluster } from './run-cluster.js';
+
+t.setTimeout(120_000);
+
+await t.test('pools are made, listed, shown, changed and removed', async (t) => {
+  const cluster = await startCluster(t);
+  const { store, json } = cluster;
+  succeeded(
+    t,
+    await store('pool', 'ls'),
+    /^There is no pool yet; make one: store pool create NAME/,
+  );
+  const early = await store('pool', 'create', 'early', '--groups', '2');
+  succeeded(
+    t,
+    early,
+    /^Done: Create pool 'early'\n {2}Warning: No daemon is in yet: the groups get/,
+  );
+  await cluster.daemon('disk1');
+
+  const plan = await json('pool', 'create', 'vms', '--groups', '8', '--dry-run');
+  t.match(plan, { change: "Create pool 'vms'", copiesMoved: 0, groupsChanged: 8, warnings: [] });
+  t.match(await json('pool', 'ls'), [{ name: 'early' }], 'a dry run makes nothing');
+  const settings = ['--failure-domain', 'host', '--durability', 'write', '--replicas', '1'];
+  t.match(await json('pool', 'create', 'vms', '--groups', '8', ...settings), { groupsChanged: 8 });
+  failed(t, await store('pool', 'create', 'vms'), 1, /There is a pool 'vms' already/);
+  succeeded(t, await store('pool', 'create', '--pool', '全部 =1'), /^Done: Create pool '全部 =1'/);
+
+  const pools = (await json('pool', 'ls')) as readonly PoolStatus[];
+  t.match(pools, [
+    { name: 'early', groups: 2, groupsDown: 0, failureDomain: 'disk', durability: 'flush' },
+    { name: 'vms', groups: 8, failureDomain: 'host', durability: 'write', replicas: 1 },
+    { name: '全部 =1', groups: 128 },
+  ]);
+  const listed = await store('pool', 'ls');
+  succeeded(t, listed, /^NAME +REPLICAS +GROUPS +OBJECTS +USED +DOMAIN +DURABILITY +STATE\n/);
+  t.match(listed.stdout, /\nvms +1\/1 +8 +0 +0 B +host +write +ok\n/);
+  t.same(await json('pool', 'info', 'vms'), pools[1]);
+  succeeded(t, await store('pool', 'info', '--pool', 'vms'), /^name +vms\n[^]*durability +write\n/);
+
+  t.match(await json('pool', 'set', 'vms', '--durability', 'flush'), { change: /vms/ });
+  t.match(await json('pool', 'info', 'vms'), { durability: 'flush', failureDomain: 'host' });
+
+  const rm = await store('pool', 'rm', 'vms', '--dry-run');
+  succeeded(t, rm, /^Remove pool 'vms' and all that it holds\n/);
+  t.match(rm.stdout, / {2}DAEMON +COPIES +AFTER +COMING +GOING\n +1 +138 +130 +0 +8\n/);
+  failed(t, await store('pool', 'rm', 'vms'), 2, /no terminal.*--yes/);
+  t.match(await json('pool', 'info', 'vms'), { name: 'vms' }, 'it is still there');
+  succeeded(t, await store('pool', 'rm', 'vms', '--yes'), /^Done: Remove pool 'vms'/);
+  failed(t, await store('pool', 'info', 'vms'), 1, /There is no pool 'vms'; see store pool ls/);
+});
+
+await t.test('bad names and numbers are told in one line', async (t) => {
+  const { store, folder, address } = await startCluster(t);
+  const env = { STORE_MASTER: address, STORE_POOL: 'from-the-environment' };
+  const results = await Promise.all([
+    store('pool', 'create', ' vms'),
+    store('pool', 'create', 'two\nlines'),
+    runStore(folder, ['pool', 'rm', '--yes'], env),
+    store('pool', 'create', 'a', '--pool', 'b'),
+    store('pool', 'create', 'a', '--groups', '0'),
+    store('pool', 'create', 'a', '--groups', 'many'),
+    store('pool', 'create', 'a', '--failure-domain', 'planet'),
+    store('pool', 'set', 'a'),
+  ]);
+  const says = [
+    /pool name " vms" begins or ends with a space/,
+    /contains a control character/,
+    /Say which pool: give its name/,
+    /Which pool, 'a' or 'b'\? Name one/,
+    /Bad --groups: '0' is not a number from 1 to 65536/,
+    /Bad --groups: 'many'/,
+    /Bad --failure-domain: 'planet' is not one of disk, host, rack/,
+    /Say what to change: --replicas/,
+  ];
+  for (const [index, result] of results.entries()) failed(t, result, 2, says[index] ?? /never/);
+  const [threeGroups, copies, missing, removed] = await Promise.all([
+    store('pool', 'create', 'a', '--groups', '3'),
+    store('pool', 'create', 'a', '--min-replicas', '2'),
+    store('pool', 'set', 'missing', '--durability', 'write'),
+    store('pool', 'rm', 'missing', '--yes'),
+  ]);
+  failed(t, threeGroups, 1, /power of two of groups, up to 65536, not 3/);
+  failed(t, copies, 1, /--min-replicas is a number from 1 to the replicas \(1\), not 2/);
+  failed(t, missing, 1, /There is no pool 'missing'; see store pool ls/);
+  failed(t, removed, 1, /There is no pool 'missing'/);
+});
