@@ -31,6 +31,8 @@ export interface ControlMessage {
   readonly fields: JsonFields;
   /** Owned by the receiver. */
   readonly payload: Buffer;
+  /** Of an answer: called as soon as it was written, before anything else is read. */
+  readonly written?: () => void;
 }
 
 export interface ControlEvents {
@@ -308,7 +310,11 @@ export class ControlChannel {
     }
     this.#askedCount += 1;
     this.#events.asked(op, message).then(
-      (answer) => this.#finish(() => this.#answer(op, requestId, answer)),
+      (answer) =>
+        this.#finish(() => {
+          this.#answer(op, requestId, answer);
+          answer.written?.();
+        }),
       (error: unknown) =>
         this.#finish(() => {
           if (!(error instanceof StoreError)) this.#events.defect(error);

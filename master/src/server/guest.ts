@@ -190,16 +190,16 @@ export class Guest {
     if (this.#isTls || this.#greeting !== null)
       throw new StoreError('E_BAD_FRAME', 'TLS begins before anything else, and once');
     this.#isTls = true;
-    // The answer leaves in the clear first.
-    queueMicrotask(() => {
+    // The answer leaves in the clear, and what follows it is TLS.
+    const written = (): void => {
       this.channel.startTls(tls).catch((error: unknown) => {
         this.#host.env.log.info({ peer: this.channel.peer }, `No TLS: ${messageOf(error)}`);
         this.channel.fail(
           error instanceof StoreError ? error : new StoreError('E_SYSTEM', messageOf(error)),
         );
       });
-    });
-    return NO_ANSWER;
+    };
+    return { ...NO_ANSWER, written };
   }
 
   #meet(greeting: Greeting): ControlMessage {
