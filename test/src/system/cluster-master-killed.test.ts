@@ -75,16 +75,16 @@ t.test('kills of the master, then of daemons, cost no write', async (t) => {
       await cluster.master.startAgain();
       const servesAtMs = performance.now();
       t.match(await cluster.store('pool', 'ls'), /testpool/);
+      const listedAtMs = performance.now();
       await cluster.image('create', `new${kill}`, '--size', '1G');
-      administrationMs.push(Math.round(performance.now() - servesAtMs));
+      administrationMs.push(listedAtMs - servesAtMs, performance.now() - listedAtMs);
     }
     meter.stop();
     t.comment(
-      `longest stall ${Math.round(meter.longestMs)} ms; a list of pools and a new image after a restart: ${administrationMs.join(', ')} ms; ${writer.answers - before} answers meanwhile`,
+      `longest stall ${Math.round(meter.longestMs)} ms; after a restart a list of pools, and a new image: ${administrationMs.map(Math.round).join(', ')} ms; ${writer.answers - before} answers meanwhile`,
     );
     t.ok(meter.longestMs < STALL_MS_MAX, `no write waited for more than ${STALL_MS_MAX} ms`);
-    for (const ms of administrationMs)
-      t.ok(ms < ADMINISTRATION_MS_MAX, `administration went on after ${ms} ms`);
+    t.ok(Math.max(...administrationMs) < ADMINISTRATION_MS_MAX, 'administration went on soon');
     t.same(writer.errors, [], `nobody got an error\n${server.log.slice(-3000)}`);
     t.match(await cluster.image('ls'), /new1[\s\S]*new5/);
   });
