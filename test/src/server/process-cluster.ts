@@ -19,13 +19,14 @@ export class ProcessCluster {
     const folder = tempFolder(t, 'cluster');
     const master = await StoreMaster.start(t, { stateDir: join(folder, 'master') });
     const cluster = new ProcessCluster(folder, master);
-    for (let number = 1; number <= daemons; number += 1)
-      cluster.daemons.push(
-        await StorageDaemon.start(t, {
-          dir: cluster.dataOf(number),
-          args: ['--master', master.peer, '--host', `host${number}`, '--rack', `rack${number % 2}`],
-        }),
-      );
+    const numbers = Array.from({ length: daemons }, (_, index) => index + 1);
+    const started = numbers.map((number) =>
+      StorageDaemon.start(t, {
+        dir: cluster.dataOf(number),
+        args: ['--master', master.peer, '--host', `host${number}`, '--rack', `rack${number % 2}`],
+      }),
+    );
+    cluster.daemons.push(...(await Promise.all(started)));
     await cluster.store('pool', 'create', TEST_POOL, '--groups', '64');
     return cluster;
   }
@@ -62,7 +63,7 @@ export class ProcessCluster {
 
   /** All of it, as an operator does. */
   async stop(): Promise<void> {
-    for (const daemon of this.daemons) await daemon.stop();
+    await Promise.all(this.daemons.map((daemon) => daemon.stop()));
     await this.master.stop();
   }
 }

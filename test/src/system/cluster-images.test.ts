@@ -113,15 +113,15 @@ async function isSpread(t: Test, cluster: ProcessCluster): Promise<void> {
 /** Stops all of it. All objects in the folders are good. @returns How many each holds */
 async function soundObjects(t: Test, cluster: ProcessCluster): Promise<number[]> {
   await cluster.stop();
-  const counts: number[] = [];
-  for (let number = 1; number <= DAEMONS; number += 1) {
+  const numbers = Array.from({ length: DAEMONS }, (_, index) => index + 1);
+  const counts = numbers.map(async (number) => {
     const dir = cluster.dataOf(number);
     const text = await runProgramWell('store', ['check', '--json', '--dir', dir]);
     const found = JSON.parse(text) as { objects: number; damage: unknown[] };
     t.same(found.damage, [], `none of the ${found.objects} objects of disk ${number} is damaged`);
-    counts.push(found.objects);
-  }
-  return counts;
+    return found.objects;
+  });
+  return Promise.all(counts);
 }
 
 t.test('fio finds in a spread image what it wrote', needs({ commands: ['fio'] }), async (t) => {
@@ -164,10 +164,11 @@ t.test(
     await disk.unmount();
     await disk.detach();
     await first.stop();
-    for (const daemon of cluster.daemons) {
+    const restarts = cluster.daemons.map(async (daemon) => {
       await daemon.stop();
       await daemon.startAgain();
-    }
+    });
+    await Promise.all(restarts);
 
     const second = await served(t, cluster, 'ext4');
     disk = await LoopDisk.attach(t, second.uri);
