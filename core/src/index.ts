@@ -120,6 +120,7 @@ export { groupOf, isNewer, MapView } from './map/map-lookup.js';
 export {
   placePool,
   placePools,
+  placePoolsSliced,
   placementShares,
   type Candidate,
   type PlacedPool,
@@ -136,6 +137,7 @@ export {
   NO_ANSWER,
   saying,
   type ControlChannelOptions,
+  type ControlAnswer,
   type ControlEvents,
   type ControlMessage,
 } from './control/control-channel.js';

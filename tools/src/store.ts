@@ -1,4 +1,4 @@
-/** The program `store`: everything about a store but images and their gateways. */
+/** The program `store`: everything about a store and its cluster but images and their gateways. */
 import { addCertCommands } from './cert-commands.js';
 import { addCheckCommand } from './check-command.js';
 import { newProgram } from './common-options.js';
@@ -17,14 +17,15 @@ Every flag can also be given as an environment variable (STORE_POOL for --pool) 
 
 Example:
   store write --pool testpool testobj --data-literal "hello world"
-  store read --pool testpool testobj`,
+  store read --pool testpool testobj
+  store status --master 127.0.0.1:4010`,
 );
 addObjectCommands(program);
 addCheckCommand(program);
 addFileStoreCommand(program);
 addMasterCommand(program);
-addDevCommand(program);
 addClusterCommands(program);
+addDevCommand(program);
 addKeyCommands(program);
 addCertCommands(program);
 

@@ -31,13 +31,17 @@ export interface ControlMessage {
   readonly fields: JsonFields;
   /** Owned by the receiver. */
   readonly payload: Buffer;
-  /** Of an answer: called as soon as it was written, before anything else is read. */
-  readonly written?: () => void;
+}
+
+/** An answer, and what comes behind it. */
+export interface ControlAnswer extends ControlMessage {
+  /** Called when the answer was written, before anything else is read or written. */
+  readonly after?: () => void;
 }
 
 export interface ControlEvents {
   /** The other end asks. A `StoreError` goes to it as the answer; anything else is a defect. */
-  asked(op: ControlOp, message: ControlMessage): Promise<ControlMessage>;
+  asked(op: ControlOp, message: ControlMessage): Promise<ControlAnswer>;
   /** It is over. Called once, and nothing after it. */
   closed(error: StoreError): void;
   /** Something was thrown that is no expected failure. */
@@ -313,7 +317,7 @@ export class ControlChannel {
       (answer) =>
         this.#finish(() => {
           this.#answer(op, requestId, answer);
-          answer.written?.();
+          answer.after?.();
         }),
       (error: unknown) =>
         this.#finish(() => {

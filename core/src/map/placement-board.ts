@@ -23,6 +23,11 @@ export class Board {
   readonly #groups: number[][];
   /** Of each group, who has the data now. */
   readonly #holders: readonly (readonly number[])[];
+  /** Of each daemon. */
+  readonly #weights: Float64Array;
+  readonly #domains: Int32Array;
+  /** Of each daemon, what chance says about it and the group that is being filled. */
+  readonly #hashes: Float64Array;
   /** Of each domain, the last mark it was given. */
   readonly #marks: Int32Array;
   #mark = 0;
@@ -44,7 +49,12 @@ export class Board {
     this.#holders = holders;
     this.members = holders.map(() => []);
     this.#groups = daemons.map(() => []);
-    this.#marks = new Int32Array(daemons.reduce((max, { domain }) => Math.max(max, domain), 0) + 1);
+    this.#weights = Float64Array.from(daemons, ({ weight }) => weight);
+    this.#domains = Int32Array.from(daemons, ({ domain }) => domain);
+    this.#hashes = new Float64Array(daemons.length);
+    this.#marks = new Int32Array(
+      this.#domains.reduce((max, domain) => Math.max(max, domain), 0) + 1,
+    );
     holders.forEach((list, group) => list.forEach((daemon) => this.#add(group, daemon)));
   }
 
@@ -74,27 +84,36 @@ export class Board {
     const members = this.#membersOf(group);
     if (members.length >= count) return;
     const seed = groupSeed(this.#pool, group);
-    const hashes = this.daemons.map(({ id }) => placementHash(seed, id));
+    for (let at = 0; at < this.daemons.length; at += 1)
+      this.#hashes[at] = placementHash(seed, this.#daemon(at).id);
     while (members.length < count) {
       this.#markDomains(members, -1);
-      const best = this.#best(hashes, true) ?? this.#best(hashes, false);
+      const best = this.#best(true) ?? this.#best(false);
       invariant(best !== null, 'a group has no more members than there are domains');
       this.#add(group, best);
     }
   }
 
   /** The daemon with the least score of those whose domain is not marked, and who have room if that is asked. */
-  #best(hashes: readonly number[], withRoom: boolean): number | null {
+  #best(withRoom: boolean): number | null {
+    const [hashes, weights] = [this.#hashes, this.#weights];
     let best: number | null = null;
-    let [score, hash, weight] = [Infinity, 0, 0];
+    // Separate variables: a list of them for each daemon would be much of the time.
+    let score = Infinity;
+    let hash = 0;
+    let weight = 0;
     for (let at = 0; at < hashes.length; at += 1) {
-      if ((withRoom && (this.excess[at] ?? 0) >= 0) || this.#isMarked(at)) continue;
-      const [itsHash, itsWeight] = [hashes[at] ?? 0, this.daemons[at]?.weight ?? 0];
+      const itsHash = hashes[at] ?? 0;
+      const itsWeight = weights[at] ?? 0;
       // Its score is not less: most are passed over without a logarithm.
       if (itsHash <= hash && itsWeight <= weight) continue;
+      if ((withRoom && (this.excess[at] ?? 0) >= 0) || this.#isMarked(at)) continue;
       const itsScore = scoreOfHash(itsHash, itsWeight);
       if (itsScore >= score) continue;
-      [best, score, hash, weight] = [at, itsScore, itsHash, itsWeight];
+      best = at;
+      score = itsScore;
+      hash = itsHash;
+      weight = itsWeight;
     }
     return best;
   }
@@ -123,7 +142,14 @@ export class Board {
     };
   }
 
-  /** The group of `from` that is best given to `to`: one without data if there is one, and of those by score. */
+  /**
+   * The group of `from` that is best given to `to`: one without data if there is one, and of those by score.
+   *
+   * There is one. When the path was looked for, `from` was in a group G that `to` could enter. `from` leaves G only in
+   * this move. Since then others entered G only as ends of later hops; had one of them the domain of `to`, it could have
+   * entered G in place of `from` as well, and would be one hop from `from`: but on a shortest path the ends of later hops
+   * are two or more away.
+   */
   #groupToMove(from: number, to: number, free: boolean): number {
     let [best, bestHasData, bestScore] = [-1, true, Infinity];
     let compared = 0;
@@ -159,7 +185,7 @@ export class Board {
   }
 
   #isMarked(daemon: number): boolean {
-    return this.#marks[this.#daemon(daemon).domain] === this.#mark;
+    return this.#marks[this.#domains[daemon] ?? 0] === this.#mark;
   }
 
   #add(group: number, daemon: number): void {

@@ -4,7 +4,9 @@
  * one unit, so that each lowers the sum of the squares of the excesses: it ends. When no such path is left that sum is
  * the least there can be (the residual graph of a flow with convex costs has no negative cycle).
  */
+import { Ranking } from './placement-ranking.js';
 import { COPY } from './placement-shares.js';
+import type { Steps } from './placement-steps.js';
 
 /** What is to be evened out; those who have something are numbered from 0 on. */
 export interface Levelling {
@@ -14,33 +16,40 @@ export interface Levelling {
   readonly tolerance: Float64Array;
   /** Calls `visit` for those to which something of `from` could move. `visit` answers false when all are known. */
   readonly reach: (from: number, visit: (to: number) => boolean) => void;
-  /** Moves a unit between two that `reach` connects. */
+  /**
+   * Moves a unit between two that `reach` connected when the path was looked for. Moves of later hops of the same path
+   * were made since; because it is a shortest path, and its hops are the first that lead to each, they may not hinder.
+   */
   readonly move: (from: number, to: number) => void;
 }
 
-/** Moves until no path is left: always from the one with the most that has a path. */
-export function level(levelling: Levelling): void {
+/**
+ * Moves until no path is left: always from the one with the most that has a path. One step a search.
+ *
+ * Those who have no path are the first in the ranking and stay there: nobody else gets more than they have, since a path
+ * ends at one who afterwards still has less than its beginning had; and so none of them is an end either.
+ */
+export function* level(levelling: Levelling): Steps<void> {
   const { excess } = levelling;
   const search = new PathSearch(levelling);
-  const isStuck = new Uint8Array(excess.length);
+  const ranking = new Ranking(excess);
   // Who was stuck may find a path after others moved; so it goes on until all are stuck without a move between.
   for (let isDone = false; !isDone;) {
     isDone = true;
-    isStuck.fill(0);
-    for (;;) {
-      const from = highest(excess, isStuck);
+    for (let stuck = 0; ;) {
+      const from = ranking.at(stuck);
       if (from === null || of(excess, from) - search.least <= COPY) break;
-      if (search.relieve(from)) isDone = false;
-      else isStuck[from] = 1;
+      const to = search.relieve(from);
+      if (to === null) stuck += 1;
+      else {
+        isDone = false;
+        // One after the other: each finds its place among those who stand right.
+        ranking.changed(to);
+        ranking.changed(from);
+      }
+      yield;
     }
   }
-}
-
-function highest(excess: Float64Array, isStuck: Uint8Array): number | null {
-  let found: number | null = null;
-  for (let at = 0; at < excess.length; at += 1)
-    if (isStuck[at] === 0 && (found === null || of(excess, at) > of(excess, found))) found = at;
-  return found;
 }
 
 class PathSearch {
@@ -58,22 +67,22 @@ class PathSearch {
     this.#look();
   }
 
-  /** Takes one path that begins at `from`, of the shortest ones that with the neediest end. False: there is none. */
-  relieve(from: number): boolean {
+  /** Takes one path that begins at `from`, of the shortest ones that with the neediest end. @returns it; null: none */
+  relieve(from: number): number | null {
     const { excess, tolerance, move } = this.#levelling;
     const isOver = of(excess, from) > of(tolerance, from);
-    if (of(excess, from) - (isOver ? this.least : this.#neediest) <= COPY) return false;
+    if (of(excess, from) - (isOver ? this.least : this.#neediest) <= COPY) return null;
     const to = this.#search(from);
-    if (to === null) return false;
+    if (to === null) return null;
     const path = [to];
     for (let at = to; at !== from;) {
       at = of(this.#previous, at);
       path.push(at);
     }
-    // From the far end, so that nobody has more than it had on the way.
+    // From the far end, so that nobody has more than it had on the way. The hops before stay possible: see `Levelling`.
     for (let hop = 0; hop + 1 < path.length; hop += 1) move(path[hop + 1] ?? 0, path[hop] ?? 0);
     this.#look();
-    return true;
+    return to;
   }
 
   #look(): void {

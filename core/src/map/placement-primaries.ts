@@ -6,13 +6,18 @@ import { invariant } from '../util/invariant.js';
 import type { Board } from './placement-board.js';
 import { level } from './placement-level.js';
 import { COPY } from './placement-shares.js';
+import type { Steps } from './placement-steps.js';
 
 /**
  * @param surplus - What each daemon of the board has beyond its share in other pools, in units of COPY.
  * @returns for each group the members of the board, the first one first, the others by their scores
  */
-export function orderMembers(board: Board, surplus: Float64Array): number[][] {
-  const ordered = board.members.map((members, group) => byScore(board, group, members));
+export function* orderMembers(board: Board, surplus: Float64Array): Steps<number[][]> {
+  const ordered: number[][] = [];
+  for (const [group, members] of board.members.entries()) {
+    ordered.push(byScore(board, group, members));
+    yield;
+  }
   const excess = surplus.map((units) => Math.max(-COPY, Math.min(COPY, units)));
   const led: number[][] = board.daemons.map(() => []);
   const add = (daemon: number, units: number): void => {
@@ -25,9 +30,10 @@ export function orderMembers(board: Board, surplus: Float64Array): number[][] {
     add(first, COPY);
     led[first]?.push(group);
   });
-  level({
+  yield* level({
     excess,
     tolerance: new Float64Array(excess.length),
+    // Who leads a group of `from` changes only with a move from `from`: hops of a path do not hinder each other.
     reach: (from, visit) => {
       for (const group of led[from] ?? [])
         for (const to of ordered[group] ?? []) if (to !== from && !visit(to)) return;
@@ -43,10 +49,11 @@ export function orderMembers(board: Board, surplus: Float64Array): number[][] {
       add(to, COPY);
     },
   });
-  return ordered.map((members, group) => [
-    ...members.slice(0, 1),
-    ...byScore(board, group, members.slice(1)),
-  ]);
+  for (const [group, [first, ...others]] of ordered.entries()) {
+    if (first !== undefined) ordered[group] = [first, ...byScore(board, group, others)];
+    yield;
+  }
+  return ordered;
 }
 
 /** Where in `groups` the one stands that has `daemon` and wants it most. */

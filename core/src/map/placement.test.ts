@@ -1,11 +1,14 @@
 import { randomInt } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
+import { realEnv } from '../env/real-env.js';
+import { silentLog } from '../env/silent-log.js';
 import { planPlacement } from './placement-plan.js';
 import { COPY } from './placement-shares.js';
 import {
   placePool,
   placePools,
+  placePoolsSliced,
   placementShares,
   type Candidate,
   type PlacedPool,
@@ -107,6 +110,41 @@ t.test('copies and primaries follow the weights, one copy in a domain, and stay'
   t.notOk(report.failed, fc.defaultReportMessage(report) ?? 'all topologies');
 });
 
+const membership = fc.constantFrom('in', 'in', 'in', 'in', 'draining', 'out');
+const disorders = fc.record({
+  daemons: fc.array(fc.record({ weight: fc.nat({ max: 5 }), membership }), { maxLength: 14 }),
+  replicas: fc.integer({ min: 1, max: 4 }),
+  id: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
+  failureDomain: fc.constantFrom(...FAILURE_DOMAINS),
+  // Some do not exist, some are there twice, some are too many.
+  holders: fc.array(fc.array(fc.integer({ min: 1, max: 16 }), { maxLength: 6 }), { maxLength: 48 }),
+});
+
+t.test('whoever holds groups before, they are placed well and then stay', async (t) => {
+  const report = fc.check(
+    fc.property(disorders, ({ daemons, replicas, id, failureDomain, holders }) => {
+      const candidates = daemonsOf(daemons.length).map((one, at) => ({ ...one, ...daemons[at] }));
+      const pool = poolOf(0, { id, replicas, failureDomain, holders });
+      const placed = placePool(pool, candidates);
+      const bearers = new Map(
+        candidates
+          .filter((one) => one.membership === 'in' && one.weight > 0)
+          .map((one) => [one.id, failureDomain === 'disk' ? one.id : one[failureDomain]]),
+      );
+      const count = Math.min(replicas, new Set(bearers.values()).size);
+      for (const members of placed) {
+        const good = members.filter((one) => bearers.has(one));
+        if (new Set(good.map((one) => bearers.get(one))).size !== count) return false;
+        if (members.length > replicas) return false;
+      }
+      const again = placePool({ ...pool, holders: placed }, candidates.toReversed());
+      return JSON.stringify(again) === JSON.stringify(placed);
+    }),
+    { seed, numRuns: numRuns * 3 },
+  );
+  t.notOk(report.failed, fc.defaultReportMessage(report) ?? 'all disorders');
+});
+
 t.test('one daemon more or less among 4 to 24 moves at most 1.3/n of the copies', async (t) => {
   const report = fc.check(
     fc.property(fc.integer({ min: 4, max: 24 }), fc.integer({ min: 1, max: 1e6 }), (n, id) => {
@@ -147,6 +185,36 @@ t.test('100 pools on 1,000 daemons are even over all pools, quickly', async (t) 
   t.ok(performance.now() - start < 50_000);
   const counts = [...countsOf(placed).values()];
   t.ok(counts.length === 1000 && Math.min(...counts) >= 35 && Math.max(...counts) <= 42);
+});
+
+t.test('placed in slices comes out the same, and others have their turns', async (t) => {
+  const daemons = daemonsOf(100, (at) => 500 + ((at * 37) % 1000));
+  const pools = [7, 3, 5].map((id) =>
+    poolOf(256, { id, replicas: 1 + (id % 4), failureDomain: id === 3 ? 'host' : 'disk' }),
+  );
+  const placed = placePools(pools, daemons);
+  const held = pools.map((pool, at) => ({ ...pool, holders: placed[at] ?? [] }));
+  const fewer = daemons.filter(({ id }) => id % 20 !== 0);
+  const { timers } = realEnv(silentLog);
+  for (const [before, candidates] of [
+    [pools, daemons],
+    [held, fewer],
+  ] as const) {
+    // A clock on which each step takes a millisecond.
+    let [nowMs, slices] = [0, 0];
+    const clock = { now: () => nowMs++, wallTime: () => '', wallSeconds: () => 0 };
+    const sleep = async (ms: number): Promise<void> => {
+      slices += 1;
+      await timers.sleep(ms);
+    };
+    const sliced = await placePoolsSliced(
+      { clock, timers: { ...timers, sleep } },
+      before,
+      candidates,
+    );
+    t.same(sliced, placePools(before, candidates));
+    t.ok(slices > 100, `${slices} slices`);
+  }
 });
 
 t.test('a plan counts copies and bytes', async (t) => {

@@ -12,6 +12,7 @@
  * What is uneven then is evened out along shortest paths, first what costs nothing, then data.
  * @see Mirrokni, Thorup & Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018
  */
+import type { Env } from '../env/env.js';
 import { invariant } from '../util/invariant.js';
 import { GROUPS_MAX, REPLICAS_MAX } from './map-limits.js';
 import { Board, type BoardDaemon } from './placement-board.js';
@@ -19,6 +20,7 @@ import { level } from './placement-level.js';
 import { orderMembers } from './placement-primaries.js';
 import { groupSeed, placementScore } from './placement-score.js';
 import { COPY, portion, sharesOf } from './placement-shares.js';
+import { finish, finishInSlices, type Steps } from './placement-steps.js';
 import type { FailureDomain, MapDaemon, MapPool } from './storage-map.js';
 
 /** What placement wants to know of a daemon. */
@@ -47,6 +49,9 @@ const TOLERANCE_PART = 32;
 /** What other pools did wrong is made good up to this part of a daemon's share, or one copy. */
 const MAKE_GOOD_PART = 16;
 
+/** For how long nothing else happens at a time. */
+const SLICE_MS = 10;
+
 const NONE: Surplus = { copies: new Map(), primaries: new Map() };
 
 /**
@@ -59,32 +64,46 @@ export function placePool(
   candidates: readonly Candidate[],
   surplus: Surplus = NONE,
 ): Placement {
+  return finish(placeSteps(pool, new Bearers(candidates), surplus));
+}
+
+function* placeSteps(pool: PlacedPool, bearers: Bearers, surplus: Surplus): Steps<Placement> {
   const { id, replicas, failureDomain, holders } = pool;
   invariant(holders.length <= GROUPS_MAX, 'a pool has no more groups than there may be');
   invariant(replicas >= 1 && replicas <= REPLICAS_MAX, 'replicas are from 1 to 16');
-  const { daemons, domains } = bearersOf(candidates, failureDomain);
-  const shares = sharesOf(holders.length, replicas, daemons, domains);
+  const { daemons, domains } = bearers.of(failureDomain);
+  const shares = bearers.shares(pool, holders.length);
   const wanted = shares.map((share, at) => {
     const most = Math.max(COPY, Math.floor(share / MAKE_GOOD_PART));
     return share - clamp(surplus.copies.get(daemons[at]?.id ?? 0) ?? 0, most);
   });
   const numbers = new Map(daemons.map((daemon, at) => [daemon.id, at]));
-  const kept = holders.map((ids) =>
-    [...new Set(ids)].sort((a, b) => a - b).flatMap((holder) => numbers.get(holder) ?? []),
-  );
+  const kept: number[][] = [];
+  for (const ids of holders) {
+    const sorted = [...new Set(ids)].sort((a, b) => a - b);
+    kept.push(sorted.flatMap((holder) => numbers.get(holder) ?? []));
+    yield;
+  }
   const board = new Board(id, daemons, wanted, kept);
   const count = Math.min(replicas, domains);
-  for (const group of holders.keys()) board.trim(group, count);
-  for (const group of holders.keys()) board.fill(group, count);
-  level(board.levelling(new Float64Array(daemons.length), { free: true }));
+  for (const group of holders.keys()) {
+    board.trim(group, count);
+    yield;
+  }
+  for (const group of holders.keys()) {
+    board.fill(group, count);
+    yield;
+  }
+  yield* level(board.levelling(new Float64Array(daemons.length), { free: true }));
   const tolerance = shares.map((share) => Math.max(COPY, Math.floor(share / TOLERANCE_PART)));
-  level(board.levelling(tolerance, { free: false }));
+  yield* level(board.levelling(tolerance, { free: false }));
   const lead = Float64Array.from(daemons, (daemon) => surplus.primaries.get(daemon.id) ?? 0);
-  const ids = orderMembers(board, lead).map((members) =>
-    members.map((member) => daemons[member]?.id ?? 0),
-  );
-  const placement = keepDraining(pool, candidates, ids);
-  checkDomains(placement, candidates, failureDomain);
+  const ordered = yield* orderMembers(board, lead);
+  const ids = ordered.map((members) => members.map((member) => daemons[member]?.id ?? 0));
+  yield;
+  const placement = keepDraining(pool, bearers.candidates, ids);
+  yield;
+  yield* checkDomains(placement, bearers.candidates, failureDomain);
   return placement;
 }
 
@@ -97,13 +116,37 @@ export function placePools(
   pools: readonly PlacedPool[],
   candidates: readonly Candidate[],
 ): Placement[] {
-  const all = new SurplusSum();
-  for (const pool of pools) all.add(pool, candidates, pool.holders, 1);
+  return finish(placeAllSteps(pools, candidates));
+}
+
+/**
+ * As {@link placePools}, with the same result, and gives way: 100 new pools on 1,000 daemons take seconds, for which
+ * leases and heartbeats do not wait. What it is given must not be changed meanwhile.
+ * @param env - Of it the clock, and timers to wait.
+ */
+export async function placePoolsSliced(
+  env: Pick<Env, 'clock' | 'timers'>,
+  pools: readonly PlacedPool[],
+  candidates: readonly Candidate[],
+): Promise<Placement[]> {
+  return finishInSlices(env, placeAllSteps(pools, candidates), SLICE_MS);
+}
+
+function* placeAllSteps(
+  pools: readonly PlacedPool[],
+  candidates: readonly Candidate[],
+): Steps<Placement[]> {
+  const bearers = new Bearers(candidates);
+  const all = new SurplusSum(bearers);
+  for (const pool of pools) {
+    yield* all.add(pool, pool.holders, 1);
+    yield;
+  }
   const placements = new Map<PlacedPool, Placement>();
   for (const pool of pools.toSorted((a, b) => a.id - b.id)) {
-    all.add(pool, candidates, pool.holders, -1);
-    const placement = placePool(pool, candidates, all);
-    all.add(pool, candidates, placement, 1);
+    yield* all.add(pool, pool.holders, -1);
+    const placement = yield* placeSteps(pool, bearers, all);
+    yield* all.add(pool, placement, 1);
     placements.set(pool, placement);
   }
   return pools.map((pool) => placements.get(pool) ?? []);
@@ -115,23 +158,55 @@ export function placementShares(
   groups: number,
   candidates: readonly Candidate[],
 ): Map<number, number> {
-  const { daemons, domains } = bearersOf(candidates, pool.failureDomain);
-  const shares = sharesOf(groups, pool.replicas, daemons, domains);
-  return new Map(daemons.map(({ id }, at) => [id, shares[at] ?? 0]));
+  const bearers = new Bearers(candidates);
+  const shares = bearers.shares(pool, groups);
+  return new Map(bearers.of(pool.failureDomain).daemons.map(({ id }, at) => [id, shares[at] ?? 0]));
+}
+
+/** Who may hold copies and how many: the same for all pools of a kind. */
+class Bearers {
+  readonly candidates: readonly Candidate[];
+  readonly #byDomain = new Map<FailureDomain, { daemons: BoardDaemon[]; domains: number }>();
+  readonly #shares = new Map<string, Float64Array>();
+
+  constructor(candidates: readonly Candidate[]) {
+    this.candidates = candidates;
+  }
+
+  of(failureDomain: FailureDomain): { daemons: readonly BoardDaemon[]; domains: number } {
+    const found = this.#byDomain.get(failureDomain) ?? bearersOf(this.candidates, failureDomain);
+    this.#byDomain.set(failureDomain, found);
+    return found;
+  }
+
+  /** Of the daemons of the same failure domain, in their order; not to be changed. */
+  shares(
+    { replicas, failureDomain }: Pick<PlacedPool, 'replicas' | 'failureDomain'>,
+    groups: number,
+  ): Float64Array {
+    const key = `${groups} ${replicas} ${failureDomain}`;
+    const { daemons, domains } = this.of(failureDomain);
+    const shares = this.#shares.get(key) ?? sharesOf(groups, replicas, daemons, domains);
+    this.#shares.set(key, shares);
+    return shares;
+  }
 }
 
 class SurplusSum implements Surplus {
   readonly copies = new Map<number, number>();
   readonly primaries = new Map<number, number>();
+  readonly #bearers: Bearers;
+
+  constructor(bearers: Bearers) {
+    this.#bearers = bearers;
+  }
 
   /** Adds what daemons have beyond their part of the copies that there are. */
-  add(
-    pool: PlacedPool,
-    candidates: readonly Candidate[],
-    placement: Placement,
-    sign: 1 | -1,
-  ): void {
-    const shares = placementShares(pool, placement.length, candidates);
+  *add(pool: PlacedPool, placement: Placement, sign: 1 | -1): Steps<void> {
+    if (placement.every((group) => group.length === 0)) return;
+    const units = this.#bearers.shares(pool, placement.length);
+    const { daemons } = this.#bearers.of(pool.failureDomain);
+    const shares = new Map(daemons.map(({ id }, at) => [id, units[at] ?? 0]));
     let [copies, led] = [0, 0];
     for (const group of placement) {
       const members = group.filter((id) => shares.has(id));
@@ -145,6 +220,7 @@ class SurplusSum implements Surplus {
       }
       copies += members.length;
       led += members.length === 0 ? 0 : 1;
+      yield;
     }
     if (led === 0) return;
     let all = 0;
@@ -193,6 +269,7 @@ function keepDraining(
   const draining = new Map(
     candidates.filter(({ membership }) => membership === 'draining').map((one) => [one.id, one]),
   );
+  if (draining.size === 0) return placement;
   const labels = new Map(candidates.map((one) => [one.id, labelOf(one, failureDomain)]));
   return placement.map((members, group) => {
     const leaving = (holders[group] ?? []).flatMap((holder) => draining.get(holder) ?? []);
@@ -212,14 +289,15 @@ function keepDraining(
   });
 }
 
-function checkDomains(
+function* checkDomains(
   placement: Placement,
   candidates: readonly Candidate[],
   failureDomain: FailureDomain,
-): void {
+): Steps<void> {
   const labels = new Map(candidates.map((one) => [one.id, labelOf(one, failureDomain)]));
   for (const members of placement) {
     const taken = new Set(members.map((member) => labels.get(member)));
     invariant(taken.size === members.length, 'no two copies of a group are in one failure domain');
+    yield;
   }
 }

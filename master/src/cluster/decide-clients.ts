@@ -44,6 +44,16 @@ export function createClient(
   return { state: { ...state, clients: withEntry(state.clients, name, client) }, key };
 }
 
+/** An administrator with a key that exists already: for a state that was recovered. */
+export function withAdministrator(state: ClusterState, key: ClientKey, now: number): ClusterState {
+  const { client: name } = key;
+  const generation = 1 + lastGeneration(state, name);
+  const rights = { [ALL_POOLS]: 'rwa' };
+  const times = { created: now, rotated: 0 };
+  const client: ClientRecord = { name, key: key.key, generation, isAdmin: true, rights, ...times };
+  return { ...state, clients: withEntry(state.clients, name, client) };
+}
+
 /** @throws StoreError `E_NOT_FOUND`, `E_INVALID`; `E_IN_USE` for the last administrator */
 export function setClient(state: ClusterState, name: string, rights: ClientRights): ClusterState {
   const client = clientOf(state, name);

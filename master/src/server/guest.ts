@@ -22,6 +22,7 @@ import {
   textIn,
   verifyProof,
   type Connection,
+  type ControlAnswer,
   type ControlMessage,
   type ControlOp,
   type Greeting,
@@ -153,7 +154,7 @@ export class Guest {
     if (daemon !== null) this.#host.daemonLeft(daemon, error);
   }
 
-  async #asked(op: ControlOp, message: ControlMessage): Promise<ControlMessage> {
+  async #asked(op: ControlOp, message: ControlMessage): Promise<ControlAnswer> {
     const { fields } = message;
     if (op === CONTROL.startTls) return this.#startTls();
     if (op === CONTROL.meet) return this.#meet(decodeGreeting(fields));
@@ -180,7 +181,7 @@ export class Guest {
     }
   }
 
-  #startTls(): ControlMessage {
+  #startTls(): ControlAnswer {
     const tls = this.entrance === 'listen' ? this.#host.listenTls : null;
     if (tls === null)
       throw new StoreError(
@@ -190,8 +191,7 @@ export class Guest {
     if (this.#isTls || this.#greeting !== null)
       throw new StoreError('E_BAD_FRAME', 'TLS begins before anything else, and once');
     this.#isTls = true;
-    // The answer leaves in the clear, and what follows it is TLS.
-    const written = (): void => {
+    const begin = (): void => {
       this.channel.startTls(tls).catch((error: unknown) => {
         this.#host.env.log.info({ peer: this.channel.peer }, `No TLS: ${messageOf(error)}`);
         this.channel.fail(
@@ -199,7 +199,7 @@ export class Guest {
         );
       });
     };
-    return { ...NO_ANSWER, written };
+    return { ...NO_ANSWER, after: begin }; // it leaves in the clear
   }
 
   #meet(greeting: Greeting): ControlMessage {

@@ -30,11 +30,13 @@ import { ticketNameOf, type ClientRecord, type ClusterState } from '../cluster/c
 import { pruneBlocked, rightsOf, TICKET_SECONDS } from '../cluster/decide-clients.js';
 import { registerDaemon } from '../cluster/decide-daemons.js';
 import { poolRemoved } from '../cluster/decide-pools.js';
+import { Compactor } from '../state/compactor.js';
 import { Election, type Leadership, type LeaderInfo } from '../state/election.js';
 import type { StateStore } from '../state/state-store.js';
 import { Guest, type Entrance, type Principal } from './guest.js';
 import type { Host } from './host.js';
 import { Roster, type DaemonConnection } from './roster.js';
+import { securePeer, startDeaf } from './secure-connection.js';
 import { sumOf, TrafficRecorder } from './traffic.js';
 
 /** Where a master can be reached, as other masters tell. */
@@ -85,6 +87,7 @@ export class Master implements Host {
   #election: Election | null = null;
   #leadership: Leadership | null = null;
   #leader: ClusterLeader | null = null;
+  #compactor: Compactor | null = null;
   #roster: Roster;
   #traffic: TrafficRecorder;
   #encoded: { version: number; bytes: Buffer; map: StorageMap } | null = null;
@@ -265,8 +268,18 @@ export class Master implements Host {
     return { ticket: TicketFile.of(secret, ticket).toText() };
   }
 
+  /** What a client may do can have changed since it was met. @throws StoreError `E_DENIED` */
+  #asOfNow(principal: Principal): Principal {
+    if (principal.client === null) return principal;
+    const { name, generation } = principal.client;
+    const client = this.clientNamed(name);
+    if (client.generation !== generation)
+      throw new StoreError('E_DENIED', `The key of client "${name}" was changed`);
+    return { ...principal, client, isAdmin: client.isAdmin };
+  }
+
   async administer(principal: Principal, fields: JsonFields): Promise<ControlMessage> {
-    const result = await runAdminCommand(this.admin, principal, fields);
+    const result = await runAdminCommand(this.admin, this.#asOfNow(principal), fields);
     // It may be long: a map of a large cluster has megabytes.
     return { fields: {}, payload: Buffer.from(JSON.stringify(result ?? null)) };
   }
@@ -341,6 +354,7 @@ export class Master implements Host {
     this.#look?.cancel();
     for (const listener of this.#listeners) await listener.close();
     await this.#election?.close();
+    await this.#stopCompacting();
     const guests = [...this.#guests];
     for (const { channel } of guests)
       channel.end(new StoreError('E_CLOSED', 'The master is stopping'));
@@ -349,25 +363,17 @@ export class Master implements Host {
 
   async #accept(connection: Connection, entrance: Entrance): Promise<void> {
     if (this.#isClosed || this.#guests.size >= CONNECTIONS_MAX) {
-      refuse(connection);
+      startDeaf(connection);
+      connection.destroy();
       return;
     }
     const tls = entrance === 'peer' ? this.#options.peerTls : null;
-    let secured = connection;
-    if (tls !== null) {
-      connection.start({
-        data: () => true,
-        end: () => undefined,
-        drain: () => undefined,
-        closed: () => undefined,
-      });
-      try {
-        secured = (await connection.startTls(tls)).connection;
-      } catch (error) {
-        this.env.log.warn({ peer: connection.peer }, `A daemon was refused: ${messageOf(error)}`);
-        connection.destroy();
-        return;
-      }
+    let secured: Connection;
+    try {
+      secured = await securePeer(connection, tls);
+    } catch (error) {
+      this.env.log.warn({ peer: connection.peer }, `A daemon was refused: ${messageOf(error)}`);
+      return;
     }
     const guest = new Guest(this, secured, entrance, tls !== null);
     this.#guests.add(guest);
@@ -390,6 +396,7 @@ export class Master implements Host {
         });
         if (!leadership.isLeader()) return;
         this.#leader = leader;
+        this.#compactor = new Compactor(this.env, store);
         this.#trouble = null;
         this.#changed(leader.state);
         this.env.log.info(
@@ -412,6 +419,7 @@ export class Master implements Host {
     if (this.#leadership !== leadership) return;
     this.#leadership = null;
     this.#leader = null;
+    void this.#stopCompacting();
     if (!this.#isClosed) this.env.log.warn({}, `This master does not lead any more: ${reason}`);
     this.#sendAway();
     this.#tell();
@@ -420,6 +428,12 @@ export class Master implements Host {
   #follows(leader: LeaderInfo | null): void {
     if (leader !== null)
       this.env.log.info({ leader: placesOf(leader)?.listen }, 'Another master leads');
+  }
+
+  async #stopCompacting(): Promise<void> {
+    const compactor = this.#compactor;
+    this.#compactor = null;
+    await compactor?.close();
   }
 
   /** A state that is older than what daemons have seen must decide nothing. */
@@ -458,9 +472,7 @@ export class Master implements Host {
       guest.sendMap();
       const client = guest.principal?.client ?? null;
       if (client !== null && state.clients.get(client.name)?.generation !== client.generation)
-        guest.channel.end(
-          new StoreError('E_DENIED', `The key of client "${client.name}" was changed or removed`),
-        );
+        this.#dismiss(guest, client.name);
     }
     if (this.#secretsSent !== state.secrets || this.#removedSent !== state.removedPools) {
       this.#secretsSent = state.secrets;
@@ -468,6 +480,15 @@ export class Master implements Host {
       for (const guest of this.#daemons.values()) guest.sendSecrets();
     }
     this.#tell();
+  }
+
+  /** In a later turn: who changed its own key gets the new one first. */
+  #dismiss({ channel }: Guest, client: string): void {
+    const error = new StoreError(
+      'E_DENIED',
+      `The key of client "${client}" was changed or removed`,
+    );
+    this.env.timers.after(0, () => channel.end(error));
   }
 
   #secretsSent: unknown = null;
@@ -522,14 +543,4 @@ function locate(address: string, peer: string): string {
   if (match === null) return address;
   const host = hostOfPeer(peer);
   return `${host.includes(':') ? `[${host}]` : host}:${match[1] ?? ''}`;
-}
-
-function refuse(connection: Connection): void {
-  connection.start({
-    data: () => true,
-    end: () => undefined,
-    drain: () => undefined,
-    closed: () => undefined,
-  });
-  connection.destroy();
 }

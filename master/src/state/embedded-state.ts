@@ -21,7 +21,7 @@ import {
   HEAD_KEY,
   keyOfEntry,
 } from './state-record.js';
-import { checkCommit, checkLeaseMs, checkPrefix } from './state-rules.js';
+import { checkCommit, checkCompaction, checkLeaseMs, checkPrefix } from './state-rules.js';
 import type {
   CommitResult,
   StateChange,
@@ -131,6 +131,14 @@ export class EmbeddedState implements StateStore {
     );
     this.#leases.set(lease.id, lease);
     return Promise.resolve(lease);
+  }
+
+  /** Only memory has a history here, and it is bounded anyhow. */
+  async compact(revision: number): Promise<void> {
+    this.#checkUsable();
+    checkCompaction(revision, this.#history.revision);
+    this.#history.compact(revision);
+    return Promise.resolve();
   }
 
   async close(): Promise<void> {

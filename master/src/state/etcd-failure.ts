@@ -49,8 +49,9 @@ export class EtcdFailure extends Error {
   }
 }
 
-/** @param body - Of an answer that is not 200, or the `error` of a stream. */
-export function failureOf(origin: string, status: number, body: EtcdJson): EtcdFailure {
+/** @param answer - One that is not 200, or a message of a stream that has an `error`. */
+export function failureOf(origin: string, status: number, answer: EtcdJson): EtcdFailure {
+  const body = answer.hasObject('error') ? answer.object('error') : answer;
   const text = body.text('message') || body.text('error');
   const code = body.number('code') || body.number('grpc_code');
   const said = `etcd at ${origin} says: ${text || `HTTP status ${status}`}`;
@@ -65,7 +66,7 @@ export function failureOf(origin: string, status: number, body: EtcdJson): EtcdF
         : new EtcdFailure('refused', said, { code: 'E_SYSTEM' });
     case PERMISSION_DENIED:
       return denied(
-        `${said}; grant the user a role that may read and write all keys of the cluster`,
+        `${said}; configure a user of etcd with a role that may read and write all keys of the cluster`,
       );
     case RESOURCE_EXHAUSTED:
       return exhausted(text, said);
@@ -86,6 +87,16 @@ export function failureOf(origin: string, status: number, body: EtcdJson): EtcdF
         ? denied(`${said}; leave out the user, or create users and run: etcdctl auth enable`)
         : new EtcdFailure('refused', said, { code: 'E_SYSTEM' });
   }
+}
+
+/** An answer that the JSON gateway did not make. */
+export function notJson(origin: string, text: string): EtcdFailure {
+  // With authentication on, etcd fears that somebody takes this name for that of a user.
+  if (text.includes('CommonName of client'))
+    return denied(
+      `etcd at ${origin} refuses client certificates with a common name while its authentication is on; use one without, such as of the subject '/O=store'`,
+    );
+  return new EtcdFailure('in-doubt', `${origin} does not speak etcd`);
 }
 
 function invalidArgument(text: string, said: string): EtcdFailure {

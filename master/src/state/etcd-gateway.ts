@@ -5,7 +5,7 @@
  * @see https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/
  */
 import { BackOff, messageOf, StoreError, type Env } from '@store/core';
-import { EtcdFailure, failureOf } from './etcd-failure.js';
+import { EtcdFailure, failureOf, notJson } from './etcd-failure.js';
 import { EtcdHttp, EtcdHttpError, type EtcdTls } from './etcd-http.js';
 import { EtcdJson } from './etcd-json.js';
 
@@ -25,7 +25,7 @@ export interface EtcdOptions {
   /** `http://host:port` or `https://host:port`. */
   readonly endpoints: readonly string[];
   readonly tls: EtcdTls | null;
-  /** Null: etcd's authentication is off, or by certificate. */
+  /** Null: etcd's authentication is off. A certificate alone names nobody to the JSON gateway. */
   readonly user: EtcdUser | null;
   /** For how long one endpoint may think about one request. */
   readonly requestMs?: number;
@@ -124,9 +124,9 @@ export class EtcdGateway {
       request = this.#http.stream(url, headers, JSON.stringify(body), {
         line: (text) => {
           const json = parseLine(text);
-          if (json === null) end(new EtcdHttpError(`${url.origin} does not speak etcd`, true));
+          if (json === null) end(notJson(url.origin, text));
           else if (json.has('error')) {
-            const failure = failureOf(url.origin, 0, json.object('error'));
+            const failure = failureOf(url.origin, 0, json);
             if (failure.kind === 'token') this.refuseToken(token);
             end(failure);
           } else events.message(json.object('result'));
@@ -172,6 +172,7 @@ export class EtcdGateway {
     const deadline = clock.now() + patienceMs;
     const backOff = new BackOff(random, patienceMs);
     let tokens = 0;
+    let told: EtcdFailure | null = null;
     for (let tries = 1; ; tries += 1) {
       const endpoint = this.#endpoint;
       const leftMs = deadline - clock.now();
@@ -185,8 +186,10 @@ export class EtcdGateway {
         } else if (!mayRepeat(error, options)) throw error;
         else this.#leave(endpoint);
         this.checkOpen();
+        // One that had hardly any time says nothing about what is wrong.
+        if (told === null || leftMs >= requestMs) told = error;
         const pauseMs = tries % this.#endpoints.length === 0 ? backOff.next() : 0;
-        if (clock.now() + pauseMs >= deadline) throw this.#nobodyAnswers(patienceMs, error);
+        if (clock.now() + pauseMs >= deadline) throw this.#nobodyAnswers(patienceMs, told);
         if (pauseMs > 0) await timers.sleep(pauseMs);
         this.checkOpen();
       }
@@ -211,8 +214,10 @@ export class EtcdGateway {
       throw new EtcdFailure(kind, error.message, { cause: error });
     }
     const json = parseLine(answer.text);
-    if (json === null) throw new EtcdFailure('in-doubt', `${url.origin} does not speak etcd`);
-    if (answer.status !== 200) throw failureOf(url.origin, answer.status, json);
+    if (json === null) throw notJson(url.origin, answer.text);
+    // A call whose answer could go on may fail after its status was sent.
+    if (answer.status !== 200 || json.has('error'))
+      throw failureOf(url.origin, answer.status, json);
     this.#checkCluster(url, json);
     return { json, sentMs };
   }
@@ -260,10 +265,14 @@ export class EtcdGateway {
     const who = count === 1 ? 'etcd does not answer' : `None of ${count} members of etcd answers`;
     return new StoreError(
       'E_UNREACHABLE',
-      `${who} within ${Math.round(patienceMs)} ms (${cause.message}); check that it runs, and --etcd`,
+      `${who} within ${Math.round(patienceMs)} ms (${cause.message}); ${adviceOn(cause.cause)}`,
       { cause },
     );
   }
+}
+
+function adviceOn(error: unknown): string {
+  return error instanceof EtcdHttpError ? error.advice : 'check that it runs, and --etcd';
 }
 
 function mayRepeat({ kind }: EtcdFailure, { isRepeatable }: CallOptions): boolean {

@@ -5,10 +5,12 @@
 import http from 'node:http';
 import https from 'node:https';
 import { messageOf, type Env, type Timer } from '@store/core';
+import { tlsProblem } from './etcd-tls-error.js';
 
 /** A page of a read or a watch: etcd itself stops far below that. */
 export const ANSWER_BYTES_MAX: number = 64 * 1024 * 1024;
 const SOCKETS_MAX = 64;
+const ADVICE = 'check that it runs, and --etcd';
 
 /** What etcd's certificate must be signed by, and what we show; PEM. */
 export interface EtcdTls {
@@ -23,10 +25,17 @@ export class EtcdHttpError extends Error {
   override name = 'EtcdHttpError';
   /** False: nothing has reached etcd, for certain. */
   readonly wasSent: boolean;
+  /** What a person can do about it. */
+  readonly advice: string;
 
-  constructor(message: string, wasSent: boolean, options?: { cause?: unknown }) {
-    super(message, options);
+  constructor(
+    message: string,
+    wasSent: boolean,
+    { cause, advice = ADVICE }: { cause?: unknown; advice?: string | undefined } = {},
+  ) {
+    super(message, { cause });
     this.wasSent = wasSent;
+    this.advice = advice;
   }
 }
 
@@ -150,9 +159,9 @@ export class EtcdHttp {
     });
     this.#requests.add(request);
     const fail = (error: unknown): void => {
-      events.failed(
-        new EtcdHttpError(`${url.origin}: ${messageOf(error)}`, wasSent, { cause: error }),
-      );
+      const tls = tlsProblem(error);
+      const message = `${url.origin}: ${tls?.problem ?? messageOf(error)}`;
+      events.failed(new EtcdHttpError(message, wasSent, { cause: error, advice: tls?.advice }));
     };
     request.on('error', fail);
     request.on('close', () => this.#requests.delete(request));

@@ -29,6 +29,10 @@ export class EtcdJson {
     return this.#fields[name] !== undefined;
   }
 
+  hasObject(name: string): boolean {
+    return typeof this.#fields[name] === 'object' && this.#fields[name] !== null;
+  }
+
   /** Empty if it is absent. */
   object(name: string): EtcdJson {
     return new EtcdJson(asFields(name, this.#fields[name] ?? {}));

@@ -9,7 +9,7 @@ import { EtcdGateway, type EtcdOptions } from './etcd-gateway.js';
 import { base64, type EtcdJson } from './etcd-json.js';
 import { EtcdLease, storeErrors } from './etcd-lease.js';
 import { endOfPrefix, EtcdWatch } from './etcd-watch.js';
-import { checkCommit, checkLeaseMs, checkPrefix } from './state-rules.js';
+import { checkCommit, checkCompaction, checkLeaseMs, checkPrefix } from './state-rules.js';
 import type {
   CommitResult,
   StateCommit,
@@ -105,6 +105,21 @@ export class EtcdState implements StateStore {
     return storeErrors(EtcdLease.grant(this.#gateway, ttlMs));
   }
 
+  /** It is etcd's history as a whole that is compacted: also for others, if they have keys in the same etcd. */
+  async compact(revision: number): Promise<void> {
+    this.#checkOpen();
+    checkCompaction(revision, await this.#revision());
+    if (revision === 0) return;
+    const body = { revision: `${revision}` };
+    try {
+      await this.#gateway.call('/v3/kv/compaction', body, { isRepeatable: true });
+    } catch (error) {
+      if (!(error instanceof EtcdFailure)) throw error;
+      // Somebody did it before; perhaps we ourselves, and the answer was lost.
+      if (error.kind !== 'compacted') throw error.toStoreError();
+    }
+  }
+
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -118,6 +133,14 @@ export class EtcdState implements StateStore {
 
   #checkOpen(): void {
     if (this.#isClosed) throw new StoreError('E_CLOSED', 'The connection to etcd is closed');
+  }
+
+  /** At which the whole etcd is. */
+  async #revision(): Promise<number> {
+    const body = { key: base64(this.#root), count_only: true };
+    const options = { isRepeatable: true };
+    const { json } = await storeErrors(this.#gateway.call('/v3/kv/range', body, options));
+    return json.object('header').number('revision');
   }
 
   /** All pages of the revision at which the first was read. @throws EtcdFailure */

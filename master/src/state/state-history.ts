@@ -28,12 +28,13 @@ export class StateHistory {
     this.#revision = batch.revision;
     this.#batches.push(batch);
     this.#bytes += bytesOf(batch);
-    while (this.#batches.length > BATCHES_MAX || this.#bytes > BYTES_MAX) {
-      const oldest = this.#batches.shift();
-      if (oldest === undefined) break;
-      this.#bytes -= bytesOf(oldest);
-    }
+    while (this.#batches.length > BATCHES_MAX || this.#bytes > BYTES_MAX) this.#dropOldest();
     for (const watch of this.#watches) watch.wake();
+  }
+
+  /** Drops what was before `revision`. */
+  compact(revision: number): void {
+    while ((this.#batches[0]?.revision ?? Infinity) < revision) this.#dropOldest();
   }
 
   /** The batch after `revision`; null if there is none yet, or a sentence why it cannot be had. */
@@ -61,6 +62,11 @@ export class StateHistory {
   /** Nothing more will be known. */
   fail(reason: string): void {
     for (const watch of [...this.#watches]) watch.lose(reason);
+  }
+
+  #dropOldest(): void {
+    const oldest = this.#batches.shift();
+    if (oldest !== undefined) this.#bytes -= bytesOf(oldest);
   }
 }
 

@@ -48,6 +48,16 @@ export function checkLeaseMs(ttlMs: number): void {
     throw invalid(`A lease lasts ${LEASE_MS_MIN} to ${LEASE_MS_MAX} ms, not ${ttlMs}`);
 }
 
+/**
+ * @param reached - Revision of the store.
+ * @throws StoreError `E_INVALID`
+ */
+export function checkCompaction(revision: number, reached: number): void {
+  invariant(Number.isSafeInteger(revision) && revision >= 0, 'a revision is 0 or more');
+  if (revision > reached)
+    throw invalid(`Revision ${revision} cannot be compacted: the store is at ${reached}`);
+}
+
 function invalid(message: string): StoreError {
   return new StoreError('E_INVALID', message);
 }

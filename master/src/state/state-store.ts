@@ -103,6 +103,11 @@ export interface StateStore {
   watch(prefix: string, afterRevision: number, listener: StateListener): StateWatch;
   /** @param ttlMs - From `LEASE_MS_MIN` to `LEASE_MS_MAX`. */
   lease(ttlMs: number): Promise<StateLease>;
+  /**
+   * Forgets what was before `revision`: a watch that would begin there may be lost. What there is now stays.
+   * @throws StoreError `E_INVALID` if the store has not got there yet; others as `read`
+   */
+  compact(revision: number): Promise<void>;
   /** Watches stop, and leases are not kept alive any more. Everything answers `E_CLOSED` from now on. */
   close(): Promise<void>;
 }

@@ -97,6 +97,7 @@ export class StoppableEnv {
       read: (prefix) => store.read(prefix),
       commit: (transaction) => store.commit(transaction),
       lease: (ttlMs) => store.lease(ttlMs),
+      compact: (revision) => store.compact(revision),
       close: () => store.close(),
       watch: (prefix, afterRevision, listener) => {
         let isOver = false;

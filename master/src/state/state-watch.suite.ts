@@ -1,4 +1,5 @@
 /** Watches: every change, once, in order. */
+import { codeOf } from '@store/core/testing';
 import type { StateStory } from './state-store.suite.js';
 import { put, until, Watcher } from './state-user.js';
 
@@ -105,5 +106,32 @@ export async function watchStories(story: StateStory): Promise<void> {
     const { entries } = await store.read('s/');
     t.same([...state].sort(), entries.map(({ key, value }) => [key, value.toString()])); // prettier-ignore
     t.same(problems, []);
+  });
+
+  await story('a compaction forgets what was, and nothing that is', async (t, s) => {
+    const { env, store } = s;
+    const { revision: old } = await put(store, 'c/old', '1');
+    await put(store, 'c/k', '2');
+    const { revision: kept } = await put(store, 'c/k', '3');
+    const present = new Watcher();
+    store.watch('c/', kept, present);
+    await store.compact(kept);
+    await store.compact(kept);
+    await store.compact(old);
+    const [late, inTime] = [new Watcher(), new Watcher()];
+    store.watch('c/', old - 1, late);
+    store.watch('c/', kept, inTime);
+    const last = await put(store, 'c/k', '4');
+    await until(env, 'the loss', () => late.losses.length === 1);
+    await until(env, 'the change', () => present.batches.length + inTime.batches.length === 2);
+    t.same([late.batches, inTime.losses, present.losses], [[], [], []]);
+    const { revision, entries } = await store.read('c/');
+    t.same(entries.map(({ key, value }) => [key, value.toString()]), [['c/k', '4'], ['c/old', '1']]); // prettier-ignore
+    const again = new Watcher();
+    store.watch('c/', revision, again);
+    const next = await put(store, 'c/k', '5');
+    await until(env, 'it goes on from what was read', () => again.batches.length === 1);
+    t.ok(next.revision > last.revision);
+    t.equal(await codeOf(store.compact(next.revision + 1_000_000)), 'E_INVALID');
   });
 }

@@ -22,6 +22,8 @@ export interface EtcdClusterOptions {
   readonly members?: number;
   /** PEM files that all members use, and what we need to talk to them. */
   readonly tls?: { readonly files: EtcdTlsFiles; readonly client: EtcdTls };
+  /** More of etcd's own. */
+  readonly args?: readonly string[];
 }
 
 export interface EtcdTlsFiles {
@@ -55,7 +57,7 @@ export class EtcdCluster {
     return cluster;
   }
 
-  private constructor(ports: readonly number[], { tls }: EtcdClusterOptions) {
+  private constructor(ports: readonly number[], { tls, args }: EtcdClusterOptions) {
     this.#folder = fs.mkdtempSync(path.join(os.tmpdir(), 'etcd-'));
     this.#tls = tls?.client ?? null;
     const scheme = tls === undefined ? 'http' : 'https';
@@ -65,7 +67,8 @@ export class EtcdCluster {
       peer: `http://127.0.0.1:${ports[2 * index + 1] ?? 0}`,
     }));
     const all = specs.map(({ name, peer }) => `${name}=${peer}`).join(',');
-    this.members = specs.map((spec) => new EtcdMember(this.#folder, spec, all, tls?.files));
+    const more = [...(tls === undefined ? [] : tlsArgs(tls.files)), ...(args ?? [])];
+    this.members = specs.map((spec) => new EtcdMember(this.#folder, spec, all, more));
   }
 
   get endpoints(): string[] {
@@ -140,7 +143,7 @@ export class EtcdMember {
     folder: string,
     spec: { name: string; client: string; peer: string },
     all: string,
-    tls: EtcdTlsFiles | undefined,
+    more: readonly string[],
   ) {
     this.endpoint = spec.client;
     this.#log = path.join(folder, `${spec.name}.log`);
@@ -150,12 +153,7 @@ export class EtcdMember {
       ...['--listen-peer-urls', spec.peer, '--initial-advertise-peer-urls', spec.peer],
       ...['--initial-cluster', all, '--initial-cluster-token', path.basename(folder)],
       ...['--log-level', 'warn', '--logger', 'zap'],
-      ...(tls === undefined
-        ? []
-        : [
-            ...['--cert-file', tls.cert, '--key-file', tls.key],
-            ...['--trusted-ca-file', tls.ca, '--client-cert-auth'],
-          ]),
+      ...more,
     ];
   }
 
@@ -200,6 +198,10 @@ export class EtcdMember {
     const text = fs.existsSync(this.#log) ? fs.readFileSync(this.#log, 'utf8') : '';
     return text.slice(-LOG_BYTES);
   };
+}
+
+function tlsArgs({ cert, key, ca }: EtcdTlsFiles): string[] {
+  return ['--cert-file', cert, '--key-file', key, '--trusted-ca-file', ca, '--client-cert-auth'];
 }
 
 /** Ports that were free a moment ago. */

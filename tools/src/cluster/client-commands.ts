@@ -63,14 +63,14 @@ Example:
     const rights = given ?? {};
     const path = keyPath(name, context.get(outSetting));
     await needFreePlace(path);
-    await withMaster(context, async (guide) => {
-      const key = await keyFrom(guide, 'client create', { name, rights, isAdmin });
-      try {
-        await writeNewFile(path, key, { mode: PRIVATE_MODE });
-      } catch (error) {
-        throw keyLost(error, `The client '${name}' was made, but its key is lost`, name);
-      }
-    });
+    const key = await withMaster(context, (guide) =>
+      keyFrom(guide, 'client create', { name, rights, isAdmin }),
+    );
+    try {
+      await writeNewFile(path, key, { mode: PRIVATE_MODE });
+    } catch (error) {
+      throw keyLost(error, `The client '${name}' was made, but its key is lost`, name);
+    }
     answer(
       context,
       { name, file: path, isAdmin, rights },
@@ -152,18 +152,13 @@ Example:
   handles(rotate, async (context, [name = '']) => {
     const path = keyPath(name, context.get(outSetting));
     await needReplaceable(path, name);
-    await withMaster(context, async (guide) => {
-      const key = await keyFrom(guide, 'client rotate', { name });
-      try {
-        await writeNewFile(path, key, { mode: PRIVATE_MODE, replaces: true });
-      } catch (error) {
-        throw keyLost(
-          error,
-          `The old key of '${name}' is worth nothing and the new one lost`,
-          name,
-        );
-      }
-    });
+    // Whoever changes its own key is let in no more with the one that it had.
+    const key = await withMaster(context, (guide) => keyFrom(guide, 'client rotate', { name }));
+    try {
+      await writeNewFile(path, key, { mode: PRIVATE_MODE, replaces: true });
+    } catch (error) {
+      throw keyLost(error, `The old key of '${name}' is worth nothing and the new one lost`, name);
+    }
     answer(
       context,
       { name, file: path },

@@ -1,7 +1,6 @@
 /** `store daemon`, run as people run it. */
 import type { DaemonStatus } from '@store/core';
 import t from 'tap';
-import { until } from '../run-programs.js';
 import { failed, succeeded } from '../run-store.js';
 import { startCluster, type TestCluster } from './run-cluster.js';
 
@@ -69,42 +68,4 @@ await t.test('daemons are listed, weighed, drained, taken in again and removed',
   const [after] = await daemonsOf(cluster);
   t.match(after, { membership: 'in' });
   t.not(after?.weight, 512_000);
-});
-
-await t.test('what would lose data is refused, and what is empty goes', async (t) => {
-  const cluster = await startCluster(t);
-  const { store } = cluster;
-  await cluster.daemon('disk1');
-  await store('pool', 'create', 'vms', '--groups', '8');
-  const late = await cluster.daemon('disk2');
-  failed(t, await store('daemon', 'out', '1', '--yes'), 1, /only copy of 8 groups.*daemon drain 1/);
-  failed(t, await store('daemon', 'out', '1', '--dry-run'), 1, /only copy of 8 groups/);
-  failed(t, await store('daemon', 'rm', '1', '--yes'), 1, /holds 8 groups; drain it first/);
-  failed(t, await store('daemon', 'rm', '2'), 2, /--yes/);
-  succeeded(t, await store('daemon', 'out', '2', '--yes'), /^Done: Daemon 2: make it out\n$/);
-  late.child.kill('SIGKILL');
-  await until(() => late.child.signalCode !== null, 'the daemon is gone');
-  succeeded(t, await store('daemon', 'rm', '2', '2', '--yes'), /^Done: Remove daemon 2 from/);
-  t.match(await daemonsOf(cluster), [{ id: 1 }]);
-});
-
-await t.test('mistakes are told before a master is asked', async (t) => {
-  const { store } = await startCluster(t);
-  const results = await Promise.all([
-    store('daemon', 'drain', 'first', '--yes'),
-    store('daemon', 'in', '0'),
-    store('daemon', 'reweight', '1', '--yes'),
-    store('daemon', 'reweight', '1', 'much', '--yes'),
-    store('daemon', 'reweight', '1', '9000P', '--yes'),
-    store('daemon', 'frob'),
-  ]);
-  const says = [
-    /'first' is not the number of a daemon.*store daemon ls/,
-    /'0' is not the number/,
-    /Say which daemon and its weight: store daemon reweight 3 500G/,
-    /'much' is not a weight: write a number, a size like 500G, or auto/,
-    /9000P/,
-    /Unknown command 'frob'/,
-  ];
-  for (const [index, result] of results.entries()) failed(t, result, 2, says[index] ?? /never/);
 });

@@ -2,41 +2,28 @@
 import { hostname } from 'node:os';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf, RealTlsContext, StoreError, type Log, type TlsKeys } from '@store/core';
-import {
-  createClient,
-  EmbeddedState,
-  EtcdState,
-  HttpServer,
-  Master,
-  newCluster,
-  type NewCluster,
-  type StateStore,
-} from '@store/master';
+import { messageOf, StoreError, type Log } from '@store/core';
+import { createClient, HttpServer, Master, newCluster, type NewCluster } from '@store/master';
 import type { Command } from 'commander';
 import { sdNotify } from '../handover/sd-notify.js';
 import { formatHostPort, type HostPort } from '../host-port.js';
 import { isLoopback } from '../loopback.js';
 import { onHangup } from '../nbd-tls/on-hangup.js';
-import { readSmallFile, readTlsKeys } from '../nbd-tls/tls-files.js';
 import { dieOf, handles, type Context } from '../program.js';
 import { readTextFile } from '../read-text-file.js';
-import type { CertificateFiles } from '../serving/file-store-settings.js';
 import { SETTINGS } from '../settings.js';
 import { UsageError } from '../usage-error.js';
 import { PRIVATE_MODE } from '../write-new-file.js';
-import {
-  addMasterServerFlags,
-  masterGiven,
-  type EtcdGiven,
-  type MasterGiven,
-} from './master-settings.js';
+import { addRecoverCommand } from './recover-command.js';
+import { MasterTls } from './master-tls.js';
+import { openState } from './open-state.js';
+import { addMasterServerFlags, masterGiven, type MasterGiven } from './master-settings.js';
 
 /** Others take over from a leader that died after so long. */
 const TTL_MS = 3000;
 const ADMIN = 'admin';
 const ADMIN_KEY_FILE = 'admin.key';
-const PASSWORD_BYTES_MAX = 4096;
+const TOKEN_FILE_BYTES_MAX = 4096;
 const TOKEN_BYTES_MIN = 16;
 const FOR_OTHERS = 0o007;
 const PRIVATE_FOLDER_MODE = 0o700;
@@ -64,6 +51,7 @@ Example, with certificates (store cert --help):
     );
   addMasterServerFlags(command);
   handles(command, (context) => serve(context, masterGiven(context)));
+  addRecoverCommand(command);
 }
 
 async function serve(context: Context, given: MasterGiven): Promise<void> {
@@ -146,7 +134,7 @@ async function serveHttp(
 }
 
 async function tokenOf(path: string, log: Log): Promise<Buffer> {
-  const { text, mode } = await readTextFile(path, PASSWORD_BYTES_MAX);
+  const { text, mode } = await readTextFile(path, TOKEN_FILE_BYTES_MAX);
   if ((mode & FOR_OTHERS) !== 0)
     log.warn({ file: path }, `Every user can read this token; chmod o= ${path}`);
   const token = Buffer.from(text.trim());
@@ -179,85 +167,6 @@ function beginCluster({ env, log }: Context, { stateDir }: MasterGiven): NewClus
   }
   log.info({ cluster: clusterId, key: path }, "A new cluster; the administrator's key was written");
   return { state, undo: () => rmSync(path, { force: true }) };
-}
-
-async function openState(context: Context, given: MasterGiven): Promise<StateStore> {
-  const { env } = context;
-  if (given.etcd !== null) return openEtcd(context, given.etcd);
-  return EmbeddedState.open(env, given.stateDir, { create: true });
-}
-
-async function openEtcd(
-  { env }: Context,
-  { endpoints, name, ca, files, user }: EtcdGiven,
-): Promise<StateStore> {
-  const isTls = endpoints.some((url) => url.startsWith('https:'));
-  const tls = {
-    ca: ca === null ? null : await readSmallFile(ca),
-    client:
-      files === null
-        ? null
-        : { cert: await readSmallFile(files.cert), key: await readSmallFile(files.key) },
-  };
-  const password =
-    user === null ? '' : (await readTextFile(user.passwordFile, PASSWORD_BYTES_MAX)).text.trim();
-  return new EtcdState(env, {
-    endpoints,
-    cluster: name,
-    tls: isTls ? tls : null,
-    user: user === null ? null : { name: user.name, password },
-  });
-}
-
-/** Certificates, read at the start and again at each SIGHUP: all of them or none. */
-class MasterTls {
-  readonly listen: RealTlsContext | null;
-  readonly peer: RealTlsContext | null;
-  readonly #given: MasterGiven;
-  readonly #log: Log;
-
-  static async open(given: MasterGiven, log: Log): Promise<MasterTls> {
-    return new MasterTls(given, log, await readKeys(given, log, 'warn'));
-  }
-
-  private constructor(given: MasterGiven, log: Log, keys: MasterKeys) {
-    this.#given = given;
-    this.#log = log;
-    this.listen = keys.listen === null ? null : new RealTlsContext(keys.listen);
-    this.peer = keys.peer === null ? null : new RealTlsContext(keys.peer);
-  }
-
-  async reload(): Promise<void> {
-    try {
-      const { listen, peer } = await readKeys(this.#given, this.#log, 'refuse');
-      // What OpenSSL does not like must show before anything is replaced.
-      for (const keys of [listen, peer]) if (keys !== null) new RealTlsContext(keys);
-      if (listen !== null) this.listen?.replace(listen);
-      if (peer !== null) this.peer?.replace(peer);
-      this.#log.info({}, 'Certificates read again');
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      this.#log.error({}, `Nothing taken, what was read before stays in use: ${error.message}`);
-    }
-  }
-}
-
-interface MasterKeys {
-  readonly listen: TlsKeys | null;
-  readonly peer: TlsKeys | null;
-}
-
-async function readKeys(
-  { listenFiles, peerFiles, peerCa }: MasterGiven,
-  log: Log,
-  outOfDate: 'warn' | 'refuse',
-): Promise<MasterKeys> {
-  const read = (files: CertificateFiles, ca: string | null): Promise<TlsKeys> =>
-    readTlsKeys({ ...files, ca, crl: null, psk: null }, log, outOfDate);
-  return {
-    listen: listenFiles === null ? null : await read(listenFiles, null),
-    peer: peerFiles === null ? null : await read(peerFiles, peerCa),
-  };
 }
 
 function warn({ insecure, peer, listen, peerFiles, listenFiles }: MasterGiven, log: Log): void {

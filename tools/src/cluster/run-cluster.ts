@@ -16,11 +16,11 @@ export interface TestCluster {
   readonly peerAddress: string;
   readonly adminKey: string;
   /** Starts a storage daemon, in the folder of that name. */
-  daemon(dir: string, ...flags: string[]): Promise<Serving>;
+  readonly daemon: (dir: string, ...flags: string[]) => Promise<Serving>;
   /** Runs `store` with this cluster as its `--master`. */
-  store(...args: string[]): Promise<Result>;
+  readonly store: (...args: string[]) => Promise<Result>;
   /** The same with `--json`: what it printed, parsed. */
-  json(...args: string[]): Promise<unknown>;
+  readonly json: (...args: string[]) => Promise<unknown>;
 }
 
 /** @param flags - Of the master. */
@@ -45,10 +45,10 @@ export async function startCluster(t: Test, flags: readonly string[] = []): Prom
         ...['--listen-address', ANY_PORT, ...more],
       ]),
     store,
-    async json(...args) {
+    json: async (...args) => {
       const { code, stdout, stderr } = await store(...args, '--json');
       if (code !== 0) throw new Error(`store ${args.join(' ')}: ${code}: ${stderr}`);
-      return JSON.parse(stdout);
+      return JSON.parse(stdout) as unknown;
     },
   };
 }

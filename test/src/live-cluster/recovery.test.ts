@@ -1,0 +1,157 @@
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  ClusterStore,
+  ObjectRef,
+  OBJECT_KIND,
+  promised,
+  type ClientKey,
+  type Env,
+} from '@store/core';
+import {
+  Election,
+  EmbeddedState,
+  readWhatIsLeft,
+  rebuildState,
+  RecoveryDesk,
+  withAdministrator,
+  writeRecovered,
+  type ClusterState,
+  type Leadership,
+} from '@store/master';
+import t from 'tap';
+import { codeOf, LiveCluster, liveEnv, until, type LiveMaster } from './live-cluster.js';
+
+t.setTimeout(60_000);
+const REF = new ObjectRef(OBJECT_KIND.plain, 'key');
+
+async function writeThrough(cluster: LiveCluster, text: string): Promise<void> {
+  const store = await openStore(cluster);
+  const pool = await store.openPool('p', { create: true });
+  await promised((done) => pool.write(REF, 0, [Buffer.from(text)], 0, done));
+  await store.close();
+}
+
+async function readThrough(cluster: LiveCluster, bytes: number): Promise<string> {
+  const store = await openStore(cluster);
+  const pool = await store.openPool('p', { create: false });
+  const target = Buffer.alloc(bytes);
+  await promised((done) => pool.read(REF, 0, target, done));
+  await store.close();
+  return target.toString();
+}
+
+async function openStore(cluster: LiveCluster): Promise<ClusterStore> {
+  const guide = await cluster.guide();
+  const env: Env = liveEnv;
+  return new ClusterStore({
+    env,
+    guide,
+    name: 'test',
+    tls: null,
+    deadlineMs: 8000,
+    datagramBytes: 0,
+  });
+}
+
+/** As `store master recover` does it, in the place of `old`. */
+async function recover(
+  old: LiveMaster,
+  folder: string,
+  daemons: number,
+  key: ClientKey | null,
+): Promise<ClusterState> {
+  const store = await EmbeddedState.open(liveEnv, folder, { create: true });
+  const leadership = await new Promise<Leadership>((resolve) => {
+    const events = { won: resolve, lost: () => undefined, follows: () => undefined };
+    new Election(liveEnv, store, { address: '{}', ttlMs: 2000, events });
+  });
+  const { state: left } = await readWhatIsLeft(store);
+  const desk = new RecoveryDesk({
+    env: liveEnv,
+    peerTls: null,
+    insecure: false,
+    answered: () => undefined,
+    defect: (error) => {
+      throw error;
+    },
+  });
+  await desk.listen(old.peer);
+  await until('all daemons have answered', () => desk.kept.size === daemons);
+  await desk.close();
+  const kept = [...desk.kept.values()];
+  const rebuilt = rebuildState({ old: left, kept, now: 1, random: liveEnv.random });
+  const state = key === null ? rebuilt : withAdministrator(rebuilt, key, 1);
+  await writeRecovered(store, leadership, state);
+  await store.close();
+  return state;
+}
+
+async function restartOn(cluster: LiveCluster, old: LiveMaster, folder: string): Promise<void> {
+  const { LiveMaster: Live } = await import('./live-cluster.js');
+  const master = new Live(await EmbeddedState.open(liveEnv, folder, { create: false }), cluster);
+  [master.peer, master.listen] = [old.peer, old.listen];
+  cluster.masters.push(master);
+  await master.start();
+  await until('the recovered master leads', () => master.master.isLeader);
+  await until('all daemons are back', () =>
+    cluster.daemons.every(({ member }) => member.isConnected),
+  );
+}
+
+t.test('a state that is lost is made anew from what daemons have kept', async (t) => {
+  const cluster = await LiveCluster.start(t, 3);
+  await writeThrough(cluster, 'kept');
+  const before = cluster.leader()?.master.admin.map();
+  await until('all daemons have the map', () =>
+    cluster.daemons.every(({ member }) => member.view?.map.version === before?.version),
+  );
+  const [old] = cluster.masters.splice(0);
+  if (old === undefined) throw new Error('there was a master');
+  await old.stop();
+  const folder = join(cluster.folder, 'new-state');
+  const state = await recover(old, folder, 3, cluster.adminKey);
+  t.same(state.map.pools, before?.pools, 'groups are where they were');
+  t.ok(state.map.version > (before?.version ?? 0));
+  t.equal(state.map.clusterId, before?.clusterId);
+
+  await restartOn(cluster, old, folder);
+  t.equal(await readThrough(cluster, 4), 'kept');
+  const admin = cluster.leader()?.master.admin;
+  t.same(
+    admin?.clients().map(({ name, isAdmin }) => [name, isAdmin]),
+    [['admin', true]],
+  );
+  await admin?.createPool('later', { groups: 4 }, false);
+  const later = admin?.map().pools.find(({ name }) => name === 'later');
+  t.ok((later?.id ?? 0) > 1000, 'numbers that may have been given out are not given out again');
+});
+
+t.test('a state that came back old is brought forward, and keeps its clients', async (t) => {
+  const cluster = await LiveCluster.start(t, 2);
+  await cluster.client('somebody', { p: 'rw' });
+  const [first] = cluster.masters.splice(0);
+  await first?.stop();
+  const folder = join(cluster.folder, 'old-state');
+  cpSync(join(cluster.folder, 'state'), folder, { recursive: true });
+  const again = await cluster.addMaster(await cluster.openState());
+  for (const daemon of cluster.daemons) await daemon.stop();
+  await until('it leads', () => again.master.isLeader);
+  for (const daemon of cluster.daemons) await daemon.join();
+  await writeThrough(cluster, 'new');
+  await until('all daemons know the pool', () =>
+    cluster.daemons.every(({ member }) => member.view?.poolNamed('p') !== undefined),
+  );
+  cluster.masters.splice(0);
+  await again.stop();
+
+  const state = await recover(again, folder, 2, null);
+  t.same([...state.clients.keys()].sort(), ['admin', 'somebody']);
+  await restartOn(cluster, again, folder);
+  t.equal(await readThrough(cluster, 3), 'new');
+});
+
+t.test('nothing is made of nothing', async (t) => {
+  const none = { old: null, kept: [], now: 1, random: liveEnv.random };
+  t.equal(await codeOf(Promise.resolve().then(() => rebuildState(none))), 'E_NOT_FOUND');
+});
