@@ -17,4 +17,5 @@ export {
   type MemberCounts,
   type MemberStore,
 } from './cluster/cluster-member.js';
+export { MembershipFiles } from './cluster/membership-files.js';
 export { ClusteredStore } from './cluster/clustered-store.js';

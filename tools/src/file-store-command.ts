@@ -75,7 +75,7 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     await part?.join(server, { address, peerAddress });
     closeOwnerSocket = await listenForOwner(context, server, dir);
     metrics = await serveMetricsOf(context, store, server);
-    announce(context, { address, peerAddress, dir });
+    if (!context.stop.aborted) announce(context, { address, peerAddress, dir });
     await stopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {

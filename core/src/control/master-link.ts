@@ -211,10 +211,13 @@ export class MasterLink {
       channel.trust(payloadMax);
       return { channel, master };
     } catch (error) {
+      const wasOpen = channel.isOpen;
       channel.fail(
         error instanceof StoreError ? error : new StoreError('E_SYSTEM', messageOf(error)),
       );
-      throw error;
+      if (wasOpen || !(error instanceof StoreError) || error.code !== 'E_UNREACHABLE') throw error;
+      const advice = hungUpAdvice(entrance, tls !== null);
+      throw new StoreError(error.code, `${error.message} at once; ${advice}`, { cause: error });
     }
   }
 
@@ -260,6 +263,15 @@ export function parseMasterAddress(text: string): MasterAddress | undefined {
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3]);
   return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port };
+}
+
+/** What may be wrong where somebody hangs up without a word. */
+function hungUpAdvice(entrance: 'peer' | 'listen', isTls: boolean): string {
+  if (entrance === 'listen')
+    return 'is that where a master listens for clients (its --listen-address)?';
+  return isTls
+    ? 'does that master take this certificate? Its log says why not'
+    : 'is that where a master listens for daemons (its --peer-address), and does it want a certificate (--peer-cert, --peer-key, --peer-ca-cert)?';
 }
 
 function isFinal({ code }: StoreError): boolean {

@@ -110,7 +110,7 @@ class RealDisk implements Disk {
       fs.closeSync(fd);
       throw new StoreError(
         'E_IN_USE',
-        `'${this.path}' is in use by ${owner === '' ? 'another process' : owner}; stop that process first, let store-nbd take over with --replace, or choose another --dir`,
+        `'${this.path}' is in use by ${owner === '' ? 'another process' : owner}; stop that process first (of store-nbd another one can take over: --replace), or choose another folder`,
       );
     }
     this.#lockFd = fd;

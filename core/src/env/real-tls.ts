@@ -83,7 +83,7 @@ export function startTls(
       plain.destroy();
       reject(new StoreError('E_SYSTEM', `The TLS handshake failed: ${why}`, { cause }));
     };
-    const failed = (error: Error): void => fail(error.message, error);
+    const failed = (error: Error): void => fail(reasonOf(error), error);
     const closed = (): void => fail('the client closed the connection');
     socket.once('error', failed);
     socket.once('close', closed);
@@ -97,6 +97,12 @@ export function startTls(
       else resolve({ connection: new RealTlsConnection(socket, peer), peer: found });
     });
   });
+}
+
+/** What OpenSSL says has file names and an end of line; its reason is what people understand. */
+function reasonOf(error: Error & { reason?: string }): string {
+  const reason = (error.reason ?? error.message).replace(/\s+/g, ' ').trim();
+  return reason === 'wrong version number' ? `${reason}: what came is no TLS` : reason;
 }
 
 /** Who the client is, or why it may not go on. */

@@ -197,7 +197,10 @@ export class ClusterMember implements MapSource {
     this.#takeSecrets((await channel.ask(CONTROL.secrets, {})).payload);
     const { payload } = await channel.ask(CONTROL.map, { after: this.#view?.map.version ?? 0 });
     if (payload.length > 0) this.#takeMap(payload);
-    env.log.info({ daemon: daemonId, cluster: clusterId }, `Registered with ${channel.name}`);
+    env.log.info(
+      { daemon: daemonId, cluster: clusterId },
+      `Registered with ${channel.name.replace(/^The/, 'the')}`,
+    );
   }
 
   async #asked(op: ControlOp, { payload }: ControlMessage): Promise<ControlMessage> {

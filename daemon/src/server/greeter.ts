@@ -179,7 +179,7 @@ export class Greeter {
     if (shared.door.demands(entrance, link.peer).ticket)
       throw new StoreError(
         'E_DENIED',
-        'This daemon wants a ticket; give the client --ticket FILE, made with: store key ticket',
+        'This daemon wants a ticket; give the client --ticket FILE, made with: store key ticket. If it is a part of a cluster, give --master and --client-key instead of --storage-daemon',
       );
     return guestWithoutTicket(entrance, this.tlsPeer?.name ?? hello.name);
   }

@@ -4,6 +4,7 @@ import { realTlsClient, type MasterAddress, type TlsClientContext } from '@store
 import {
   ClusteredStore,
   ClusterMember,
+  MembershipFiles,
   type DaemonServer,
   type FileStore,
   type MemberCounts,
@@ -32,6 +33,11 @@ export class ClusterPart {
     store: FileStore,
   ): Promise<ClusterPart | null> {
     const { cluster } = given;
+    const membership = new MembershipFiles(store.engine.disk, context.log).read();
+    if (cluster === null && membership !== null)
+      throw new UsageError(
+        `The folder is a part of cluster ${membership.clusterId}, which knows what may be served of it: add --master HOST:PORT, where its master listens for daemons`,
+      );
     if (cluster === null) return null;
     return new ClusterPart(context, cluster, store, await peerClientTls(given, cluster.masters));
   }

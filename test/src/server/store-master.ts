@@ -1,0 +1,51 @@
+/** A running `store master`. */
+import type { HasTeardown } from '../host/temp-folder.js';
+import { RestartableProgram } from './restartable-program.js';
+
+export interface StoreMasterOptions {
+  readonly stateDir: string;
+  /** More arguments. */
+  readonly args?: readonly string[];
+}
+
+const ANY_PORT = '127.0.0.1:0';
+
+export class StoreMaster extends RestartableProgram {
+  readonly #options: StoreMasterOptions;
+  #peer = ANY_PORT;
+  #listen = ANY_PORT;
+
+  private constructor(t: HasTeardown, options: StoreMasterOptions) {
+    super(t, 'store master');
+    this.#options = options;
+  }
+
+  /** Starts the program and waits until it serves. @throws Error with what it said, if it does not */
+  static async start(t: HasTeardown, options: StoreMasterOptions): Promise<StoreMaster> {
+    const master = new StoreMaster(t, options);
+    await master.startAgain();
+    return master;
+  }
+
+  /** For daemons: `127.0.0.1:PORT`, the same when it starts again. */
+  get peer(): string {
+    return this.#peer;
+  }
+
+  /** For clients, likewise. */
+  get listen(): string {
+    return this.#listen;
+  }
+
+  protected override get args(): readonly string[] {
+    const { stateDir, args = [] } = this.#options;
+    const places = ['--peer-address', this.#peer, '--listen-address', this.#listen];
+    return ['master', '--json', '--state-dir', stateDir, ...places, ...args];
+  }
+
+  protected override announced(line: string): void {
+    const places = JSON.parse(line) as { peerAddress: string; listenAddress: string };
+    this.#peer = places.peerAddress;
+    this.#listen = places.listenAddress;
+  }
+}
