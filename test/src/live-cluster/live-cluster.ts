@@ -237,8 +237,14 @@ export class LiveCluster {
     return EmbeddedState.open(env, join(this.folder, 'state'), { create: true });
   }
 
-  async addMaster(store: StateStore, part: PartOptions = {}): Promise<LiveMaster> {
+  /** @param part - `replaces`: listens where that one did, which has stopped. */
+  async addMaster(
+    store: StateStore,
+    part: PartOptions & { readonly replaces?: LiveMaster } = {},
+  ): Promise<LiveMaster> {
     const master = new LiveMaster(store, this, part);
+    const { replaces } = part;
+    if (replaces !== undefined) [master.peer, master.listen] = [replaces.peer, replaces.listen];
     this.masters.push(master);
     await master.start();
     return master;
@@ -248,10 +254,8 @@ export class LiveCluster {
   async restartMaster(): Promise<LiveMaster> {
     const [old] = this.masters.splice(0);
     await old?.stop();
-    const master = new LiveMaster(await this.openState(), this);
-    if (old !== undefined) [master.peer, master.listen] = [old.peer, old.listen];
-    this.masters.push(master);
-    await master.start();
+    const part = old === undefined ? {} : { replaces: old };
+    const master = await this.addMaster(await this.openState(), part);
     await until('the new master leads', () => this.leader() === master);
     return master;
   }
