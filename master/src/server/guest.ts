@@ -110,6 +110,7 @@ export class Guest {
   /** Sends the newest map, unless it has it or does not want any. One at a time, the newest only. */
   sendMap(): void {
     if (this.#sentVersion === null || this.#isSending || !this.channel.isOpen) return;
+    if (!this.#host.isLeader) return; // it is sent away
     const { version, bytes } = this.#host.encodedMap();
     if (this.#sentVersion >= version) return;
     this.#isSending = true;
@@ -131,7 +132,7 @@ export class Guest {
 
   /** Sends a daemon the secrets of all pools, and says what it may remove. */
   sendSecrets(): void {
-    if (this.#daemon === null || !this.channel.isOpen) return;
+    if (this.#daemon === null || !this.channel.isOpen || !this.#host.isLeader) return;
     const { payload } = this.#secrets();
     this.channel
       .ask(CONTROL.secrets, {}, { payload, deadlineMs: 30_000 })

@@ -1,0 +1,97 @@
+/** Leaders that hang for longer than their lease, or lose etcd: another one leads, and they follow when they come back. */
+import t from 'tap';
+import { FaultProxy } from '../fault-proxy/fault-proxy.js';
+import { needs } from '../host/requirements.js';
+import { sleep, waitUntil } from '../host/wait-until.js';
+import { EtcdMasters } from '../server/etcd-masters.js';
+import { testSeed } from '../tagged-writer/seeded-random.js';
+
+const seed = testSeed();
+t.comment(`replay: STORE_SEED=${seed} node test/dist/system/masters-cut-off.test.js`);
+
+const NEEDS = needs({ commands: ['etcd'] });
+const ROUNDS = 3;
+/** Longer than a lease (3 s), and than etcd takes to notice that one is over. */
+const HANGS_MS = 5000;
+const PATIENCE_MS = 30_000;
+
+t.setTimeout(300_000);
+
+t.test(`a leader is stopped for longer than its lease, ${ROUNDS} times`, NEEDS, async (t) => {
+  const cluster = await EtcdMasters.start(t);
+  for (let round = 1; round <= ROUNDS; round += 1) {
+    const leader = await cluster.leaderAfter(null);
+    leader.pause();
+    // It is asked while it hangs, and must not do it when it wakes up.
+    const asked = cluster.makePool(`asked-${round}`);
+    const next = await cluster.leaderAfter(leader);
+    await sleep(round === 1 ? HANGS_MS : 0); // at once after the election as well
+    leader.resume();
+    await asked;
+    await waitUntil('it follows', PATIENCE_MS, async () => (await leader.health()) === 200);
+    t.match(leader.log, /does not lead any more/);
+    t.equal(await cluster.leader(), next, 'the one that was elected still leads');
+  }
+  await cluster.check(t);
+});
+
+t.test(`a leader is cut off from etcd, ${ROUNDS} times`, NEEDS, async (t) => {
+  const proxies = new Map<number, FaultProxy[]>();
+  const cluster = await EtcdMasters.start(t, {
+    endpointsOf: async (master, { endpoints }) => {
+      const own: FaultProxy[] = [];
+      for (const endpoint of endpoints)
+        own.push(
+          await FaultProxy.start(t, {
+            targetPort: Number(new URL(endpoint).port),
+            seed: seed + master,
+          }),
+        );
+      proxies.set(master, own);
+      return own.map(({ port }) => `http://127.0.0.1:${port}`);
+    },
+  });
+  for (let round = 1; round <= ROUNDS; round += 1) {
+    const leader = await cluster.leaderAfter(null);
+    const own = proxies.get(cluster.masters.indexOf(leader)) ?? [];
+    for (const proxy of own) {
+      proxy.isRefusing = true;
+      // Silence, or a broken connection.
+      if (round % 2 === 0) proxy.cutAll('reset');
+      else proxy.stall();
+    }
+    const start = performance.now();
+    await cluster.makePool(`cut-${round}`);
+    t.comment(`administration works after ${Math.round(performance.now() - start)} ms`);
+    const next = await cluster.leader();
+    t.not(next, leader);
+    t.equal(await leader.health(), 503, 'it knows nothing');
+    for (const proxy of own) {
+      proxy.isRefusing = false;
+      proxy.resume();
+    }
+    await waitUntil('it follows', PATIENCE_MS, async () => (await leader.health()) === 200);
+    t.equal(await cluster.leader(), next);
+  }
+  await cluster.check(t);
+});
+
+t.test('most of etcd stops, and goes on', NEEDS, async (t) => {
+  const cluster = await EtcdMasters.start(t);
+  const { members } = cluster.etcd;
+  const [first, second] = members;
+  first?.pause();
+  second?.pause();
+  await waitUntil('nobody leads', PATIENCE_MS, async () => {
+    const health = await Promise.all(cluster.masters.map((master) => master.health()));
+    return health.every((status) => status === 503);
+  });
+  const { rounds } = cluster.traffic;
+  await waitUntil('it still writes', PATIENCE_MS, () => cluster.traffic.rounds > rounds + 50);
+  first?.resume();
+  second?.resume();
+  const start = performance.now();
+  await cluster.makePool('again');
+  t.comment(`administration works ${Math.round(performance.now() - start)} ms after etcd does`);
+  await cluster.check(t);
+});
