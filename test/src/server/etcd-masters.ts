@@ -107,13 +107,15 @@ export class EtcdMasters {
 
   /** Waits until somebody leads, other than `old`. */
   async leaderAfter(old: MasterProgram | null): Promise<MasterProgram> {
-    let found: MasterProgram | null = null;
+    const found: MasterProgram[] = [];
     await waitUntil('a leader', PATIENCE_MS, async () => {
-      found = await this.leader();
-      return found !== null && found !== old;
+      const leader = await this.leader();
+      if (leader !== null && leader !== old) found.push(leader);
+      return found.length > 0;
     });
-    if (found === null) throw new Error('it was just found');
-    return found;
+    const [leader] = found;
+    if (leader === undefined) throw new Error('it was just found');
+    return leader;
   }
 
   /** Has a pool made, however often that takes. @returns how long it took, milliseconds */
