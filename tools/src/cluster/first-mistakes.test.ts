@@ -84,8 +84,10 @@ await t.test('the folder of a cluster is not served without it', async (t) => {
   await ended;
   const dir = ['--dir', join(cluster.folder, 'disk1'), '--listen-address', ANY_PORT];
   const alone = await runStore(cluster.folder, ['file-store', ...dir]);
-  failed(t, alone, 2, /The folder is a part of cluster [0-9a-f]{32}.*add --master HOST:PORT/);
+  t.equal(alone.code, 2);
+  t.match(alone.stderr, /The folder is a part of cluster [0-9a-f]{32}.*add --master HOST:PORT/);
   const ticketless = await cluster.daemon('disk2');
+  await cluster.store('pool', 'create', 'vms');
   const direct = await runStore(cluster.folder, [
     ...['ls', '--pool', 'vms', '--storage-daemon', ticketless.line],
   ]);
