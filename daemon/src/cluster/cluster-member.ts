@@ -96,6 +96,8 @@ export class ClusterMember implements MapSource {
   #isClosed = false;
   #whenServing: (() => void)[] = [];
   #refused: ((error: StoreError) => void)[] = [];
+  /** Why the master refused this daemon the last time; said once. */
+  #refusal = '';
 
   /** @throws StoreError `E_FORMAT` if what the folder says of its cluster is damaged */
   constructor(options: ClusterMemberOptions) {
@@ -181,7 +183,9 @@ export class ClusterMember implements MapSource {
       );
     } catch (error) {
       if (error instanceof StoreError && error.retry === 'never') {
-        env.log.error({ code: error.code }, `The master refuses this daemon: ${error.message}`);
+        if (error.message !== this.#refusal)
+          env.log.error({ code: error.code }, `The master refuses this daemon: ${error.message}`);
+        this.#refusal = error.message;
         for (const refuse of this.#refused.splice(0)) refuse(error);
       }
       throw error;
@@ -197,6 +201,7 @@ export class ClusterMember implements MapSource {
     this.#takeSecrets((await channel.ask(CONTROL.secrets, {})).payload);
     const { payload } = await channel.ask(CONTROL.map, { after: this.#view?.map.version ?? 0 });
     if (payload.length > 0) this.#takeMap(payload);
+    this.#refusal = '';
     env.log.info(
       { daemon: daemonId, cluster: clusterId },
       `Registered with ${channel.name.replace(/^The/, 'the')}`,

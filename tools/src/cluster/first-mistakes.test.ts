@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
-import { start, until } from '../run-programs.js';
+import { serving, start, until } from '../run-programs.js';
 import { failed, runStore } from '../run-store.js';
 import { startCluster, type TestCluster } from './run-cluster.js';
 
@@ -84,10 +84,33 @@ await t.test('the folder of a cluster is not served without it', async (t) => {
   await ended;
   const dir = ['--dir', join(cluster.folder, 'disk1'), '--listen-address', ANY_PORT];
   const alone = await runStore(cluster.folder, ['file-store', ...dir]);
-  failed(t, alone, 2, /The folder is a part of cluster [0-9a-f]{32}.*add --master HOST:PORT/);
+  t.equal(alone.code, 2);
+  t.match(alone.stderr, /The folder is a part of cluster [0-9a-f]{32}.*add --master HOST:PORT/);
   const ticketless = await cluster.daemon('disk2');
+  await cluster.store('pool', 'create', 'vms');
   const direct = await runStore(cluster.folder, [
     ...['ls', '--pool', 'vms', '--storage-daemon', ticketless.line],
   ]);
   failed(t, direct, 1, /give --master and --client-key instead of --storage-daemon/);
+});
+
+await t.test('the folder of another cluster is refused, and that is said once', async (t) => {
+  const [cluster, other] = await Promise.all([startCluster(t), startCluster(t)]);
+  const { child } = await cluster.daemon('disk1');
+  const ended = new Promise((resolve) => child.once('close', resolve));
+  child.kill('SIGTERM');
+  await ended;
+  const strange = await serving(t, 'store', [
+    ...['file-store', '--dir', join(cluster.folder, 'disk1'), '--listen-address', ANY_PORT],
+    ...['--master', other.peerAddress],
+  ]);
+  const refusals = (): number =>
+    strange.stderr().split('The master refuses this daemon').length - 1;
+  await until(() => refusals() > 0, 'a refusal');
+  await new Promise((resolve) => setTimeout(resolve, 5000)); // it asks again every two seconds
+  t.equal(refusals(), 1);
+  t.match(
+    strange.stderr(),
+    /The folder of this daemon belongs to cluster \w+, and this master to \w+: give the daemon the right --master or another folder/,
+  );
 });
