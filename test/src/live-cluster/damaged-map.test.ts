@@ -64,7 +64,8 @@ t.test(
     for (const [what, bytes] of bad) {
       const before = log.errors.length;
       const answers = await push(bytes);
-      if (answers.includes(null) || answers.length !== 2) t.fail(`${what} was taken: ${answers}`);
+      if (answers.includes(null) || answers.length !== 2)
+        t.fail(`${what} was taken: ${answers.join()}`);
       if (log.errors.length !== before + 2) t.fail(`${what} was not noted twice`);
     }
     t.equal(log.errors.length, 2 * bad.size, 'each refusal is one line');

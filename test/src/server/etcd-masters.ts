@@ -28,6 +28,10 @@ const ENV = realEnv(silentLog);
 export interface EtcdMastersOptions {
   /** How a master reaches the members of etcd; default: directly. */
   readonly endpointsOf?: (master: number, etcd: EtcdCluster) => Promise<readonly string[]>;
+  /** How many; default 3. */
+  readonly masters?: number;
+  /** For the masters' node. */
+  readonly nodeOptions?: string;
 }
 
 export class EtcdMasters {
@@ -47,12 +51,13 @@ export class EtcdMasters {
     const state = stateOf(etcd);
     t.teardown(() => state.close());
     const history = await DecisionHistory.begin(state);
-    const { endpointsOf = () => Promise.resolve(etcd.endpoints) } = options;
+    const { endpointsOf = () => Promise.resolve(etcd.endpoints), nodeOptions = '' } = options;
     const masters = await Promise.all(
-      Array.from({ length: MASTERS }, async (_, index) =>
+      Array.from({ length: options.masters ?? MASTERS }, async (_, index) =>
         MasterProgram.start(t, {
           endpoints: await endpointsOf(index, etcd),
           stateDir: join(folder, `master${index}`),
+          nodeOptions,
         }),
       ),
     );
@@ -107,13 +112,15 @@ export class EtcdMasters {
 
   /** Waits until somebody leads, other than `old`. */
   async leaderAfter(old: MasterProgram | null): Promise<MasterProgram> {
-    let found: MasterProgram | null = null;
+    const found: MasterProgram[] = [];
     await waitUntil('a leader', PATIENCE_MS, async () => {
-      found = await this.leader();
-      return found !== null && found !== old;
+      const leader = await this.leader();
+      if (leader !== null && leader !== old) found.push(leader);
+      return found.length > 0;
     });
-    if (found === null) throw new Error('it was just found');
-    return found;
+    const [leader] = found;
+    if (leader === undefined) throw new Error('it was just found');
+    return leader;
   }
 
   /** Has a pool made, however often that takes. @returns how long it took, milliseconds */
