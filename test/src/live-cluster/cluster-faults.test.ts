@@ -5,8 +5,8 @@ import { ClusterStore, type Env, type MasterGuide, type ObjectPool } from '@stor
 import t from 'tap';
 import { run } from '../host/command.js';
 import { needs } from '../host/requirements.js';
-import type { StateStore } from '@store/master';
 import { EtcdCluster } from '@store/master/testing';
+import { damageMap } from './damage-map.js';
 import { codeOf, LiveCluster, liveEnv, until } from './live-cluster.js';
 import { NotedLog } from './noted-log.js';
 import { PoolTraffic } from './pool-traffic.js';
@@ -90,20 +90,6 @@ t.test(
     await store.close();
   },
 );
-
-/** Flips a bit in the middle of the map that a store keeps. @returns how to undo it */
-async function damageMap(store: StateStore): Promise<() => Promise<unknown>> {
-  const [entry] = (await store.read('map/')).entries;
-  if (entry === undefined) throw new Error('there is a map');
-  const { key, value } = entry;
-  const put = (bytes: Buffer): Promise<unknown> =>
-    store.commit({ conditions: [], changes: [{ key, value: bytes }] });
-  const damaged = Buffer.from(value);
-  const middle = value.length >> 1;
-  damaged.writeUInt8(damaged.readUInt8(middle) ^ 0x10, middle);
-  await put(damaged);
-  return () => put(value);
-}
 
 t.test(
   'with a damaged map in its state a master does not lead, says why, and recovers',

@@ -33,6 +33,10 @@ export class FakeMaster {
   readonly #cluster: FakeCluster;
   readonly #listener: Listener;
   readonly #channels = new Set<ControlChannel>();
+  /** So many of the first commands it does not answer: the connection breaks instead. */
+  lostAnswers = 0;
+  /** Commands that came. */
+  commandCount = 0;
 
   /** @param at - Where somebody looks for a master. */
   static async start(t: HasTeardown, at: MasterAddress, cluster: FakeCluster): Promise<FakeMaster> {
@@ -46,6 +50,11 @@ export class FakeMaster {
   private constructor(listener: Listener, cluster: FakeCluster) {
     this.#listener = listener;
     this.#cluster = cluster;
+  }
+
+  /** Where it listens. */
+  get address(): Listener['address'] {
+    return this.#listener.address;
   }
 
   get connectionCount(): number {
@@ -72,7 +81,7 @@ export class FakeMaster {
       name: 'Who believes in the fake',
       silenceMs: 60_000,
       events: {
-        asked: (op, message) => Promise.resolve(this.#asked(op, message)),
+        asked: (op, message) => Promise.resolve(this.#asked(op, message, channel)),
         closed: () => this.#channels.delete(channel),
         defect: (error) => {
           throw error;
@@ -88,7 +97,7 @@ export class FakeMaster {
     await this.#listener.close();
   }
 
-  #asked(op: ControlOp, { fields }: ControlMessage): ControlMessage {
+  #asked(op: ControlOp, { fields }: ControlMessage, channel: ControlChannel): ControlMessage {
     const { clusterId, daemonId, map, secrets } = this.#cluster;
     switch (op) {
       case CONTROL.meet: {
@@ -103,6 +112,11 @@ export class FakeMaster {
         return saying({ daemonId, clusterId });
       case CONTROL.map:
         return { fields: {}, payload: map };
+      case CONTROL.admin:
+        this.commandCount += 1;
+        if (this.commandCount <= this.lostAnswers)
+          channel.fail(new StoreError('E_CLOSED', 'It dies'));
+        return { fields: {}, payload: Buffer.from('null') };
       case CONTROL.secrets:
         return { fields: {}, payload: secrets };
       default:

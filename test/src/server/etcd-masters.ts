@@ -28,6 +28,10 @@ const ENV = realEnv(silentLog);
 export interface EtcdMastersOptions {
   /** How a master reaches the members of etcd; default: directly. */
   readonly endpointsOf?: (master: number, etcd: EtcdCluster) => Promise<readonly string[]>;
+  /** How many; default 3. */
+  readonly masters?: number;
+  /** For the masters' node. */
+  readonly nodeOptions?: string;
 }
 
 export class EtcdMasters {
@@ -38,7 +42,8 @@ export class EtcdMasters {
   readonly guide: MasterGuide;
   /** Pools of which somebody was told that they were made. */
   readonly made = new Set<string>();
-  readonly #state: EtcdState;
+  /** What the masters share, as the test sees it. */
+  readonly state: EtcdState;
   readonly #store: ClusterStore;
 
   static async start(t: Test, options: EtcdMastersOptions = {}): Promise<EtcdMasters> {
@@ -47,12 +52,13 @@ export class EtcdMasters {
     const state = stateOf(etcd);
     t.teardown(() => state.close());
     const history = await DecisionHistory.begin(state);
-    const { endpointsOf = () => Promise.resolve(etcd.endpoints) } = options;
+    const { endpointsOf = () => Promise.resolve(etcd.endpoints), nodeOptions = '' } = options;
     const masters = await Promise.all(
-      Array.from({ length: MASTERS }, async (_, index) =>
+      Array.from({ length: options.masters ?? MASTERS }, async (_, index) =>
         MasterProgram.start(t, {
           endpoints: await endpointsOf(index, etcd),
           stateDir: join(folder, `master${index}`),
+          nodeOptions,
         }),
       ),
     );
@@ -92,13 +98,13 @@ export class EtcdMasters {
     this.masters = parts.masters;
     this.traffic = parts.traffic;
     this.guide = parts.guide;
-    this.#state = parts.state;
+    this.state = parts.state;
     this.#store = parts.store;
   }
 
   /** The master that the state names; null: nobody leads. */
   async leader(): Promise<MasterProgram | null> {
-    const entry = (await this.#state.read('leader')).entries[0];
+    const entry = (await this.state.read('leader')).entries[0];
     if (entry === undefined) return null;
     const { address } = JSON.parse(entry.value.toString()) as { address: string };
     const { listen } = JSON.parse(address) as { listen: string };
@@ -143,7 +149,7 @@ export class EtcdMasters {
     t.same(traffic.problems, [], 'what was open went on');
     t.ok(traffic.rounds > 100, `${traffic.rounds} rounds of reading and writing`);
     t.comment(`${traffic.rounds} rounds, the longest ${Math.round(traffic.roundMsMax)} ms`);
-    const { entries } = await this.#state.read('cluster');
+    const { entries } = await this.state.read('cluster');
     const { serial } = JSON.parse(entries[0]?.value.toString() ?? '') as { serial: number };
     await waitUntil('all of the history', PATIENCE_MS, () => history.serial === serial);
     t.same(history.problems, [], 'one master decided at a time');

@@ -12,6 +12,8 @@ export interface MasterProgramOptions {
   readonly endpoints: readonly string[];
   /** Its own. */
   readonly stateDir: string;
+  /** As `NODE_OPTIONS`. */
+  readonly nodeOptions?: string;
 }
 
 interface Places {
@@ -67,7 +69,7 @@ export class MasterProgram {
   /** A new process in its place. Returns when it listens. */
   async startAgain(): Promise<void> {
     if (this.running) throw new Error(this.#say('is running already'));
-    const { endpoints, stateDir } = this.#options;
+    const { endpoints, stateDir, nodeOptions = '' } = this.#options;
     const { peerAddress, listenAddress, httpAddress } = this.#places;
     const child = spawn(
       programPath('store'),
@@ -76,7 +78,7 @@ export class MasterProgram {
         ...['--peer-address', peerAddress, '--listen-address', listenAddress],
         ...['--http', httpAddress.replace('http://', '')],
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { env: { ...process.env, NODE_OPTIONS: nodeOptions }, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     this.#child = child;
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
@@ -90,6 +92,10 @@ export class MasterProgram {
     const exit = once(child, 'exit', { signal: AbortSignal.timeout(STOP_MS) });
     child.kill('SIGKILL');
     await exit;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
   }
 
   /** It does nothing at all until it is resumed. */
