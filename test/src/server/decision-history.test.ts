@@ -16,6 +16,7 @@ async function watched(): Promise<{ history: DecisionHistory; tell: StateListene
     },
     commit: unused,
     lease: unused,
+    compact: unused,
     close: unused,
   };
   const history = await DecisionHistory.begin(store);
