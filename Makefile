@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build run dev check test bench checklist-table deps-build deps-test clean
+.PHONY: build run dev check test bench bench-master checklist-table deps-build deps-test clean
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -45,6 +45,10 @@ test: deps-test check
 # Our NBD server beside others, with the same work on the same disk: make bench ARGS='--quick' (or --help)
 bench: deps-test build
 	@node test/dist/bench/main.js $(ARGS)
+
+# How a master does at 1,000 daemons and 100 pools.
+bench-master: build
+	@node test/dist/bench/master-scale.js
 
 # Which test proves which piece of the protocol, written into gateway-nbd/README.md.
 checklist-table: build

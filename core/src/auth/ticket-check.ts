@@ -92,7 +92,8 @@ export function checkTicket(
 }
 
 /**
- * Checks a ticket again that was in order: time has passed, and secrets and lists have changed.
+ * Checks a ticket again that was in order: time has passed, and secrets and lists have changed. A clock that was set
+ * back meanwhile puts out nobody who is in.
  * @throws StoreError `E_DENIED` saying why
  */
 export function recheckTicket(
@@ -101,7 +102,8 @@ export function recheckTicket(
   now: number,
 ): void {
   const { secrets, blocklist } = known;
-  const checked = checkTicket(encodeTicket(ticket), { secrets, blocklist }, now);
+  const since = Math.max(now, ticket.issued);
+  const checked = checkTicket(encodeTicket(ticket), { secrets, blocklist }, since);
   // A secret may have been replaced by another of the same generation.
   if (!checked.key.equals(key))
     throw denied(`The ticket ${ticket.id} was made with a secret that is not known any more`);

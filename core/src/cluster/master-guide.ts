@@ -166,9 +166,15 @@ export class MasterGuide implements ClusterGuide {
   /** A map that is damaged or of another cluster changes nothing. */
   #take(bytes: Buffer): void {
     const { env } = this.#options;
+    const old = this.#view;
     let view: MapView;
     try {
       view = new MapView(decodeMap(bytes));
+      if (old !== null && old.map.clusterId !== view.map.clusterId)
+        throw new StoreError(
+          'E_DENIED',
+          `The master is of another cluster now (${view.map.clusterId} instead of ${old.map.clusterId})`,
+        );
     } catch (error) {
       env.log.error(
         {},
@@ -176,12 +182,6 @@ export class MasterGuide implements ClusterGuide {
       );
       throw error;
     }
-    const old = this.#view;
-    if (old !== null && old.map.clusterId !== view.map.clusterId)
-      throw new StoreError(
-        'E_DENIED',
-        `The master is of another cluster now (${view.map.clusterId} instead of ${old.map.clusterId})`,
-      );
     if (old !== null && !isNewer(view.map, old.map)) return;
     this.#view = view;
     for (const listener of [...this.#watching]) listener(view);

@@ -124,6 +124,11 @@ export class ControlChannel {
     return this.#failure === null;
   }
 
+  /** The other end waits for an answer. */
+  get isAsked(): boolean {
+    return this.#askedCount > 0;
+  }
+
   /** Monotonic milliseconds since something came. */
   get silentMs(): number {
     return this.#env.clock.now() - this.#heardAt;

@@ -72,7 +72,7 @@ export class MasterLink {
   }
 
   get isUp(): boolean {
-    return this.#channel !== null;
+    return this.#channel?.isOpen === true;
   }
 
   /** Why there is no leader. */
@@ -89,7 +89,8 @@ export class MasterLink {
     const deadline = clock.now() + deadlineMs;
     for (;;) {
       if (this.#isClosed) throw closedError();
-      if (this.#channel !== null) return this.#channel;
+      // One that has just broken is still here for a moment; what it is asked was never sent.
+      if (this.#channel?.isOpen === true) return this.#channel;
       const left = deadline - clock.now();
       if (left <= 0) throw this.#failure;
       const found = await this.#next(left);

@@ -16,6 +16,8 @@ export interface TlsKeys extends SecureMaterial {
   readonly key?: Buffer;
   /** Clients prove who they are with a certificate of this authority. */
   readonly ca?: Buffer;
+  /** With `ca`: a client without a certificate comes in too, and has proved nothing; one with a bad one does not. */
+  readonly isCertificateOptional?: boolean;
   readonly crl?: Buffer;
   /** Keys of clients by their identity. */
   readonly psk?: ReadonlyMap<string, Buffer>;
@@ -115,7 +117,10 @@ function peerOf(socket: TLSSocket, keys: TlsKeys, identity: string): TlsPeer | s
   // node:tls has verified the chain by now; it leaves the verdict here.
   const { ssl } = socket as unknown as { ssl: { verifyError(): Error | null } | null };
   const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return 'the client sent no certificate';
+  if (certificate === undefined)
+    return keys.isCertificateOptional === true
+      ? { proof: 'none', name: '', ...facts }
+      : 'the client sent no certificate';
   const problem = ssl?.verifyError() ?? null;
   if (problem !== null) return `the client's certificate is not good: ${problem.message}`;
   return { proof: 'x509', name: commonName(certificate.subject), ...facts };

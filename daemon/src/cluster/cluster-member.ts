@@ -230,9 +230,15 @@ export class ClusterMember implements MapSource {
   /** A map that is damaged, of another cluster or older changes nothing, and the master hears why. */
   #takeMap(bytes: Buffer): void {
     const { env } = this.#options;
+    const { clusterId } = this.#membership ?? { clusterId: '' };
     let map: StorageMap;
     try {
       map = decodeMap(bytes);
+      if (map.clusterId !== clusterId)
+        throw new StoreError(
+          'E_DENIED',
+          `The map is of cluster ${map.clusterId}, not ${clusterId}`,
+        );
     } catch (error) {
       env.log.error(
         {},
@@ -240,9 +246,6 @@ export class ClusterMember implements MapSource {
       );
       throw error;
     }
-    const { clusterId } = this.#membership ?? { clusterId: '' };
-    if (map.clusterId !== clusterId)
-      throw new StoreError('E_DENIED', `The map is of cluster ${map.clusterId}, not ${clusterId}`);
     if (this.#view !== null && !isNewer(map, this.#view.map)) {
       if (map.version === this.#view.map.version) return;
       throw new StoreError(
@@ -261,15 +264,14 @@ export class ClusterMember implements MapSource {
   #takeSecrets(payload: Buffer): void {
     const membership = this.#membership;
     if (membership === null) throw new StoreError('E_BAD_FRAME', 'Secrets come after registration');
-    const document = JSON.parse(payload.toString()) as { secrets: string[]; removed: number[] };
-    const secrets = document.secrets.map((text) => PoolSecret.parse('secrets of the master', text));
+    const { secrets, removed } = secretsIn(payload);
     const text = (list: readonly PoolSecret[]): string =>
       list.map((secret) => secret.toText()).join('');
     if (text(secrets) !== text(membership.secrets)) {
       this.#membership = { ...membership, secrets };
       this.#files.write(this.#membership);
     }
-    this.#removed = document.removed;
+    this.#removed = removed;
     this.#admit();
     void this.#clear();
   }
@@ -333,5 +335,24 @@ export class ClusterMember implements MapSource {
       if (!(error instanceof StoreError)) this.#options.defect(error);
       this.#options.env.log.debug({}, `A report was not taken: ${messageOf(error)}`);
     }
+  }
+}
+
+/** @throws StoreError `E_BAD_FRAME` if it is not what masters send */
+function secretsIn(payload: Buffer): { secrets: PoolSecret[]; removed: number[] } {
+  try {
+    const { secrets, removed } = JSON.parse(payload.toString()) as Record<string, unknown>;
+    if (!Array.isArray(secrets) || !Array.isArray(removed)) throw new Error('a list is missing');
+    const [texts, ids] = [secrets as unknown[], removed as unknown[]];
+    if (!ids.every((id) => Number.isInteger(id))) throw new Error('no numbers of pools');
+    return {
+      secrets: texts.map((text) => PoolSecret.parse('secrets of the master', String(text))),
+      removed: ids.map(Number),
+    };
+  } catch (error) {
+    throw new StoreError(
+      'E_BAD_FRAME',
+      `Secrets from the master cannot be used: ${messageOf(error)}`,
+    );
   }
 }

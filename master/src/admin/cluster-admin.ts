@@ -253,14 +253,14 @@ export class ClusterAdmin implements AdminService {
   }
 
   #sources(): StatusSources {
-    const { state, roster, env, places } = this.#master;
+    const { state, roster, env, masters } = this.#master;
     return {
       state,
       presenceOf: (id) => roster.presence(id),
       lookedForMs: roster.lookedForMs,
       now: env.clock.now(),
       time: env.clock.wallTime(),
-      masters: [{ address: places.listen, isLeader: true }],
+      masters,
       traffic: sumOf(roster.traffics),
     };
   }

@@ -38,6 +38,7 @@ await t.test('a decision that cannot be written down does not take others with i
   const leadership: Leadership = {
     id: 'me',
     isLeader: () => true,
+    refused: () => undefined,
     guard: () => ({ key: 'leader', revision }),
   };
   const begin = () => ({ state: newCluster('0'.repeat(32), 1), undo: () => undefined });

@@ -65,7 +65,10 @@ export class ClusterLeader {
     const conditions = [leadership.guard(), { key: CLUSTER_KEY, revision: 0 }];
     try {
       const { applied, revision } = await store.commit({ conditions, changes });
-      if (!applied) throw notLeader();
+      if (!applied) {
+        leadership.refused();
+        throw notLeader();
+      }
       return new ClusterLeader(options, { state, revision });
     } catch (error) {
       if (!(error instanceof StoreError) || error.code !== 'E_IN_DOUBT') begun.undo();
@@ -137,7 +140,11 @@ export class ClusterLeader {
       }
       // Somebody else decided, or leads.
       this.#isInDoubt = true;
-      if (tries === TRIES_MAX) throw notLeader();
+      if (tries === TRIES_MAX) {
+        // Only a leader changes the state: it was our guard that did not hold.
+        this.#options.leadership.refused();
+        throw notLeader();
+      }
     }
   }
 

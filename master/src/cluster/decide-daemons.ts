@@ -48,6 +48,9 @@ export function registerDaemon(
     membership: known?.membership ?? 'in',
   };
   const isSame = known !== undefined && sameDaemon(known, daemon);
+  // It has only lost its master: there is nothing to store, which must work on a disk that is full as well.
+  if (isSame && record?.capacityBytes === capacityBytes)
+    return { state: placeUnplaced(state), daemon };
   const next: ClusterState = {
     ...state,
     nextDaemonId: Math.max(state.nextDaemonId, id + 1),

@@ -52,10 +52,26 @@ export function decodeState({ entries }: StateSnapshot): StoredState | null {
   const byKey = new Map(entries.map((entry) => [entry.key, entry]));
   const entry = byKey.get(CLUSTER_KEY);
   if (entry === undefined) return null;
+  try {
+    return readState(entry, entries, byKey);
+  } catch (error) {
+    if (error instanceof StoreError) throw error;
+    // Not even the shape is ours.
+    throw damaged(CLUSTER_KEY, messageOf(error));
+  }
+}
+
+function readState(
+  entry: StateEntry,
+  entries: readonly StateEntry[],
+  byKey: ReadonlyMap<string, StateEntry>,
+): StoredState {
   const document = parse(entry) as ClusterDocument;
   if (document.format !== FORMAT)
     throw damaged(CLUSTER_KEY, `it has format ${document.format}, this program knows ${FORMAT}`);
   const { serial, created, nextDaemonId, nextPoolId } = document;
+  for (const number of [serial, created, nextDaemonId, nextPoolId, document.map.version])
+    if (!Number.isSafeInteger(number)) throw damaged(CLUSTER_KEY, 'a number is missing');
   return {
     revision: entry.revision,
     state: {
@@ -161,9 +177,15 @@ function readMap(
     if (part === undefined) throw damaged(key, 'it is missing');
     found.push(part.value);
   }
-  const map = decodeMap(Buffer.concat(found));
+  const firstKey = partKey(version, 0);
+  let map: StorageMap;
+  try {
+    map = decodeMap(Buffer.concat(found));
+  } catch (error) {
+    throw damaged(firstKey, messageOf(error));
+  }
   if (map.version !== version)
-    throw damaged('map', `it is of version ${map.version} where ${version} should be`);
+    throw damaged(firstKey, `it is of version ${map.version} where ${version} should be`);
   return map;
 }
 
@@ -217,5 +239,8 @@ function nameFrom(text: string): string {
 }
 
 function damaged(key: string, why: string): StoreError {
-  return new StoreError('E_FORMAT', `The state of the cluster cannot be used: '${key}': ${why}`);
+  return new StoreError(
+    'E_FORMAT',
+    `The state of the cluster cannot be used: '${key}': ${why}; see store master recover --help`,
+  );
 }

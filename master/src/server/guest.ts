@@ -62,6 +62,8 @@ export class Guest {
   readonly done: Promise<void>;
   readonly #host: Host;
   #isTls: boolean;
+  /** Common name of the client's certificate; empty: it showed none. */
+  #certified = '';
   #greeting: Greeting | null = null;
   #master: MasterGreeting | null = null;
   #principal: Principal | null = null;
@@ -108,6 +110,7 @@ export class Guest {
   /** Sends the newest map, unless it has it or does not want any. One at a time, the newest only. */
   sendMap(): void {
     if (this.#sentVersion === null || this.#isSending || !this.channel.isOpen) return;
+    if (!this.#host.isLeader) return; // it is sent away
     const { version, bytes } = this.#host.encodedMap();
     if (this.#sentVersion >= version) return;
     this.#isSending = true;
@@ -129,7 +132,7 @@ export class Guest {
 
   /** Sends a daemon the secrets of all pools, and says what it may remove. */
   sendSecrets(): void {
-    if (this.#daemon === null || !this.channel.isOpen) return;
+    if (this.#daemon === null || !this.channel.isOpen || !this.#host.isLeader) return;
     const { payload } = this.#secrets();
     this.channel
       .ask(CONTROL.secrets, {}, { payload, deadlineMs: 30_000 })
@@ -192,12 +195,17 @@ export class Guest {
       throw new StoreError('E_BAD_FRAME', 'TLS begins before anything else, and once');
     this.#isTls = true;
     const begin = (): void => {
-      this.channel.startTls(tls).catch((error: unknown) => {
-        this.#host.env.log.info({ peer: this.channel.peer }, `No TLS: ${messageOf(error)}`);
-        this.channel.fail(
-          error instanceof StoreError ? error : new StoreError('E_SYSTEM', messageOf(error)),
-        );
-      });
+      this.channel.startTls(tls).then(
+        ({ proof, name }) => {
+          if (proof === 'x509') this.#certified = name;
+        },
+        (error: unknown) => {
+          this.#host.env.log.info({ peer: this.channel.peer }, `No TLS: ${messageOf(error)}`);
+          this.channel.fail(
+            error instanceof StoreError ? error : new StoreError('E_SYSTEM', messageOf(error)),
+          );
+        },
+      );
     };
     return { ...NO_ANSWER, after: begin }; // it leaves in the clear
   }
@@ -222,6 +230,8 @@ export class Guest {
     if (!isLeader) return saying(encodeMasterGreeting(master));
     if (this.entrance === 'peer')
       this.#isMet({ name: greeting.name, client: null, isAdmin: false });
+    else if (greeting.client === '' && this.#certified !== '')
+      this.#isClient(host.clientNamed(this.#certified));
     else if (greeting.client === '') this.#isMet(host.withoutKey(this.channel.peer, greeting.name));
     else {
       const { key } = host.clientNamed(greeting.client);
@@ -240,8 +250,12 @@ export class Guest {
     const meeting = meetingOf(greeting, master, exporterOf(this.channel));
     if (!verifyProof(client.key, 'client', meeting, proof))
       throw new StoreError('E_DENIED', `The key is not that of client "${client.name}"`);
-    this.#isMet({ name: `client ${client.name}`, client, isAdmin: client.isAdmin });
+    this.#isClient(client);
     return NO_ANSWER;
+  }
+
+  #isClient(client: ClientRecord): void {
+    this.#isMet({ name: `client ${client.name}`, client, isAdmin: client.isAdmin });
   }
 
   #isMet(principal: Principal): void {

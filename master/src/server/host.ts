@@ -15,13 +15,17 @@ import type { DaemonConnection } from './roster.js';
 export interface Host {
   readonly env: Env;
   readonly listenTls: TlsContext | null;
-  /** Only while this master leads. */
+  readonly isLeader: boolean;
+  /** @throws StoreError `E_NOT_LEADER` unless this master leads */
   readonly state: ClusterState;
   /** @throws StoreError `E_NOT_LEADER` */
   needLeader(): void;
   /** @throws StoreError `E_DENIED` if somebody must not speak like that: in the clear, from another machine */
   checkWay(entrance: Entrance, peer: string, isTls: boolean): void;
-  /** `leader`: where the leader is (empty: not known); null: it is this one. */
+  /**
+   * `leader`: where the leader is (empty: not known); null: it is this one.
+   * @throws StoreError `E_NOT_LEADER` if it should lead, and cannot
+   */
   facts(entrance: Entrance): { clusterId: Buffer; masterId: Buffer; leader: string | null };
   /** @throws StoreError `E_DENIED` if one needs a key here */
   withoutKey(peer: string, name: string): Principal;

@@ -18,6 +18,7 @@ import {
   type Env,
   type JsonFields,
   type ListenAddress,
+  type MasterStatus,
   type Listener,
   type StorageMap,
   type Timer,
@@ -35,6 +36,7 @@ import { Election, type Leadership, type LeaderInfo } from '../state/election.js
 import type { StateStore } from '../state/state-store.js';
 import { Guest, type Entrance, type Principal } from './guest.js';
 import type { Host } from './host.js';
+import { MasterPresence } from './master-presence.js';
 import { Roster, type DaemonConnection } from './roster.js';
 import { securePeer, startDeaf } from './secure-connection.js';
 import { sumOf, TrafficRecorder } from './traffic.js';
@@ -67,10 +69,14 @@ export interface MasterOptions {
 const LOOK_MS = 1000;
 /** A daemon of the same disk is asked whether it is still there. */
 const SAME_DISK_MS = 1500;
-/** After a state could not be used it is looked at again. */
+/** After a state could not be used it is looked at again: one that is damaged, and one whose store did not answer. */
 const RETRY_MS = 5000;
+const RETRY_SOON_MS = 250;
 /** Tickets are good from a moment ago on: clocks differ. */
 const ISSUED_BEFORE_SECONDS = 60;
+/** Who asks a master that leads no more is told so for so long, rather than left to guess what became of it. */
+const LEAVE_MS = 1000;
+const LEAVE_LOOK_MS = 10;
 const CONNECTIONS_MAX = 16_384;
 
 export class Master implements Host {
@@ -85,6 +91,7 @@ export class Master implements Host {
   readonly #listening = new Set<() => void>();
   #places: MasterPlaces = { listen: '', peer: '', http: '' };
   #election: Election | null = null;
+  #presence: MasterPresence | null = null;
   #leadership: Leadership | null = null;
   #leader: ClusterLeader | null = null;
   #compactor: Compactor | null = null;
@@ -119,6 +126,8 @@ export class Master implements Host {
   /** Stands for election from now on. @param places - What to tell those who look for the leader. */
   stand(places: MasterPlaces): void {
     this.#places = places;
+    const { env, store } = this.#options;
+    this.#presence = new MasterPresence(env, store, this.#masterId.toString('hex'), places.listen);
     this.#election = new Election(this.env, this.#options.store, {
       address: JSON.stringify(places),
       ttlMs: this.#options.ttlMs,
@@ -139,12 +148,22 @@ export class Master implements Host {
     return this.#trouble;
   }
 
+  /** It leads, or knows who does. */
+  get isHealthy(): boolean {
+    return this.isLeader || this.leaderPlaces() !== null;
+  }
+
   get roster(): Roster {
     return this.#roster;
   }
 
   get traffic(): TrafficRecorder {
     return this.#traffic;
+  }
+
+  /** All masters of the cluster. */
+  get masters(): readonly MasterStatus[] {
+    return this.#presence?.statuses() ?? [];
   }
 
   get places(): MasterPlaces {
@@ -197,6 +216,7 @@ export class Master implements Host {
     const id = this.#leader?.state.map.clusterId ?? '0'.repeat(32);
     const base = { clusterId: Buffer.from(id, 'hex'), masterId: this.#masterId };
     if (this.isLeader) return { ...base, leader: null };
+    if (this.#trouble !== null) throw this.#notLeader();
     return { ...base, leader: this.leaderPlaces()?.[entrance] ?? '' };
   }
 
@@ -290,12 +310,7 @@ export class Master implements Host {
   ): Promise<{ daemonId: number; startId: string }> {
     const { map } = this.state;
     if (registration.clusterId === map.clusterId && registration.mapVersion > map.version)
-      this.#standDown(
-        new StoreError(
-          'E_FORMAT',
-          `Daemon ${registration.address} has seen map ${registration.mapVersion} of this cluster, and the state of this master is at ${map.version}: it is an old copy. This master decides nothing more; see store master recover --help`,
-        ),
-      );
+      await this.#checkAge(registration);
     await this.#refuseTwins(registration, peer);
     const located = {
       ...registration,
@@ -354,8 +369,12 @@ export class Master implements Host {
     this.#look?.cancel();
     for (const listener of this.#listeners) await listener.close();
     await this.#election?.close();
+    await this.#presence?.close();
     await this.#stopCompacting();
     const guests = [...this.#guests];
+    const deadline = this.env.clock.now() + LEAVE_MS;
+    while (guests.some(({ channel }) => channel.isAsked) && this.env.clock.now() < deadline)
+      await this.env.timers.sleep(LEAVE_LOOK_MS);
     for (const { channel } of guests)
       channel.end(new StoreError('E_CLOSED', 'The master is stopping'));
     await Promise.all(guests.map(({ done }) => done));
@@ -381,6 +400,7 @@ export class Master implements Host {
   }
 
   async #won(leadership: Leadership): Promise<void> {
+    for (const { channel } of [...this.#guests]) channel.end(this.#notLeader()); // those of an earlier term
     this.#leadership = leadership;
     this.#roster = new Roster(this.env);
     while (leadership.isLeader() && this.#leadership === leadership && !this.#isClosed)
@@ -409,9 +429,11 @@ export class Master implements Host {
           this.defect(error);
           return;
         }
+        if (!leadership.isLeader()) return;
+        if (this.#trouble?.message !== error.message)
+          this.env.log.error({ code: error.code }, `This master cannot lead: ${error.message}`);
         this.#trouble = error;
-        this.env.log.error({ code: error.code }, `This master cannot lead: ${error.message}`);
-        await this.env.timers.sleep(RETRY_MS);
+        await this.env.timers.sleep(error.retry === 'never' ? RETRY_MS : RETRY_SOON_MS);
       }
   }
 
@@ -419,6 +441,7 @@ export class Master implements Host {
     if (this.#leadership !== leadership) return;
     this.#leadership = null;
     this.#leader = null;
+    this.#trouble = null; // that of the next leader is its own
     void this.#stopCompacting();
     if (!this.#isClosed) this.env.log.warn({}, `This master does not lead any more: ${reason}`);
     this.#sendAway();
@@ -436,6 +459,20 @@ export class Master implements Host {
     await compactor?.close();
   }
 
+  /** @throws StoreError `E_FORMAT` if a daemon has seen more than the state knows */
+  async #checkAge({ address, mapVersion }: DaemonRegistration): Promise<void> {
+    // What was read may have been out of date. A decision is stored only if it was made from what is there.
+    await this.leader.decide((state) => ({ state: { ...state }, result: null }));
+    const { version } = this.state.map;
+    if (mapVersion > version)
+      this.#standDown(
+        new StoreError(
+          'E_FORMAT',
+          `Daemon ${address} has seen map ${mapVersion} of this cluster, and the state of this master is at ${version}: it is an old copy. This master decides nothing more; see store master recover --help`,
+        ),
+      );
+  }
+
   /** A state that is older than what daemons have seen must decide nothing. */
   #standDown(error: StoreError): never {
     this.#trouble = error;
@@ -445,9 +482,12 @@ export class Master implements Host {
     throw error;
   }
 
-  /** Everybody looks for the leader anew. */
+  /** Everybody looks for the leader anew: who asks something at once, the others in a moment. */
   #sendAway(): void {
-    for (const { channel } of [...this.#guests]) channel.end(this.#notLeader());
+    const guests = [...this.#guests];
+    this.env.timers.after(LEAVE_MS, () => {
+      for (const { channel } of guests) channel.end(this.#notLeader());
+    });
   }
 
   /** @throws StoreError `E_IN_USE` if a daemon with the same disk, but of another start, is alive */
@@ -502,15 +542,16 @@ export class Master implements Host {
     this.#look = this.env.timers.after(LOOK_MS, () => {
       if (this.#isClosed) return;
       if (this.#traffic.look(() => sumOf(this.#roster.traffics))) this.#tell();
-      if (this.isLeader && this.state.blocked.size > 0) this.#prune();
+      if (this.isLeader) this.#prune();
       this.#lookLater();
     });
   }
 
   #prune(): void {
+    const leader = this.#leader;
     const now = Math.floor(this.env.clock.wallSeconds());
-    if (pruneBlocked(this.state, now) === this.state) return;
-    this.leader
+    if (leader === null || pruneBlocked(leader.state, now) === leader.state) return;
+    leader
       .decide((state) => ({ state: pruneBlocked(state, now), result: null }))
       .catch((error: unknown) =>
         this.env.log.warn({}, `Old blocks were not removed: ${messageOf(error)}`),

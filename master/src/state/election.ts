@@ -40,6 +40,8 @@ export interface Leadership {
   isLeader(): boolean;
   /** What every commit that decides has to carry among its conditions. */
   guard(): StateCondition;
+  /** A commit was refused because of the guard: another one leads, whatever the clock says. The term is over. */
+  refused(): void;
 }
 
 export interface ElectionEvents {
@@ -165,7 +167,10 @@ export class Election {
       await this.#release(lease);
       return this.#closed();
     }
-    this.#win(new Term(info.id, result.revision, lease), info);
+    const term: Term = new Term(info.id, result.revision, lease, () =>
+      this.#lose(term, 'A decision was refused: the key of the leader is another one'),
+    );
+    this.#win(term, info);
     return true;
   }
 
@@ -278,10 +283,12 @@ class Term implements Leadership {
   readonly #revision: number;
   /** Under way. */
   keepAlives = 0;
+  readonly #whenRefused: () => void;
   #isOver = false;
 
-  constructor(id: string, revision: number, lease: StateLease) {
+  constructor(id: string, revision: number, lease: StateLease, whenRefused: () => void) {
     this.id = id;
+    this.#whenRefused = whenRefused;
     this.#revision = revision;
     this.lease = lease;
   }
@@ -294,6 +301,10 @@ class Term implements Leadership {
 
   guard(): StateCondition {
     return { key: LEADER_KEY, revision: this.#revision };
+  }
+
+  refused(): void {
+    this.#whenRefused();
   }
 
   end(): void {

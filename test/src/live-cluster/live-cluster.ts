@@ -22,7 +22,15 @@ import {
   type FileStore,
 } from '@store/daemon';
 import { TestAuthority } from '@store/daemon/testing';
-import { createClient, EmbeddedState, Master, newCluster, type StateStore } from '@store/master';
+import {
+  createClient,
+  EmbeddedState,
+  EtcdState,
+  Master,
+  newCluster,
+  type StateStore,
+} from '@store/master';
+import type { EtcdCluster } from '@store/master/testing';
 import { tempFolder, type HasTeardown } from '../host/temp-folder.js';
 
 export const liveEnv: Env = realEnv(silentLog);
@@ -37,22 +45,40 @@ export interface LiveOptions {
   /** Everybody needs certificates and keys. */
   readonly secured?: boolean;
   readonly ttlMs?: number;
+  /** Several masters keep their state here; otherwise there is one, with a folder of its own. */
+  readonly etcd?: EtcdCluster;
+  /** How many masters; default 1. */
+  readonly masters?: number;
+}
+
+/** In whose world a part of the cluster lives, and how it sees it. */
+export interface PartOptions {
+  readonly env?: Env;
+}
+
+export interface GuideOptions extends PartOptions {
+  /** Those that it knows; default: all. */
+  readonly masters?: readonly LiveMaster[];
 }
 
 /** A master of its own folder or of a store that several share. */
 export class LiveMaster {
   readonly master: Master;
   readonly store: StateStore;
+  isRunning = false;
   peer: MasterAddress = { host: '127.0.0.1', port: 0 };
   listen: MasterAddress = { host: '127.0.0.1', port: 0 };
 
-  constructor(store: StateStore, cluster: LiveCluster) {
+  constructor(store: StateStore, cluster: LiveCluster, { env = liveEnv }: PartOptions = {}) {
     this.store = store;
     const { tls } = cluster;
     this.master = new Master({
-      env: liveEnv,
+      env,
       store,
-      listenTls: tls === null ? null : new RealTlsContext(tls.server),
+      listenTls:
+        tls === null
+          ? null
+          : new RealTlsContext({ ...tls.server, ca: tls.ca, isCertificateOptional: true }),
       peerTls: tls === null ? null : new RealTlsContext({ ...tls.server, ca: tls.ca }),
       insecure: false,
       begin: () => {
@@ -75,9 +101,12 @@ export class LiveMaster {
     this.listen = (await this.master.listen(this.listen, 'listen')) as MasterAddress; // likewise
     const text = ({ host, port }: MasterAddress): string => `${host}:${port}`;
     this.master.stand({ peer: text(this.peer), listen: text(this.listen), http: '' });
+    this.isRunning = true;
   }
 
   async stop(): Promise<void> {
+    if (!this.isRunning) return;
+    this.isRunning = false;
     await this.master.close();
     await this.store.close();
   }
@@ -93,8 +122,15 @@ export class LiveDaemon {
   port = 0;
   readonly #cluster: LiveCluster;
   readonly #labels: { host: string; rack: string };
+  readonly #env: Env;
 
-  constructor(cluster: LiveCluster, folder: string, labels: { host: string; rack: string }) {
+  constructor(
+    cluster: LiveCluster,
+    folder: string,
+    labels: { host: string; rack: string },
+    { env = liveEnv }: PartOptions = {},
+  ) {
+    this.#env = env;
     this.#cluster = cluster;
     this.folder = folder;
     this.#labels = labels;
@@ -102,9 +138,9 @@ export class LiveDaemon {
 
   /** @param tls - Instead of the cluster's own. */
   async start(tls: TlsClientContext | null = this.#cluster.peerTls()): Promise<void> {
-    this.store = await openFileStore(liveEnv, this.folder, { create: true, onFailure: die });
+    this.store = await openFileStore(this.#env, this.folder, { create: true, onFailure: die });
     this.member = new ClusterMember({
-      env: liveEnv,
+      env: this.#env,
       disk: this.store.engine.disk,
       store: this.store,
       masters: this.#cluster.masters.map(({ peer }) => peer),
@@ -116,7 +152,7 @@ export class LiveDaemon {
     });
     const { tls: keys } = this.#cluster;
     this.server = new DaemonServer({
-      env: liveEnv,
+      env: this.#env,
       store: new ClusteredStore(this.store, this.member),
       identity: this.store,
       door: {
@@ -162,18 +198,21 @@ export class LiveCluster {
     readonly ca: Buffer;
     readonly server: { readonly cert: Buffer; readonly key: Buffer };
     readonly daemon: { readonly cert: Buffer; readonly key: Buffer };
+    /** A certificate of that name. */
+    issue(name: string): { readonly cert: Buffer; readonly key: Buffer };
   } | null;
   /** Set when the cluster began. */
   adminKey: ClientKey | null = null;
 
-  /** A master that leads and `daemons` daemons. */
+  /** Masters, of which one leads, and `daemons` daemons. */
   static async start(
     t: HasTeardown,
     daemons: number,
     options: LiveOptions = {},
   ): Promise<LiveCluster> {
     const cluster = new LiveCluster(t, options);
-    await cluster.addMaster(await cluster.openState());
+    for (let index = 0; index < (options.masters ?? 1); index += 1)
+      await cluster.addMaster(await cluster.openState());
     await until('a master leads', () => cluster.leader() !== undefined);
     for (let index = 0; index < daemons; index += 1) await cluster.addDaemon();
     return cluster;
@@ -190,16 +229,28 @@ export class LiveCluster {
         ca: authority.ca,
         server: authority.issue('store', ['IP:127.0.0.1', 'DNS:localhost']),
         daemon: authority.issue('daemon'),
+        issue: (name) => authority.issue(name),
       };
     } else this.tls = null;
   }
 
-  openState(): Promise<StateStore> {
-    return EmbeddedState.open(liveEnv, join(this.folder, 'state'), { create: true });
+  openState(env: Env = liveEnv): Promise<StateStore> {
+    const { etcd } = this.options;
+    if (etcd !== undefined)
+      return Promise.resolve(
+        new EtcdState(env, { endpoints: etcd.endpoints, cluster: 'test', tls: null, user: null }),
+      );
+    return EmbeddedState.open(env, join(this.folder, 'state'), { create: true });
   }
 
-  async addMaster(store: StateStore): Promise<LiveMaster> {
-    const master = new LiveMaster(store, this);
+  /** @param part - `replaces`: listens where that one did, which has stopped. */
+  async addMaster(
+    store: StateStore,
+    part: PartOptions & { readonly replaces?: LiveMaster } = {},
+  ): Promise<LiveMaster> {
+    const master = new LiveMaster(store, this, part);
+    const { replaces } = part;
+    if (replaces !== undefined) [master.peer, master.listen] = [replaces.peer, replaces.listen];
     this.masters.push(master);
     await master.start();
     return master;
@@ -209,24 +260,30 @@ export class LiveCluster {
   async restartMaster(): Promise<LiveMaster> {
     const [old] = this.masters.splice(0);
     await old?.stop();
-    const master = new LiveMaster(await this.openState(), this);
-    if (old !== undefined) [master.peer, master.listen] = [old.peer, old.listen];
-    this.masters.push(master);
-    await master.start();
+    const part = old === undefined ? {} : { replaces: old };
+    const master = await this.addMaster(await this.openState(), part);
     await until('the new master leads', () => this.leader() === master);
     return master;
   }
 
   leader(): LiveMaster | undefined {
-    return this.masters.find(({ master }) => master.isLeader);
+    return this.masters.find(({ master, isRunning }) => isRunning && master.isLeader);
   }
 
-  newDaemon(labels?: { host: string; rack: string }): LiveDaemon {
+  /** @throws Error if nobody leads */
+  leading(): LiveMaster {
+    const leader = this.leader();
+    if (leader === undefined) throw new Error('Nobody leads');
+    return leader;
+  }
+
+  newDaemon(labels?: { host: string; rack: string }, part: PartOptions = {}): LiveDaemon {
     const number = this.daemons.length + 1;
     const daemon = new LiveDaemon(
       this,
       join(this.folder, `disk${number}`),
       labels ?? { host: `host${number}`, rack: `rack${number % 2}` },
+      part,
     );
     this.daemons.push(daemon);
     return daemon;
@@ -248,10 +305,11 @@ export class LiveCluster {
   guide(
     key: ClientKey | null = this.tls === null ? null : this.adminKey,
     tls: TlsClientContext | null = this.clientTls(),
+    { env = liveEnv, masters = this.masters }: GuideOptions = {},
   ): Promise<MasterGuide> {
     return MasterGuide.open({
-      env: liveEnv,
-      masters: this.masters.map(({ listen }) => listen),
+      env,
+      masters: masters.map(({ listen }) => listen),
       tls,
       key,
       name: 'test',
@@ -262,8 +320,7 @@ export class LiveCluster {
 
   /** A client that may do what `rights` say. @returns its key */
   async client(name: string, rights: Record<string, string>, isAdmin = false): Promise<ClientKey> {
-    const admin = this.leader()?.master.admin;
-    if (admin === undefined) throw new Error('Nobody leads');
+    const { admin } = this.leading().master;
     return ClientKey.parse(name, await admin.createClient(name, { isAdmin, rights }));
   }
 

@@ -11,6 +11,7 @@ import {
   type ClientKey,
   type ObjectPool,
   type RemoteStore,
+  type TlsClientContext,
 } from '@store/core';
 import { TestAuthority } from '@store/daemon/testing';
 import t, { type Test } from 'tap';
@@ -175,4 +176,22 @@ t.test('a new key takes the place of the old one', async (t) => {
   const fresh = await openStore(cluster, key);
   await write(await fresh.openPool('mine', { create: false }));
   await fresh.close();
+});
+
+t.test('a certificate with the name of a client serves as its key', async (t) => {
+  const cluster = await secured(t);
+  await cluster.client('notebook', { mine: 'r' });
+  const { tls } = cluster;
+  if (tls === null) throw new Error('the cluster speaks TLS');
+  const as = (name: string): TlsClientContext => realTlsClient({ ca: tls.ca, ...tls.issue(name) });
+  const guide = await cluster.guide(null, as('notebook'));
+  t.ok(await guide.ticketFor('mine'));
+  t.equal(await codeOf(guide.ticketFor('others')), 'E_DENIED', 'with its rights and no others');
+  t.equal(await codeOf(guide.administer('client ls', {})), 'E_DENIED');
+  await guide.close();
+  t.equal(await codeOf(cluster.guide(null, as('nobody'))), 'E_DENIED', 'no such client');
+  const authority = new TestAuthority();
+  t.teardown(() => authority.remove());
+  const forged = realTlsClient({ ca: tls.ca, ...authority.issue('notebook') });
+  t.not(await codeOf(cluster.guide(null, forged)), null, 'of another authority');
 });

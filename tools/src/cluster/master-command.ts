@@ -118,7 +118,7 @@ async function serveHttp(
     admin: master.admin,
     token: httpToken === null ? null : await tokenOf(httpToken, log),
     metrics: () => registry.metrics(),
-    isHealthy: () => master.isLeader || master.leaderPlaces() !== null,
+    isHealthy: () => master.isHealthy,
     leads: () => master.isLeader,
     masterOf: () => {
       const url = master.leaderPlaces()?.http ?? '';

@@ -3,7 +3,7 @@ import { switchSetting, textSetting, type Setting } from '@store/core';
 import type { Command } from 'commander';
 import { hostPortSetting, type HostPort } from '../host-port.js';
 import type { Context } from '../program.js';
-import { certificatePair, type CertificateFiles } from '../serving/file-store-settings.js';
+import { certificatePair, type CertificateFiles } from '../serving/certificate-pair.js';
 import { UsageError } from '../usage-error.js';
 
 const PEER_PORT = 4000;
@@ -17,6 +17,7 @@ const SETTING = {
   listen: hostPortSetting('listen-address', { host: '127.0.0.1', port: LISTEN_PORT }),
   listenCert: textSetting('listen-cert', null),
   listenKey: textSetting('listen-key', null),
+  listenCa: textSetting('listen-ca-cert', null),
   advertise: textSetting('advertise-host', null),
   stateDir: textSetting('state-dir', './store-master'),
   etcd: textSetting('etcd', null),
@@ -48,6 +49,8 @@ export interface MasterGiven {
   readonly peerCa: string | null;
   readonly listen: HostPort;
   readonly listenFiles: CertificateFiles | null;
+  /** Clients may show a certificate of this authority instead of a key; null: they may not. */
+  readonly listenCa: string | null;
   /** The name or address by which others reach this machine; null: that of the addresses. */
   readonly advertise: string | null;
   readonly stateDir: string;
@@ -73,6 +76,10 @@ export function addMasterServerFlags(command: Command): Command {
     .option('--listen-cert <file>', 'the certificate clients see (default: that of --peer-cert)')
     .option('--listen-key <file>', 'the key of that certificate (default: that of --peer-key)')
     .option(
+      '--listen-ca-cert <file>',
+      'clients may show a certificate of this authority, with their name, instead of a key',
+    )
+    .option(
       '--advertise-host <host>',
       'by what name others reach this machine (default: the host of the address, or the host name)',
     )
@@ -95,9 +102,20 @@ export function addMasterServerFlags(command: Command): Command {
 /** @throws UsageError if what was given does not fit together */
 export function masterGiven(context: Context): MasterGiven {
   const get = <T>(setting: Setting<T>): T => context.get(setting);
-  const peerFiles = certificatePair(get(SETTING.peerCert), get(SETTING.peerKey), 'peer');
-  const listenFiles = certificatePair(get(SETTING.listenCert), get(SETTING.listenKey), 'listen');
+  const peerFiles = certificatePair(get(SETTING.peerCert), get(SETTING.peerKey), {
+    cert: 'peer-cert',
+    key: 'peer-key',
+  });
+  const listenFiles = certificatePair(get(SETTING.listenCert), get(SETTING.listenKey), {
+    cert: 'listen-cert',
+    key: 'listen-key',
+  });
   const peerCa = get(SETTING.peerCa);
+  const listenCa = get(SETTING.listenCa);
+  if (listenCa !== null && listenFiles === null && peerFiles === null)
+    throw new UsageError(
+      '--listen-ca-cert needs --listen-cert and --listen-key: it is a part of TLS',
+    );
   if ((peerFiles === null) !== (peerCa === null))
     throw new UsageError(
       '--peer-cert, --peer-key and --peer-ca-cert go together: masters and daemons prove to each other who they are; see store cert --help',
@@ -108,6 +126,7 @@ export function masterGiven(context: Context): MasterGiven {
     peerCa,
     listen: get(SETTING.listen),
     listenFiles: listenFiles ?? peerFiles,
+    listenCa,
     advertise: get(SETTING.advertise),
     stateDir: get(SETTING.stateDir),
     etcd: etcdGiven(get),
@@ -127,7 +146,10 @@ function etcdGiven(get: <T>(setting: Setting<T>) => T): EtcdGiven | null {
     endpoints: urls.split(',').map((url) => endpointOf(url.trim())),
     name: get(SETTING.etcdName),
     ca: get(SETTING.etcdCa),
-    files: certificatePair(get(SETTING.etcdCert), get(SETTING.etcdKey), 'etcd'),
+    files: certificatePair(get(SETTING.etcdCert), get(SETTING.etcdKey), {
+      cert: 'etcd-cert',
+      key: 'etcd-key',
+    }),
     user: user === null || passwordFile === null ? null : { name: user, passwordFile },
   };
 }

@@ -1,6 +1,6 @@
 import { RealTlsContext, StoreError, type Log, type TlsKeys } from '@store/core';
 import { readTlsKeys } from '../nbd-tls/tls-files.js';
-import type { CertificateFiles } from '../serving/file-store-settings.js';
+import type { CertificateFiles } from '../serving/certificate-pair.js';
 import type { MasterGiven } from './master-settings.js';
 
 /** Certificates, read at the start and again at each SIGHUP: all of them or none. */
@@ -42,14 +42,17 @@ interface MasterKeys {
 }
 
 async function readKeys(
-  { listenFiles, peerFiles, peerCa }: MasterGiven,
+  { listenFiles, listenCa, peerFiles, peerCa }: MasterGiven,
   log: Log,
   outOfDate: 'warn' | 'refuse',
 ): Promise<MasterKeys> {
   const read = (files: CertificateFiles, ca: string | null): Promise<TlsKeys> =>
     readTlsKeys({ ...files, ca, crl: null, psk: null }, log, outOfDate);
   return {
-    listen: listenFiles === null ? null : await read(listenFiles, null),
+    listen:
+      listenFiles === null
+        ? null
+        : { ...(await read(listenFiles, listenCa)), isCertificateOptional: true },
     peer: peerFiles === null ? null : await read(peerFiles, peerCa),
   };
 }

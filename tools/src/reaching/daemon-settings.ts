@@ -9,6 +9,8 @@ const TIMEOUT_SECONDS_MAX = 86_400;
 export const DAEMON = {
   master: hostPortsSetting('master'),
   clientKey: textSetting('client-key', null),
+  clientCert: textSetting('client-cert', null),
+  clientCertKey: textSetting('client-cert-key', null),
   daemon: textSetting('storage-daemon', null),
   ticket: textSetting('ticket', null),
   ca: textSetting('ca-cert', null),
@@ -45,6 +47,8 @@ export function addMasterFlags(command: Command): Command {
       'use the cluster whose masters are at HOST:PORT[,HOST:PORT...], where they listen for clients',
     )
     .option('--client-key <file>', 'the key of this client: store client create')
+    .option('--client-cert <file>', 'instead of a key: a certificate whose common name is a client')
+    .option('--client-cert-key <file>', 'the key of that certificate')
     .option(
       '--ca-cert <file>',
       'speak TLS: daemons and masters have a certificate of this authority',

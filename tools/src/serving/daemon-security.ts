@@ -18,7 +18,8 @@ import type { DaemonServer, DoorOptions } from '@store/daemon';
 import { isLoopback } from '../loopback.js';
 import { readTlsKeys } from '../nbd-tls/tls-files.js';
 import { readTextFile } from '../read-text-file.js';
-import type { CertificateFiles, FileStoreGiven } from './file-store-settings.js';
+import type { CertificateFiles } from './certificate-pair.js';
+import type { FileStoreGiven } from './file-store-settings.js';
 
 const BLOCKLIST_BYTES_MAX = 4 * 1024 * 1024;
 const FOR_OTHERS = 0o007;

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { datagramSetting } from '../datagram-setting.js';
 import { hostPortSetting, hostPortsSetting, type HostPort } from '../host-port.js';
 import type { Context } from '../program.js';
+import { certificatePair, type CertificateFiles } from './certificate-pair.js';
 import { UsageError } from '../usage-error.js';
 
 const LISTEN_PORT = 4148;
@@ -26,12 +27,6 @@ const SETTING = {
 } as const;
 
 export const FILE_STORE_SETTINGS: readonly Setting<unknown>[] = Object.values(SETTING);
-
-/** A certificate and the key of it. */
-export interface CertificateFiles {
-  readonly cert: string;
-  readonly key: string;
-}
 
 /** The cluster to be a part of. */
 export interface ClusterGiven {
@@ -97,8 +92,14 @@ export function addFileStoreFlags(command: Command): Command {
 /** @throws UsageError if what was given does not fit together */
 export function fileStoreGiven(context: Context, command: Command): FileStoreGiven {
   const get = <T>(setting: Setting<T>): T => context.get(setting);
-  const peerFiles = certificatePair(get(SETTING.peerCert), get(SETTING.peerKey), 'peer');
-  const listenFiles = certificatePair(get(SETTING.listenCert), get(SETTING.listenKey), 'listen');
+  const peerFiles = certificatePair(get(SETTING.peerCert), get(SETTING.peerKey), {
+    cert: 'peer-cert',
+    key: 'peer-key',
+  });
+  const listenFiles = certificatePair(get(SETTING.listenCert), get(SETTING.listenKey), {
+    cert: 'listen-cert',
+    key: 'listen-key',
+  });
   const address = get(SETTING.peer);
   const ca = get(SETTING.peerCa);
   if (address !== null && (peerFiles === null || ca === null))
@@ -126,17 +127,6 @@ export function fileStoreGiven(context: Context, command: Command): FileStoreGiv
     insecure: get(SETTING.insecure),
     datagramBytes: get(datagramSetting),
   };
-}
-
-/** @throws UsageError if only one of the two was given */
-export function certificatePair(
-  cert: string | null,
-  key: string | null,
-  name: string,
-): CertificateFiles | null {
-  if (cert !== null && key !== null) return { cert, key };
-  if (cert === null && key === null) return null;
-  throw new UsageError(`--${name}-cert and --${name}-key go together; give both or neither`);
 }
 
 function clusterGiven(get: <T>(setting: Setting<T>) => T): ClusterGiven | null {
