@@ -212,13 +212,13 @@ export class MasterLink {
       channel.trust(payloadMax);
       return { channel, master };
     } catch (error) {
-      const wasOpen = channel.isOpen;
       channel.fail(
         error instanceof StoreError ? error : new StoreError('E_SYSTEM', messageOf(error)),
       );
-      if (wasOpen || !(error instanceof StoreError) || error.code !== 'E_UNREACHABLE') throw error;
+      if (!(error instanceof StoreError) || error.code !== 'E_UNREACHABLE') throw error;
+      const [what] = error.message.split(';');
       const advice = hungUpAdvice(entrance, tls !== null);
-      throw new StoreError(error.code, `${error.message} at once; ${advice}`, { cause: error });
+      throw new StoreError(error.code, `${what} at once; ${advice}`, { cause: error });
     }
   }
 
@@ -271,7 +271,7 @@ function hungUpAdvice(entrance: 'peer' | 'listen', isTls: boolean): string {
   if (entrance === 'listen')
     return 'is that where a master listens for clients (its --listen-address)?';
   return isTls
-    ? 'does that master take this certificate? Its log says why not'
+    ? 'is that where a master listens for daemons (its --peer-address)? If it does not take this certificate, its log says why'
     : 'is that where a master listens for daemons (its --peer-address), and does it want a certificate (--peer-cert, --peer-key, --peer-ca-cert)?';
 }
 

@@ -15,6 +15,7 @@ async function watched(): Promise<{ history: DecisionHistory; tell: StateListene
       return { stop: () => undefined };
     },
     commit: unused,
+    compact: unused,
     lease: unused,
     compact: unused,
     close: unused,

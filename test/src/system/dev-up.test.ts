@@ -36,7 +36,11 @@ class DevCluster {
     this.#child = spawn(
       programPath('store'),
       ['dev', 'up', '--free-ports', '--daemons', `${DAEMONS}`, '--dev-dir', dir],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      // What somebody has set for another cluster is not meant for this one.
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, STORE_MASTER: '127.0.0.1:1', STORE_CA_CERT: 'none.crt' },
+      },
     );
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => (this.#out += text));
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#log += text));

@@ -28,6 +28,7 @@ export class ChildProgram {
     const child = spawn(process.execPath, [path, ...args, '--log-format', 'text'], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
+      env: ownEnvironment(),
     });
     this.#child = child;
     createInterface({ input: child.stderr }).on('line', (line) => output.error(line));
@@ -52,4 +53,14 @@ export class ChildProgram {
     await this.ended;
     clearTimeout(timer);
   }
+}
+
+/** Variables that are no settings: what stands in the others names another store. */
+const PASSED_ON: readonly string[] = ['STORE_IO_URING', 'STORE_LOOK_OUT'];
+
+/** Without what the user has set for other programs: they get all of it as flags. */
+function ownEnvironment(): NodeJS.ProcessEnv {
+  const isPassedOn = (name: string): boolean =>
+    !name.startsWith('STORE_') || PASSED_ON.includes(name);
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => isPassedOn(name)));
 }

@@ -2,7 +2,6 @@
  * `store dev up`: a whole cluster on this machine, in one terminal: master, storage daemons, NBD gateway and dashboard.
  * Each is the real program, in a process of its own. Ctrl-C stops all of them, and the data stays.
  */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { numberSetting, StoreError, switchSetting, textSetting } from '@store/core';
 import type { Command } from 'commander';
@@ -40,7 +39,6 @@ async function runAll(context: Context): Promise<void> {
   const count = context.get(SETTING.daemons);
   const isFree = context.get(SETTING.freePorts);
   const at = (port: number): string => `127.0.0.1:${isFree ? 0 : port}`;
-  await mkdir(dir, { recursive: true });
   const family = new Family(context);
   try {
     const master = await family.start('master', 'store', [

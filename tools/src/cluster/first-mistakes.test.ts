@@ -57,9 +57,13 @@ await t.test('a daemon without the right certificate hears what may be wrong', a
     saidBy(
       t,
       [...at('disk3', peerAddress), ...papersIn(other, good)],
-      /does that master take this certificate\? Its log says why not/,
+      /If it does not take this certificate, its log says why/,
     ),
-    saidBy(t, [...at('disk4', address), ...papersIn(good)], /does it speak TLS\?/),
+    saidBy(
+      t,
+      [...at('disk4', address), ...papersIn(good)],
+      /in the TLS handshake at once; is that where a master listens for daemons \(its --peer-address\)\?/,
+    ),
   ]);
 });
 

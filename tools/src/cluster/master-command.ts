@@ -1,8 +1,8 @@
 /** `store master`: the memory of a cluster, until it is told to stop. */
 import { hostname } from 'node:os';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf, StoreError, type Log } from '@store/core';
+import { makeFolder, messageOf, StoreError, type Log } from '@store/core';
 import { createClient, HttpServer, Master, newCluster, type NewCluster } from '@store/master';
 import type { Command } from 'commander';
 import { sdNotify } from '../handover/sd-notify.js';
@@ -154,7 +154,7 @@ function beginCluster({ env, log }: Context, { stateDir }: MasterGiven): NewClus
   const { state, key } = createClient(empty, ADMIN, rights, { random: env.random, now });
   const path = join(stateDir, ADMIN_KEY_FILE);
   try {
-    mkdirSync(stateDir, { recursive: true, mode: PRIVATE_FOLDER_MODE });
+    makeFolder(stateDir, PRIVATE_FOLDER_MODE);
     if (existsSync(path))
       throw new StoreError(
         'E_EXISTS',
