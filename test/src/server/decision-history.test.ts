@@ -17,7 +17,6 @@ async function watched(): Promise<{ history: DecisionHistory; tell: StateListene
     commit: unused,
     compact: unused,
     lease: unused,
-    compact: unused,
     close: unused,
   };
   const history = await DecisionHistory.begin(store);
