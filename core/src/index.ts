@@ -116,6 +116,7 @@ export * from './map/storage-map.js';
 export * from './map/map-limits.js';
 export { checkMap, DURABILITIES, MEMBERSHIPS, orderedMap } from './map/map-rules.js';
 export { decodeMap, encodeMap } from './map/map-codec.js';
+export { contradiction } from './map/map-history.js';
 export { groupOf, isNewer, MapView } from './map/map-lookup.js';
 export {
   placePool,

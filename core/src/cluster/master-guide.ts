@@ -40,6 +40,8 @@ const RENEW_AFTER = 0.5;
 interface HeldTicket {
   readonly file: TicketFile;
   readonly renewAt: number;
+  /** Of the pool that the map had by that name. */
+  readonly poolId: number | undefined;
 }
 
 export class MasterGuide implements ClusterGuide {
@@ -114,7 +116,8 @@ export class MasterGuide implements ClusterGuide {
 
   async ticketFor(pool: string): Promise<TicketFile> {
     const held = this.#tickets.get(pool);
-    if (held === undefined) return this.#askTicket(pool);
+    // A pool that was removed and made again is another one.
+    if (held === undefined || held.poolId !== this.#idOf(pool)) return this.#askTicket(pool);
     const { clock } = this.#options.env;
     if (clock.now() < held.renewAt) return held.file;
     try {
@@ -187,6 +190,10 @@ export class MasterGuide implements ClusterGuide {
     for (const listener of [...this.#watching]) listener(view);
   }
 
+  #idOf(pool: string): number | undefined {
+    return this.#view?.poolNamed(pool)?.id;
+  }
+
   #askTicket(pool: string): Promise<TicketFile> {
     const known = this.#asking.get(pool);
     if (known !== undefined) return known;
@@ -198,12 +205,13 @@ export class MasterGuide implements ClusterGuide {
   async #askTicketNow(pool: string): Promise<TicketFile> {
     const { env, deadlineMs } = this.#options;
     const ask = { deadlineMs, repeats: true };
+    const poolId = this.#idOf(pool);
     const { fields } = await this.#link.ask(CONTROL.ticket, { pool }, ask);
     const text = textIn(fields, 'ticket', 4 * TICKET_BYTES_MAX);
     const file = TicketFile.parse('The ticket of the master', text);
     const { issued, expires } = file.ticket;
     const renewAt = env.clock.now() + (expires - issued) * RENEW_AFTER * 1000;
-    this.#tickets.set(pool, { file, renewAt });
+    this.#tickets.set(pool, { file, renewAt, poolId });
     return file;
   }
 

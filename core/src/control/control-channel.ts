@@ -60,6 +60,8 @@ export interface ControlChannelOptions {
 const ASKED_MAX = 64;
 /** Bytes that the other end has not taken yet: one that reads nothing is gone. */
 const UNSENT_BYTES_MAX: number = 128 * 1024 * 1024;
+/** The same before both ends know each other. */
+const STRANGER_UNSENT_BYTES_MAX: number = 256 * 1024;
 const SWEEP_MS = 250;
 /** A look that comes so late was held up by us: what the other end has said may not have been read yet. */
 const HELD_UP_MS = 1000;
@@ -96,6 +98,7 @@ export class ControlChannel {
   /** Before both ends know each other nothing long is taken. */
   #bodyMax = GREETING_BYTES_MAX;
   #payloadMax = 0;
+  #unsentMax = STRANGER_UNSENT_BYTES_MAX;
   #heardAt: number;
   #sweptAt: number;
   #sweep: Timer | null = null;
@@ -138,6 +141,7 @@ export class ControlChannel {
   trust(payloadMax: number): void {
     this.#bodyMax = BODY_BYTES_MAX;
     this.#payloadMax = payloadMax;
+    this.#unsentMax = UNSENT_BYTES_MAX;
   }
 
   /**
@@ -213,7 +217,7 @@ export class ControlChannel {
   }
 
   #refuseEarly(): void {
-    if (this.#reader.isInFrame)
+    if (this.#reader.isInFrame || this.#askedCount > 0)
       throw new StoreError('E_BAD_FRAME', `${this.name} spoke in the clear where TLS begins`);
   }
 
@@ -261,13 +265,15 @@ export class ControlChannel {
     });
   }
 
-  #checkHeader({ version, isAnswer, op, bodyBytes, payloadBytes }: FrameHeader): void {
+  #checkHeader(header: FrameHeader): void {
+    const { version, isAnswer, op, requestId, bodyBytes, payloadBytes } = header;
     if (version !== PROTOCOL_VERSION)
       throw new StoreError(
         'E_PROTOCOL_VERSION',
         `${this.name} speaks version ${version} of the protocol, and this program ${PROTOCOL_VERSION}; use programs of one release`,
       );
-    const isKnown = isAnswer ? this.#questions.size > 0 : isControlOp(op);
+    // One that comes too late is an answer all the same.
+    const isKnown = isAnswer ? requestId < this.#nextId : isControlOp(op);
     if (!isKnown) throw new StoreError('E_BAD_FRAME', `${this.name} sent what has no place here`);
     if (bodyBytes > this.#bodyMax || payloadBytes > this.#payloadMax)
       throw new StoreError('E_BAD_FRAME', `${this.name} sent more than it may`);
@@ -335,7 +341,13 @@ export class ControlChannel {
   #finish(say: () => void): void {
     this.#askedCount -= 1;
     if (this.#failure !== null) return;
-    say();
+    try {
+      say();
+    } catch (error) {
+      this.#events.defect(error);
+      this.fail(new StoreError('E_SYSTEM', messageOf(error)));
+      return;
+    }
     if (this.#reader.holds) this.#pump();
     else this.#pauseOrResume();
   }
@@ -369,7 +381,7 @@ export class ControlChannel {
 
   #write(head: Buffer, payload: Buffer): void {
     this.#connection.write(payload.length === 0 ? [head] : [head, payload]);
-    if (this.#connection.unsentBytes > UNSENT_BYTES_MAX)
+    if (this.#connection.unsentBytes > this.#unsentMax)
       this.fail(new StoreError('E_TIMEOUT', `${this.name} does not read what it is sent`));
   }
 

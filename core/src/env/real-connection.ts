@@ -39,9 +39,17 @@ export interface DirectConnection extends Connection {
   receiveInto(target: Buffer): boolean;
 }
 
+function isPipe(socket: Socket): boolean {
+  const { _handle: handle } = socket as unknown as { _handle: object | null };
+  return handle !== null && handle.constructor.name === 'Pipe';
+}
+
+/** Who is at the other end: `unix` for a Unix socket, `gone` if nobody can say any more. */
 function peerOf(socket: Socket): string {
   const { remoteAddress, remotePort, remoteFamily } = socket;
-  if (remoteAddress === undefined || remotePort === undefined) return 'unix';
+  if (remoteAddress === undefined || remotePort === undefined)
+    // A TCP connection that was reset already has no address any more: it is nobody's, least of all our own user's.
+    return isPipe(socket) ? 'unix' : 'gone';
   return remoteFamily === 'IPv6'
     ? `[${remoteAddress}]:${remotePort}`
     : `${remoteAddress}:${remotePort}`;

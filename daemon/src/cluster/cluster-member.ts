@@ -5,6 +5,7 @@
 import {
   Blocklist,
   CONTROL,
+  contradiction,
   decodeMap,
   encodeMap,
   encodeReport,
@@ -15,6 +16,7 @@ import {
   messageOf,
   NO_ANSWER,
   numberIn,
+  REPORTED_POOLS_MAX,
   PoolSecret,
   SecretRing,
   StoreError,
@@ -92,6 +94,8 @@ export class ClusterMember implements MapSource {
   #reportTimer: Timer | null = null;
   #removed: readonly number[] = [];
   #emptied = new Set<number>();
+  /** Of the state of this master that the secrets are from. */
+  #secretsSerial = -1;
   #isClearing = false;
   #isClosed = false;
   #whenServing: (() => void)[] = [];
@@ -116,6 +120,10 @@ export class ClusterMember implements MapSource {
 
   get daemonId(): number {
     return this.#membership?.daemonId ?? NOT_JOINED;
+  }
+
+  knowsPool(name: string): boolean {
+    return this.#membership?.secrets.some(({ pool }) => pool === name) === true;
   }
 
   get isConnected(): boolean {
@@ -197,7 +205,8 @@ export class ClusterMember implements MapSource {
       this.#membership = { clusterId, daemonId, secrets };
       this.#files.write(this.#membership);
     }
-    // From now on the master sends what changes; what is there already is asked for.
+    // From now on the master sends what changes; what is there already is asked for. The two may cross.
+    this.#secretsSerial = -1;
     this.#takeSecrets((await channel.ask(CONTROL.secrets, {})).payload);
     const { payload } = await channel.ask(CONTROL.map, { after: this.#view?.map.version ?? 0 });
     if (payload.length > 0) this.#takeMap(payload);
@@ -220,7 +229,8 @@ export class ClusterMember implements MapSource {
         const map = this.#files.readMap();
         const secrets = this.#membership?.secrets.map((secret) => secret.toText()) ?? [];
         const bytes = map === null ? Buffer.alloc(0) : encodeMap(map);
-        return Promise.resolve({ fields: { secrets }, payload: bytes });
+        const payload = Buffer.concat([bytes, Buffer.from(JSON.stringify(secrets))]);
+        return Promise.resolve({ fields: { mapBytes: bytes.length }, payload });
       }
       default:
         throw new StoreError('E_BAD_FRAME', `A daemon is not asked for operation ${op}`);
@@ -253,6 +263,12 @@ export class ClusterMember implements MapSource {
         `This daemon has map ${this.#view.map.version}, newer than ${map.version}`,
       );
     }
+    const problem = this.#view === null ? null : contradiction(this.#view.map, map);
+    if (problem !== null) {
+      const text = `A map from the master was refused, as it contradicts the one that is here: ${problem}. The state of the masters was set back; see store master recover --help`;
+      env.log.error({ version: map.version }, text);
+      throw new StoreError('E_VERSION', text);
+    }
     // Kept before it counts: a daemon that starts again never goes back behind what it has acted on.
     this.#files.writeMap(map);
     this.#view = new MapView(map);
@@ -264,7 +280,9 @@ export class ClusterMember implements MapSource {
   #takeSecrets(payload: Buffer): void {
     const membership = this.#membership;
     if (membership === null) throw new StoreError('E_BAD_FRAME', 'Secrets come after registration');
-    const { secrets, removed } = secretsIn(payload);
+    const { serial, secrets, removed } = secretsIn(payload);
+    if (serial < this.#secretsSerial) return;
+    this.#secretsSerial = serial;
     const text = (list: readonly PoolSecret[]): string =>
       list.map((secret) => secret.toText()).join('');
     if (text(secrets) !== text(membership.secrets)) {
@@ -295,8 +313,9 @@ export class ClusterMember implements MapSource {
       try {
         // The map that no longer has it must be here first: nobody writes to it any more then.
         if (this.#view === null || this.#view.poolById(id) !== undefined) continue;
-        const present = (await store.listPools()).includes(engineNameOf(id));
-        const count = present ? await store.clearPool(engineNameOf(id)) : 0;
+        const name = engineNameOf(this.#view.map.clusterId, id);
+        const present = (await store.listPools()).includes(name);
+        const count = present ? await store.clearPool(name) : 0;
         env.log.info({ pool: id, objects: count }, 'The objects of a removed pool are gone');
         this.#emptied.add(id);
       } catch (error) {
@@ -324,7 +343,9 @@ export class ClusterMember implements MapSource {
       mapVersion: this.#view?.map.version ?? 0,
       pools: this.#meter.pools,
       images: this.#meter.images,
-      emptied: [...this.#emptied].filter((id) => this.#removed.includes(id)),
+      emptied: [...this.#emptied]
+        .filter((id) => this.#removed.includes(id))
+        .slice(0, REPORTED_POOLS_MAX),
     };
     try {
       await link.ask(CONTROL.report, encodeReport(report), {
@@ -339,13 +360,20 @@ export class ClusterMember implements MapSource {
 }
 
 /** @throws StoreError `E_BAD_FRAME` if it is not what masters send */
-function secretsIn(payload: Buffer): { secrets: PoolSecret[]; removed: number[] } {
+function secretsIn(payload: Buffer): {
+  serial: number;
+  secrets: PoolSecret[];
+  removed: number[];
+} {
   try {
-    const { secrets, removed } = JSON.parse(payload.toString()) as Record<string, unknown>;
+    const document = JSON.parse(payload.toString()) as Record<string, unknown>;
+    const { serial, secrets, removed } = document;
+    if (!Number.isInteger(serial)) throw new Error('a number is missing');
     if (!Array.isArray(secrets) || !Array.isArray(removed)) throw new Error('a list is missing');
     const [texts, ids] = [secrets as unknown[], removed as unknown[]];
     if (!ids.every((id) => Number.isInteger(id))) throw new Error('no numbers of pools');
     return {
+      serial: Number(serial),
       secrets: texts.map((text) => PoolSecret.parse('secrets of the master', String(text))),
       removed: ids.map(Number),
     };

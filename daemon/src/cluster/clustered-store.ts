@@ -11,22 +11,25 @@ import { GatedPool } from './gated-pool.js';
 /** No name that a person can give begins like this: a control character is refused. */
 const CLUSTER_PREFIX = '\u0001pool ';
 
-/** The name under which the engine keeps a pool of the cluster. */
-export function engineNameOf(poolId: number): string {
-  return `${CLUSTER_PREFIX}${poolId}`;
+/**
+ * The name under which the engine keeps a pool of a cluster. The cluster is in it: a folder that comes to another one,
+ * whatever way, brings nothing into pools that happen to have the same numbers.
+ */
+export function engineNameOf(clusterId: string, poolId: number): string {
+  return `${CLUSTER_PREFIX}${clusterId} ${poolId}`;
 }
 
-/** The id of the cluster's pool that the engine keeps under this name; null: it is none. */
-export function poolIdOf(engineName: string): number | null {
-  return engineName.startsWith(CLUSTER_PREFIX)
-    ? Number(engineName.slice(CLUSTER_PREFIX.length))
-    : null;
+/** Whether the engine keeps a pool of some cluster under this name. */
+export function isClusterName(engineName: string): boolean {
+  return engineName.startsWith(CLUSTER_PREFIX);
 }
 
 /** Who this daemon is in the cluster, and the newest map it has; null: it has none yet. */
 export interface MapSource {
   readonly view: MapView | null;
   readonly daemonId: number;
+  /** There is, or just was, a pool of that name in the cluster, whatever the map says already. */
+  knowsPool(name: string): boolean;
 }
 
 export class ClusteredStore implements ServedStore {
@@ -40,7 +43,7 @@ export class ClusteredStore implements ServedStore {
   }
 
   async openPool(name: string, { create }: { create: boolean }): Promise<CheckedPool> {
-    if (poolIdOf(name) !== null) throw noSuchPool(name);
+    if (isClusterName(name)) throw noSuchPool(name);
     const { view } = this.#source;
     if (view === null)
       throw new StoreError(
@@ -48,7 +51,13 @@ export class ClusteredStore implements ServedStore {
         'This daemon has not heard from its master yet; try again in a moment',
       );
     const pool = view.poolNamed(name);
-    if (pool !== undefined) return this.#gated(pool.id);
+    if (pool !== undefined) return this.#gated(view.map.clusterId, pool.id);
+    // What the folder had by that name before it joined is another thing.
+    if (this.#source.knowsPool(name))
+      throw new StoreError(
+        'E_STALE_MAP',
+        `Map ${view.map.version} of this daemon does not have pool '${name}' yet, or any more`,
+      );
     try {
       return await this.#engine.openPool(name, { create: false });
     } catch (error) {
@@ -63,7 +72,7 @@ export class ClusteredStore implements ServedStore {
   }
 
   async listPools(): Promise<string[]> {
-    const own = (await this.#engine.listPools()).filter((name) => poolIdOf(name) === null);
+    const own = (await this.#engine.listPools()).filter((name) => !isClusterName(name));
     const names = this.#source.view?.map.pools.map(({ name }) => name) ?? [];
     return [...new Set([...names, ...own])].sort();
   }
@@ -72,10 +81,10 @@ export class ClusteredStore implements ServedStore {
     return this.#engine.close();
   }
 
-  async #gated(poolId: number): Promise<GatedPool> {
+  async #gated(clusterId: string, poolId: number): Promise<GatedPool> {
     const known = this.#pools.get(poolId);
     if (known !== undefined) return known;
-    const below = await this.#engine.openPool(engineNameOf(poolId), { create: true });
+    const below = await this.#engine.openPool(engineNameOf(clusterId, poolId), { create: true });
     const pool = this.#pools.get(poolId) ?? new GatedPool(below, poolId, this.#source);
     this.#pools.set(poolId, pool);
     return pool;

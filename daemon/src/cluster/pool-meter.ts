@@ -42,7 +42,8 @@ export class PoolMeter {
     if (this.#isCounting || clock.now() < this.#nextAt) return;
     this.#isCounting = true;
     const start = clock.now();
-    this.#count(map.pools.slice(0, REPORTED_POOLS_MAX).map(({ id }) => id))
+    const ids = map.pools.slice(0, REPORTED_POOLS_MAX).map(({ id }) => id);
+    this.#count(map.clusterId, ids)
       .catch((error: unknown) => {
         if (!(error instanceof StoreError)) throw error;
         log.debug({ code: error.code }, `Objects were not counted: ${messageOf(error)}`);
@@ -54,13 +55,13 @@ export class PoolMeter {
       });
   }
 
-  async #count(ids: readonly number[]): Promise<void> {
+  async #count(clusterId: string, ids: readonly number[]): Promise<void> {
     const present = new Set(await this.#engine.listPools());
     const pools: ReportedPool[] = [];
     const images: ReportedImage[] = [];
     let namesBytes = 0;
     for (const id of ids) {
-      const name = engineNameOf(id);
+      const name = engineNameOf(clusterId, id);
       if (!present.has(name)) continue;
       const pool = await this.#engine.openPool(name, { create: false });
       pools.push({ id, ...(await this.#sizeOf(pool)) });

@@ -154,7 +154,7 @@ export class ClusterAdmin implements AdminService {
       (state) => removeDaemon(state, id),
       dryRun,
     );
-    if (!dryRun) this.#master.roster.forget(id);
+    if (!dryRun) this.#master.dismissDaemon(id);
     return plan;
   }
 

@@ -210,7 +210,7 @@ function numbered(before: ClusterState, state: ClusterState): ClusterState {
 }
 
 function isUnfit(error: unknown): boolean {
-  return error instanceof StoreError && error.code === 'E_FORMAT';
+  return error instanceof StoreError && ['E_FORMAT', 'E_INVALID'].includes(error.code);
 }
 
 function notLeader(): StoreError {

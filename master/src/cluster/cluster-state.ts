@@ -39,6 +39,8 @@ export interface ClusterState {
   readonly serial: number;
   /** Seconds since 1970. */
   readonly created: number;
+  /** Version of the newest map that was found when the state was last recovered; 0: it never was. */
+  readonly recoveredFrom: number;
   readonly nextDaemonId: number;
   readonly nextPoolId: number;
   readonly map: StorageMap;
@@ -58,6 +60,7 @@ export function newCluster(clusterId: string, created: number): ClusterState {
   return {
     serial: 0,
     created,
+    recoveredFrom: 0,
     nextDaemonId: 1,
     nextPoolId: 1,
     map: { clusterId, version: 1, daemons: [], pools: [], blockedClients: [], blockedTickets: [] },

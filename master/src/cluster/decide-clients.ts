@@ -8,6 +8,7 @@ export const TICKET_SECONDS: number = 24 * 3600;
 /** Clocks of machines may be apart by so much, so that a ticket lives longer on one of them. */
 const SKEW_SECONDS = 600;
 const ALL_POOLS = '*';
+const PRUNED_MAX = 50;
 /** It stands in log lines, in tickets and in names of files. */
 const CLIENT_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$/;
 
@@ -89,9 +90,12 @@ export function removeClient(state: ClusterState, name: string, now: number): Cl
   return block({ ...state, clients }, client, now);
 }
 
-/** Blocks that no ticket can need any more end. */
+/** Blocks that no ticket can need any more end: some of them, as a commit takes only so many changes. */
 export function pruneBlocked(state: ClusterState, now: number): ClusterState {
-  const over = [...state.blocked].filter(([, until]) => until < now).map(([name]) => name);
+  const over = [...state.blocked]
+    .filter(([, until]) => until < now)
+    .slice(0, PRUNED_MAX)
+    .map(([name]) => name);
   if (over.length === 0) return state;
   const blocked = new Map(state.blocked);
   for (const name of over) blocked.delete(name);

@@ -35,6 +35,7 @@ interface ClusterDocument {
   /** The term of the leader that decided, for who reads the history. */
   readonly by: string;
   readonly created: number;
+  readonly recoveredFrom: number;
   readonly nextDaemonId: number;
   readonly nextPoolId: number;
   readonly map: { readonly version: number; readonly parts: number };
@@ -69,14 +70,16 @@ function readState(
   const document = parse(entry) as ClusterDocument;
   if (document.format !== FORMAT)
     throw damaged(CLUSTER_KEY, `it has format ${document.format}, this program knows ${FORMAT}`);
-  const { serial, created, nextDaemonId, nextPoolId } = document;
-  for (const number of [serial, created, nextDaemonId, nextPoolId, document.map.version])
+  const { serial, created, recoveredFrom, nextDaemonId, nextPoolId } = document;
+  const numbers = [serial, created, recoveredFrom, nextDaemonId, nextPoolId];
+  for (const number of [...numbers, document.map.version])
     if (!Number.isSafeInteger(number)) throw damaged(CLUSTER_KEY, 'a number is missing');
   return {
     revision: entry.revision,
     state: {
       serial,
       created,
+      recoveredFrom,
       nextDaemonId,
       nextPoolId,
       map: readMap(document.map, byKey),
@@ -111,6 +114,7 @@ export function changesBetween(
     serial: next.serial,
     by,
     created: next.created,
+    recoveredFrom: next.recoveredFrom,
     nextDaemonId: next.nextDaemonId,
     nextPoolId: next.nextPoolId,
     map: {

@@ -15,10 +15,13 @@ import {
   type Random,
   type StorageMap,
 } from '@store/core';
-import { newCluster, type ClusterState } from '../cluster/cluster-state.js';
+import { newCluster, ticketNameOf, type ClusterState } from '../cluster/cluster-state.js';
+import { TICKET_SECONDS } from '../cluster/decide-clients.js';
 
 /** Numbers jump by so much: what was given out between the newest map that is left and the loss is not given out again. */
-const JUMP = 1000;
+export const JUMP = 1000;
+/** So long a ticket may be good that was handed out just before the loss. */
+const BLOCKED_SECONDS: number = 2 * TICKET_SECONDS;
 
 /** What one daemon has kept. */
 export interface KeptByDaemon {
@@ -53,7 +56,13 @@ export function rebuildState({ old, kept, now, random }: RebuildOptions): Cluste
     );
   const daemons = newest.daemons;
   const pools = newest.pools.map((pool) => withNewestGroups(pool, maps, daemons));
-  const map = orderedMap({ ...newest, version: newest.version + JUMP, daemons, pools });
+  const blocked = new Map([
+    ...newest.blockedClients.map((name) => [name, now + BLOCKED_SECONDS] as const),
+    ...(old?.blocked ?? []),
+  ]);
+  const blockedClients = [...blocked.keys()];
+  const version = newest.version + JUMP;
+  const map = orderedMap({ ...newest, version, daemons, pools, blockedClients });
   const empty = newCluster(newest.clusterId, old?.created ?? now);
   const capacityOf = new Map(kept.map(({ diskId, capacityBytes }) => [diskId, capacityBytes]));
   return {
@@ -73,8 +82,12 @@ export function rebuildState({ old, kept, now, random }: RebuildOptions): Cluste
       ]),
     ),
     secrets: new Map(pools.map((pool) => [pool.id, secretsOf(pool, kept, old, random)])),
-    clients: old?.clients ?? new Map(),
-    blocked: old?.blocked ?? new Map(),
+    // Who was removed, or got a new key, after the old state was kept does not come back with it.
+    clients: new Map(
+      [...(old?.clients ?? [])].filter(([, client]) => !blocked.has(ticketNameOf(client))),
+    ),
+    blocked,
+    recoveredFrom: newest.version,
   };
 }
 
@@ -111,7 +124,9 @@ function secretsOf(
   random: Random,
 ): PoolSecret[] {
   const found = new Map<number, PoolSecret>();
-  const all = [...kept.flatMap(({ secrets }) => secrets), ...(old?.secrets.get(id) ?? [])];
+  // The latest one to know a secret is right: another pool of that name may have had one before.
+  const byAge = kept.toSorted((a, b) => a.map.version - b.map.version);
+  const all = [...(old?.secrets.get(id) ?? []), ...byAge.flatMap(({ secrets }) => secrets)];
   for (const secret of all) if (secret.pool === name) found.set(secret.generation, secret);
   const secrets = [...found.values()].sort((a, b) => b.generation - a.generation);
   return secrets.length > 0 ? secrets : [PoolSecret.create(name, 1, random)];

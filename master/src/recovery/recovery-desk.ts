@@ -6,11 +6,13 @@ import {
   CONTROL,
   ControlChannel,
   decodeGreeting,
+  decodeJson,
   decodeMap,
   decodeRegistration,
   encodeMasterGreeting,
   MAP_BYTES_MAX,
   messageOf,
+  numberIn,
   PoolSecret,
   PROTOCOL_VERSION,
   saying,
@@ -77,7 +79,7 @@ export class RecoveryDesk {
 
   async #accept(connection: Connection): Promise<void> {
     const { env, peerTls, insecure, defect } = this.#options;
-    const secured = await securePeer(connection, peerTls);
+    const { connection: secured } = await securePeer(env, connection, peerTls);
     const mayAsk = peerTls !== null || insecure || isLoopbackPeer(connection.peer);
     const channel: ControlChannel = new ControlChannel(env, secured, {
       name: `The daemon at ${connection.peer}`,
@@ -126,12 +128,20 @@ export class RecoveryDesk {
   async #question(channel: ControlChannel, fields: JsonFields): Promise<void> {
     const { diskId, address, capacityBytes } = decodeRegistration(fields);
     const answer = await channel.ask(CONTROL.keptMap, {}, { deadlineMs: KEPT_MS });
-    if (answer.payload.length === 0) {
+    const mapBytes = numberIn(answer.fields, 'mapBytes', answer.payload.length);
+    if (mapBytes === 0) {
       this.#options.answered(address, null);
       return;
     }
-    const map = decodeMap(answer.payload);
-    const texts = textsIn(answer.fields, 'secrets', SECRET_BYTES_MAX);
+    const map = decodeMap(answer.payload.subarray(0, mapBytes));
+    const rest = decodeJson(
+      Buffer.concat([
+        Buffer.from('{"secrets":'),
+        answer.payload.subarray(mapBytes),
+        Buffer.from('}'),
+      ]),
+    );
+    const texts = textsIn(rest, 'secrets', SECRET_BYTES_MAX);
     const secrets = texts.map((text) => PoolSecret.parse(`A secret from ${address}`, text));
     const isNews = this.kept.get(diskId)?.map.version !== map.version;
     const kept = { diskId, capacityBytes, map, secrets };

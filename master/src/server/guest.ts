@@ -21,7 +21,6 @@ import {
   StoreError,
   textIn,
   verifyProof,
-  type Connection,
   type ControlAnswer,
   type ControlMessage,
   type ControlOp,
@@ -31,6 +30,7 @@ import {
 import type { ClientRecord } from '../cluster/cluster-state.js';
 import type { DaemonConnection } from './roster.js';
 import type { Host } from './host.js';
+import type { SecuredConnection } from './secure-connection.js';
 
 const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
@@ -62,7 +62,7 @@ export class Guest {
   readonly done: Promise<void>;
   readonly #host: Host;
   #isTls: boolean;
-  /** Common name of the client's certificate; empty: it showed none. */
+  /** Common name of its certificate; empty: it showed none. */
   #certified = '';
   #greeting: Greeting | null = null;
   #master: MasterGreeting | null = null;
@@ -73,8 +73,14 @@ export class Guest {
   #sentVersion: number | null = null;
   #isSending = false;
 
-  constructor(host: Host, connection: Connection, entrance: Entrance, isTls: boolean) {
+  constructor(
+    host: Host,
+    { connection, certified }: SecuredConnection,
+    entrance: Entrance,
+    isTls: boolean,
+  ) {
     this.#host = host;
+    this.#certified = certified;
     this.entrance = entrance;
     this.#isTls = isTls;
     let gone: () => void = () => undefined;
@@ -274,6 +280,11 @@ export class Guest {
       throw new StoreError(
         'E_DENIED',
         'Daemons register at the peer address of a master (--peer-address), and this is the one for clients',
+      );
+    if (this.#certified !== '' && this.#host.state.clients.has(this.#certified))
+      throw new StoreError(
+        'E_DENIED',
+        `The certificate is that of client "${this.#certified}", which is no daemon`,
       );
     const registration = decodeRegistration(fields);
     const { daemonId, startId } = await this.#host.register(registration, this.channel.peer);

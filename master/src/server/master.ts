@@ -32,13 +32,14 @@ import { pruneBlocked, rightsOf, TICKET_SECONDS } from '../cluster/decide-client
 import { registerDaemon } from '../cluster/decide-daemons.js';
 import { poolRemoved } from '../cluster/decide-pools.js';
 import { Compactor } from '../state/compactor.js';
+import { JUMP } from '../recovery/rebuild-state.js';
 import { Election, type Leadership, type LeaderInfo } from '../state/election.js';
 import type { StateStore } from '../state/state-store.js';
 import { Guest, type Entrance, type Principal } from './guest.js';
 import type { Host } from './host.js';
 import { MasterPresence } from './master-presence.js';
 import { Roster, type DaemonConnection } from './roster.js';
-import { securePeer, startDeaf } from './secure-connection.js';
+import { securePeer, startDeaf, type SecuredConnection } from './secure-connection.js';
 import { sumOf, TrafficRecorder } from './traffic.js';
 
 /** Where a master can be reached, as other masters tell. */
@@ -69,6 +70,8 @@ export interface MasterOptions {
 const LOOK_MS = 1000;
 /** A daemon of the same disk is asked whether it is still there. */
 const SAME_DISK_MS = 1500;
+/** Daemons that are alive find a new leader sooner. */
+const ORIGINAL_MS = 3000;
 /** After a state could not be used it is looked at again: one that is damaged, and one whose store did not answer. */
 const RETRY_MS = 5000;
 const RETRY_SOON_MS = 250;
@@ -87,6 +90,8 @@ export class Master implements Host {
   readonly #masterId: Buffer;
   readonly #listeners: Listener[] = [];
   readonly #guests = new Set<Guest>();
+  /** Connections that are not guests yet. */
+  #handshakes = 0;
   readonly #daemons = new Map<number, Guest>();
   readonly #listening = new Set<() => void>();
   #places: MasterPlaces = { listen: '', peer: '', http: '' };
@@ -247,8 +252,9 @@ export class Master implements Host {
   }
 
   secretsFor(daemonId: number): JsonFields {
-    const { secrets, removedPools } = this.state;
+    const { serial, secrets, removedPools } = this.state;
     return {
+      serial,
       secrets: [...secrets.values()].flat().map((secret) => secret.toText()),
       removed: [...removedPools]
         .filter(([, { daemons }]) => daemons.includes(daemonId))
@@ -311,6 +317,7 @@ export class Master implements Host {
     const { map } = this.state;
     if (registration.clusterId === map.clusterId && registration.mapVersion > map.version)
       await this.#checkAge(registration);
+    this.#refuseForgotten(registration);
     await this.#refuseTwins(registration, peer);
     const located = {
       ...registration,
@@ -323,6 +330,14 @@ export class Master implements Host {
       return { state: decided.state, result: decided.daemon };
     });
     return { daemonId: daemon.id, startId: registration.startId };
+  }
+
+  /** It was removed from the cluster: it hears nothing more. */
+  dismissDaemon(daemonId: number): void {
+    this.#daemons
+      .get(daemonId)
+      ?.channel.end(new StoreError('E_DENIED', `Daemon ${daemonId} was removed from the cluster`));
+    this.#roster.forget(daemonId);
   }
 
   daemonArrived(connection: DaemonConnection, guest: Guest): void {
@@ -381,18 +396,21 @@ export class Master implements Host {
   }
 
   async #accept(connection: Connection, entrance: Entrance): Promise<void> {
-    if (this.#isClosed || this.#guests.size >= CONNECTIONS_MAX) {
+    if (this.#isClosed || this.#guests.size + this.#handshakes >= CONNECTIONS_MAX) {
       startDeaf(connection);
       connection.destroy();
       return;
     }
     const tls = entrance === 'peer' ? this.#options.peerTls : null;
-    let secured: Connection;
+    let secured: SecuredConnection;
+    this.#handshakes += 1;
     try {
-      secured = await securePeer(connection, tls);
+      secured = await securePeer(this.env, connection, tls);
     } catch (error) {
       this.env.log.warn({ peer: connection.peer }, `A daemon was refused: ${messageOf(error)}`);
       return;
+    } finally {
+      this.#handshakes -= 1;
     }
     const guest = new Guest(this, secured, entrance, tls !== null);
     this.#guests.add(guest);
@@ -473,6 +491,17 @@ export class Master implements Host {
       );
   }
 
+  /** @throws StoreError `E_DENIED` if the daemon knows what a recovery did not: it would be overwritten unseen */
+  #refuseForgotten({ address, clusterId, mapVersion }: DaemonRegistration): void {
+    const { recoveredFrom, map } = this.state;
+    const isForgotten = mapVersion > recoveredFrom && mapVersion < recoveredFrom + JUMP;
+    if (recoveredFrom === 0 || clusterId !== map.clusterId || !isForgotten) return;
+    throw new StoreError(
+      'E_DENIED',
+      `Daemon ${address} has seen map ${mapVersion}, and this state was recovered from map ${recoveredFrom}: it knows of groups that the recovery did not. Stop the masters and run store master recover again, with this daemon running`,
+    );
+  }
+
   /** A state that is older than what daemons have seen must decide nothing. */
   #standDown(error: StoreError): never {
     this.#trouble = error;
@@ -494,15 +523,30 @@ export class Master implements Host {
   async #refuseTwins({ diskId, startId }: DaemonRegistration, peer: string): Promise<void> {
     const known = this.state.map.daemons.find((daemon) => daemon.diskId === diskId);
     const twin = known === undefined ? undefined : this.#daemons.get(known.id);
+    if (known !== undefined && known.startId !== startId && twin === undefined)
+      this.#waitForOriginal(diskId);
     if (twin === undefined || twin.daemon?.startId === startId) return;
     try {
       await twin.channel.ask(CONTROL.ping, {}, { deadlineMs: SAME_DISK_MS });
     } catch {
-      return; // the old one is gone, and nobody had noticed yet
+      if (!twin.channel.isOpen) return; // the old one is gone, and nobody had noticed yet
+      throw new StoreError(
+        'E_BUSY',
+        `Disk ${diskId} was served from ${twin.channel.peer} a moment ago; this one is taken as soon as that one is certainly gone`,
+      );
     }
     throw new StoreError(
       'E_IN_USE',
       `Disk ${diskId} is served by another daemon already, at ${twin.channel.peer} (this one is at ${peer}): one of the two has a copy of the other's folder. Stop one of them, and keep its folder away`,
+    );
+  }
+
+  /** A new leader does not know yet who is alive: a copy of a folder must not be quicker than the original. */
+  #waitForOriginal(diskId: string): void {
+    if (this.#roster.lookedForMs >= ORIGINAL_MS) return;
+    throw new StoreError(
+      'E_BUSY',
+      `This master has just begun to lead, and waits whether the start of disk ${diskId} that it knows comes back`,
     );
   }
 

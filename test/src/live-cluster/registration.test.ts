@@ -170,7 +170,9 @@ t.test('a removed pool is emptied, and one of the same name begins empty', async
     cluster.daemons.every(({ member }) => member.view?.poolNamed('p')?.id === 1),
   );
   const [daemon] = cluster.daemons;
-  const engine = await daemon?.store.openPool('\u0001pool 1', { create: true });
+  const engine = await daemon?.store.openPool(`\u0001pool ${master?.state.map.clusterId ?? ''} 1`, {
+    create: true,
+  });
   const { ObjectRef, OBJECT_KIND, promised } = await import('@store/core');
   const ref = new ObjectRef(OBJECT_KIND.plain, 'key');
   await promised((done) => engine?.write(ref, 0, [Buffer.from('x')], 0, done));

@@ -120,6 +120,10 @@ export function masterGiven(context: Context): MasterGiven {
     throw new UsageError(
       '--peer-cert, --peer-key and --peer-ca-cert go together: masters and daemons prove to each other who they are; see store cert --help',
     );
+  if (listenFiles !== null && peerFiles === null && !get(SETTING.insecure))
+    throw new UsageError(
+      'With --listen-cert clients need keys, but daemons would get in without: add --peer-cert, --peer-key and --peer-ca-cert (see store cert --help)',
+    );
   return {
     peer: get(SETTING.peer),
     peerFiles,
