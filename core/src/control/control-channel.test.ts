@@ -114,6 +114,14 @@ t.test('a question has a deadline, and does not outlive its connection', async (
   far.asked = () => new Promise(() => undefined);
   t.equal(await codeOf(near.channel.ask(CONTROL.map, {}, { deadlineMs: 50 })), 'E_TIMEOUT');
   t.ok(near.channel.isOpen, 'others may still be answered');
+  far.asked = async () => {
+    await env.timers.sleep(600);
+    return saying({});
+  };
+  t.equal(await codeOf(near.channel.ask(CONTROL.map, {}, { deadlineMs: 50 })), 'E_TIMEOUT');
+  await near.channel.ask(CONTROL.map, {});
+  t.ok(near.channel.isOpen, 'an answer that comes too late is passed over');
+  far.asked = () => new Promise(() => undefined);
   const lost = codeOf(near.channel.ask(CONTROL.map, {}));
   await env.timers.sleep(20);
   far.channel.end(new StoreError('E_CLOSED', 'Enough'));

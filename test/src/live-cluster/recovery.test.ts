@@ -7,6 +7,7 @@ import {
   promised,
   type ClientKey,
   type Env,
+  type PoolSecret,
 } from '@store/core';
 import {
   Election,
@@ -20,7 +21,7 @@ import {
   type Leadership,
 } from '@store/master';
 import t from 'tap';
-import { codeOf, LiveCluster, liveEnv, until, type LiveMaster } from './live-cluster.js';
+import { codeOf, LiveCluster, liveEnv, LiveMaster, until } from './live-cluster.js';
 
 t.setTimeout(60_000);
 const REF = new ObjectRef(OBJECT_KIND.plain, 'key');
@@ -88,8 +89,10 @@ async function recover(
 }
 
 async function restartOn(cluster: LiveCluster, old: LiveMaster, folder: string): Promise<void> {
-  const { LiveMaster: Live } = await import('./live-cluster.js');
-  const master = new Live(await EmbeddedState.open(liveEnv, folder, { create: false }), cluster);
+  const master = new LiveMaster(
+    await EmbeddedState.open(liveEnv, folder, { create: false }),
+    cluster,
+  );
   [master.peer, master.listen] = [old.peer, old.listen];
   cluster.masters.push(master);
   await master.start();
@@ -155,3 +158,57 @@ t.test('nothing is made of nothing', async (t) => {
   const none = { old: null, kept: [], now: 1, random: liveEnv.random };
   t.equal(await codeOf(Promise.resolve().then(() => rebuildState(none))), 'E_NOT_FOUND');
 });
+
+t.test(
+  'who was shut out after an old state was kept stays out, and who knows more is not overwritten',
+  async (t) => {
+    const cluster = await LiveCluster.start(t, 1);
+    await cluster.client('gone', { p: 'rw' });
+    const master = cluster.leader()?.master;
+    const old = master?.state ?? null;
+    await master?.admin.removeClient('gone');
+    const now = Math.floor(liveEnv.clock.wallSeconds());
+    if (master === undefined) throw new Error('somebody leads');
+    const { map } = master.state;
+    const secrets: PoolSecret[] = [];
+    const kept = [{ diskId: map.daemons[0]?.diskId ?? '', capacityBytes: 1, map, secrets }];
+    const state = rebuildState({ old, kept, now, random: liveEnv.random });
+    t.same([...state.clients.keys()], ['admin']);
+    t.same(state.map.blockedClients, ['gone#1']);
+    t.ok((state.blocked.get('gone#1') ?? 0) > now + 24 * 3600);
+    t.equal(state.recoveredFrom, map.version);
+
+    const [daemon] = cluster.daemons;
+    const [live] = cluster.masters.splice(0);
+    if (live === undefined || daemon === undefined) throw new Error('there were both');
+    await live.stop();
+    const folder = join(cluster.folder, 'recovered');
+    const recovered = await recover(live, folder, 1, cluster.adminKey);
+    t.ok(recovered.recoveredFrom > 0);
+    // The daemon comes back with a map that nobody knew of.
+    await daemon.stop();
+    const { MembershipFiles } = await import('@store/daemon/testing');
+    const disk = liveEnv.openDisk(daemon.folder, { create: false });
+    new MembershipFiles(disk, liveEnv.log).writeMap({
+      ...map,
+      version: recovered.recoveredFrom + 1,
+    });
+    disk.close();
+    const master2 = new LiveMaster(
+      await EmbeddedState.open(liveEnv, folder, { create: false }),
+      cluster,
+    );
+    [master2.peer, master2.listen] = [live.peer, live.listen];
+    cluster.masters.push(master2);
+    await master2.start();
+    await until('the recovered master leads', () => master2.master.isLeader);
+    await daemon.start();
+    await liveEnv.timers.sleep(4500);
+    t.notOk(daemon.member.isConnected, 'it is refused');
+    t.equal(
+      daemon.member.view?.map.version,
+      recovered.recoveredFrom + 1,
+      'and keeps what it knows',
+    );
+  },
+);

@@ -1,6 +1,7 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { openRemoteStore } from '@store/core';
+import { ClusterStore, ObjectRef, OBJECT_KIND, openRemoteStore, promised } from '@store/core';
+import { openFileStore } from '@store/daemon';
 import t from 'tap';
 import { codeOf, LiveCluster, LiveDaemon, liveEnv, until } from './live-cluster.js';
 
@@ -173,7 +174,6 @@ t.test('a removed pool is emptied, and one of the same name begins empty', async
   const engine = await daemon?.store.openPool(`\u0001pool ${master?.state.map.clusterId ?? ''} 1`, {
     create: true,
   });
-  const { ObjectRef, OBJECT_KIND, promised } = await import('@store/core');
   const ref = new ObjectRef(OBJECT_KIND.plain, 'key');
   await promised((done) => engine?.write(ref, 0, [Buffer.from('x')], 0, done));
   const data = new ObjectRef(OBJECT_KIND.imageData, 'layer_0', 'family_0');
@@ -185,3 +185,62 @@ t.test('a removed pool is emptied, and one of the same name begins empty', async
   t.same((await engine?.list({}))?.entries, []);
   t.equal(daemon?.member.view?.poolNamed('p')?.id, 2);
 });
+
+t.test(
+  'what a folder had before it joined is not served in the place of a pool of the cluster',
+  async (t) => {
+    const cluster = await LiveCluster.start(t, 0);
+    const daemon = cluster.newDaemon();
+    const alone = await openFileStore(liveEnv, daemon.folder, {
+      create: true,
+      onFailure: () => undefined,
+    });
+    const own = await alone.openPool('p', { create: true });
+    const ref = new ObjectRef(OBJECT_KIND.plain, 'key');
+    await promised((done) => own.write(ref, 0, [Buffer.from('of the folder')], 0, done));
+    await alone.close();
+    await daemon.join();
+    const guide = await cluster.guide();
+    await guide.createPool('p');
+    const store = new ClusterStore({
+      env: liveEnv,
+      guide,
+      name: 'test',
+      tls: null,
+      deadlineMs: 8000,
+      datagramBytes: 0,
+    });
+    const pool = await store.openPool('p', { create: false });
+    t.equal(await pool.stat(ref), null);
+    await promised((done) => pool.write(ref, 0, [Buffer.from('of the cluster')], 0, done));
+    const inFolder = await daemon.store.openPool('p', { create: false });
+    t.equal((await inFolder.stat(ref))?.length, 'of the folder'.length, 'and stays what it was');
+    await store.close();
+  },
+);
+
+t.test(
+  'a copy of a folder is not quicker than the original when another master has begun to lead',
+  async (t) => {
+    const cluster = await LiveCluster.start(t, 1);
+    const [original] = cluster.daemons;
+    const startOf = (): string | null | undefined =>
+      cluster.leader()?.master.admin.map().daemons[0]?.startId;
+    const before = startOf();
+    await original?.stop();
+    const copy = join(cluster.folder, 'copy');
+    cpSync(original?.folder ?? '', copy, { recursive: true });
+    await original?.join();
+    const twin = new LiveDaemon(cluster, copy, { host: 'twin', rack: 'r' });
+    cluster.daemons.push(twin);
+    await twin.start();
+    await liveEnv.timers.sleep(500);
+    const served = startOf();
+    t.not(served, before);
+    await cluster.restartMaster();
+    await until('somebody is connected', () => original?.member.isConnected === true);
+    await liveEnv.timers.sleep(4000);
+    t.equal(startOf(), served, 'the original it is');
+    t.notOk(twin.member.isConnected);
+  },
+);

@@ -190,6 +190,11 @@ t.test('a certificate with the name of a client serves as its key', async (t) =>
   t.equal(await codeOf(guide.administer('client ls', {})), 'E_DENIED');
   await guide.close();
   t.equal(await codeOf(cluster.guide(null, as('nobody'))), 'E_DENIED', 'no such client');
+  const daemon = cluster.newDaemon();
+  await daemon.start(as('notebook'));
+  await liveEnv.timers.sleep(500);
+  t.notOk(daemon.member.isConnected, 'but not as that of a daemon, which gets all secrets');
+  await daemon.stop();
   const authority = new TestAuthority();
   t.teardown(() => authority.remove());
   const forged = realTlsClient({ ca: tls.ca, ...authority.issue('notebook') });
