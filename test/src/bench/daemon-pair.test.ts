@@ -14,7 +14,7 @@ import { isAlive, processTree } from './process-tree.js';
 
 t.setTimeout(120_000);
 
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 60_000;
 const PROGRAM = fileURLToPath(new URL('daemon-pair.js', import.meta.url));
 const NEEDS = needs({ commands: ['setpriv', 'nbdinfo'] });
 

@@ -20,7 +20,7 @@ import { openState } from './open-state.js';
 import { addMasterServerFlags, masterGiven, type MasterGiven } from './master-settings.js';
 
 /** Others take over from a leader that died after so long. */
-const TTL_MS = 3000;
+const TTL_MS = 2000;
 const ADMIN = 'admin';
 const ADMIN_KEY_FILE = 'admin.key';
 const TOKEN_FILE_BYTES_MAX = 4096;
