@@ -192,7 +192,8 @@ function stopSignal(log: Log): AbortSignal {
     ['SIGTERM', 143],
   ] as const)
     process.on(signal, () => {
-      if (controller.signal.aborted) process.exit(code);
+      // Not by Node's own way out: it waits for threads, and one of them may be in the middle of a commit.
+      if (controller.signal.aborted) exitNow(code);
       log.info({ signal }, 'Stopping; a second signal stops at once');
       controller.abort();
     });
