@@ -110,7 +110,7 @@ class RealDisk implements Disk {
       fs.closeSync(fd);
       throw new StoreError(
         'E_IN_USE',
-        `'${this.path}' is in use by ${owner === '' ? 'another process' : owner}; stop that process first (of store-nbd another one can take over: --replace), or choose another folder`,
+        `'${this.path}' is in use by ${owner === '' ? 'another process' : owner}; stop that process first (of store-nbd another one can take over: --replace), or choose another folder (--dir, or --state-dir)`,
       );
     }
     this.#lockFd = fd;
