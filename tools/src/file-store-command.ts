@@ -16,6 +16,7 @@ import {
   type FileStoreGiven,
 } from './serving/file-store-settings.js';
 import { SETTINGS } from './settings.js';
+import { untilStopped } from './until-stopped.js';
 
 /** How long clients get to finish what is in flight when the daemon stops. */
 const DRAIN_MS = 10_000;
@@ -76,7 +77,7 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     closeOwnerSocket = await listenForOwner(context, server, dir);
     metrics = await serveMetricsOf(context, store, server);
     if (!context.stop.aborted) announce(context, { address, peerAddress, dir });
-    await stopped(context.stop);
+    await untilStopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {
     part?.close();
@@ -118,13 +119,6 @@ function announce(context: Context, places: Places): void {
   context.log.info({ ...places }, 'Serving');
   const state = { READY: '1', MAINPID: String(process.pid), STATUS: `Serving on ${address}` };
   sdNotify(state, context.log);
-}
-
-async function stopped(stop: AbortSignal): Promise<void> {
-  if (stop.aborted) return;
-  await new Promise<void>((resolve) => {
-    stop.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
 
 async function listen(

@@ -5,8 +5,8 @@ import { invariant } from '../util/invariant.js';
 import { parseBase64url, parseSecretDocument } from './secret-document.js';
 import { ticketNameProblem } from './ticket-name.js';
 
-export const CLIENT_KEY_FORMAT = 'store client key 1';
-export const CLIENT_KEY_BYTES = 32;
+const CLIENT_KEY_FORMAT = 'store client key 1';
+const CLIENT_KEY_BYTES = 32;
 
 /** A name and its key, which shows itself to nobody who prints this. */
 export class ClientKey {

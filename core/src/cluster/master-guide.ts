@@ -33,6 +33,7 @@ export interface MasterGuideOptions {
 
 const REFRESH_MS = 1000;
 const LOOK_MS = 30_000;
+const NOTICE_MS = 1000;
 /** Of a ticket's time, when a new one is asked for. */
 const RENEW_AFTER = 0.5;
 
@@ -52,6 +53,8 @@ export class MasterGuide implements ClusterGuide {
   readonly #watching = new Set<(view: MapView) => void>();
   #view: MapView | null = null;
   #look: Timer | null = null;
+  /** That there is no master is worth a word if it lasts. */
+  #notice: Timer | null = null;
 
   /** Finds a leader and gets the map. @throws StoreError why that cannot be done */
   static async open(options: MasterGuideOptions): Promise<MasterGuide> {
@@ -79,12 +82,10 @@ export class MasterGuide implements ClusterGuide {
       events: {
         met: (channel) => this.#met(channel),
         asked: (op, message) => this.#asked(op, message),
-        lost: (error) => {
+        lost: () => {
           if (this.#view === null) return; // whoever waits is told
-          env.log.warn(
-            { code: error.code },
-            `No master answers, what is open goes on: ${error.message}`,
-          );
+          this.#notice?.cancel();
+          this.#notice = env.timers.after(NOTICE_MS, () => this.#noticeLoss());
         },
         defect,
       },
@@ -147,8 +148,16 @@ export class MasterGuide implements ClusterGuide {
 
   close(): Promise<void> {
     this.#look?.cancel();
+    this.#notice?.cancel();
     this.#link.close();
     return Promise.resolve();
+  }
+
+  #noticeLoss(): void {
+    if (this.#link.isUp) return;
+    const { code, message } = this.#link.failure;
+    const text = `No master answers, what is open goes on: ${message}`;
+    this.#options.env.log.warn({ code }, text);
   }
 
   /** The map of now, and from now on each that follows. */

@@ -132,11 +132,6 @@ export class ControlChannel {
     return this.#askedCount > 0;
   }
 
-  /** Monotonic milliseconds since something came. */
-  get silentMs(): number {
-    return this.#env.clock.now() - this.#heardAt;
-  }
-
   /** The other end is known: longer messages are taken. @param payloadMax - Bytes of one message, beside its JSON. */
   trust(payloadMax: number): void {
     this.#bodyMax = BODY_BYTES_MAX;
@@ -175,14 +170,14 @@ export class ControlChannel {
   /** Speaks TLS from now on, as the client. @throws StoreError */
   async startTlsClient(context: TlsClientContext, host: string): Promise<void> {
     this.#refuseEarly();
-    await this.#continueOn(await this.#connection.startTlsClient(context, host));
+    this.#continueOn(await this.#connection.startTlsClient(context, host));
   }
 
   /** Speaks TLS from now on, as the server. @throws StoreError */
   async startTls(context: TlsContext): Promise<TlsPeer> {
     this.#refuseEarly();
     const { connection, peer } = await this.#connection.startTls(context);
-    await this.#continueOn(connection);
+    this.#continueOn(connection);
     return peer;
   }
 
@@ -221,7 +216,7 @@ export class ControlChannel {
       throw new StoreError('E_BAD_FRAME', `${this.name} spoke in the clear where TLS begins`);
   }
 
-  async #continueOn(connection: Connection): Promise<void> {
+  #continueOn(connection: Connection): void {
     if (this.#failure !== null) {
       connection.destroy();
       throw this.#failure;
@@ -230,7 +225,6 @@ export class ControlChannel {
     this.#reader = this.#newReader();
     this.#heardAt = this.#env.clock.now();
     this.#start();
-    return Promise.resolve();
   }
 
   #start(): void {

@@ -49,6 +49,8 @@ export interface MasterLinkOptions {
 const CONNECT_MS = 4000;
 const SILENCE_MS = 6000;
 const PATIENCE_MS = 4000;
+/** Who stayed with a leader for so long begins to look anew without delay. */
+const STEADY_MS = 2000;
 /** From one who does not lead to the one that it names, and not for ever. */
 const REDIRECTS_MAX = 3;
 
@@ -140,8 +142,11 @@ export class MasterLink {
     const { env, events } = this.#options;
     while (!this.#isClosed) {
       try {
+        const startedAt = env.clock.now();
         await this.#find();
-        this.#backOff.reset();
+        // One that lets us in and ends it at once is not asked again at once.
+        if (env.clock.now() - startedAt > STEADY_MS) this.#backOff.reset();
+        else await env.timers.sleep(this.#backOff.next());
       } catch (error) {
         if (!(error instanceof StoreError)) {
           events.defect(error);

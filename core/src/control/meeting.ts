@@ -56,12 +56,7 @@ export interface MasterGreeting {
   readonly proof: Buffer;
 }
 
-/** Who leads is somebody else. */
-export interface Redirection {
-  readonly leader: string;
-}
-
-export function encodeGreeting(greeting: Greeting): JsonFields {
+function encodeGreeting(greeting: Greeting): JsonFields {
   return { ...greeting, nonce: base64(greeting.nonce) };
 }
 
@@ -88,7 +83,7 @@ export function encodeMasterGreeting(greeting: MasterGreeting): JsonFields {
 }
 
 /** @throws StoreError `E_BAD_FRAME` */
-export function decodeMasterGreeting(fields: JsonFields): MasterGreeting {
+function decodeMasterGreeting(fields: JsonFields): MasterGreeting {
   return {
     version: numberIn(fields, 'version', 0xff),
     clusterId: bytesIn(fields, 'clusterId', ID_BYTES),

@@ -2,8 +2,9 @@
 import {
   groupOf,
   locatorHash,
-  placePool,
+  placePoolsSliced,
   planPlacement,
+  StoreError,
   type ChangePlan,
   type ClientStatus,
   type ClusterStatus,
@@ -28,9 +29,6 @@ import type { Master } from '../server/master.js';
 import { sumOf } from '../server/traffic.js';
 import type { AdminService, ClientRights, DaemonChange, PoolSettings } from './admin-service.js';
 import { clusterStatus, isUp, poolStatus, type StatusSources } from './cluster-status.js';
-
-/** So many pools' placements are computed before others get their turn. */
-const POOLS_AT_ONCE = 1;
 
 export class ClusterAdmin implements AdminService {
   readonly #master: Master;
@@ -149,13 +147,21 @@ export class ClusterAdmin implements AdminService {
   }
 
   async removeDaemon(id: number, dryRun: boolean): Promise<ChangePlan> {
+    const { roster } = this.#master;
+    const isUp = roster.presence(id).connection !== null;
+    removeDaemon(this.#master.state, id); // what cannot be done at all is said first
+    if (isUp && !dryRun)
+      throw new StoreError(
+        'E_IN_USE',
+        `Daemon ${id} is up, and would register again as a new one: stop it first`,
+      );
     const plan = await this.#change(
       `Remove daemon ${id} from the cluster`,
       (state) => removeDaemon(state, id),
       dryRun,
     );
-    if (!dryRun) this.#master.dismissDaemon(id);
-    return plan;
+    if (!dryRun) roster.forget(id);
+    return isUp ? { ...plan, warnings: [`Daemon ${id} is up: stop it first.`] } : plan;
   }
 
   clients(): readonly ClientStatus[] {
@@ -229,14 +235,18 @@ export class ClusterAdmin implements AdminService {
         sums.set(counts.daemon, sum);
       }
     };
+    const oldOf = new Map(before.pools.map((pool) => [pool.id, pool]));
+    const held = after.pools.map((pool) => holdersOf(oldOf.get(pool.id) ?? pool));
+    const placed = after.pools.map((pool, index) => ({ ...pool, holders: held[index] ?? [] }));
+    const targets = anew
+      ? await placePoolsSliced(this.#master.env, placed, after.daemons)
+      : after.pools.map(holdersOf);
     for (const [index, pool] of after.pools.entries()) {
-      if (index % POOLS_AT_ONCE === 0) await this.#master.env.timers.sleep(0);
-      const old = before.pools.find(({ id }) => id === pool.id);
-      const holders = holdersOf(old ?? pool);
-      const target = anew ? placePool({ ...pool, holders }, after.daemons) : holdersOf(pool);
-      const plan = planPlacement(old === undefined ? holders.map(() => []) : holders, target);
+      const isNew = !oldOf.has(pool.id);
+      const [holders, target] = [held[index] ?? [], targets[index] ?? []];
+      const plan = planPlacement(isNew ? holders.map(() => []) : holders, target);
       add(plan);
-      copiesMoved += old === undefined ? 0 : plan.copiesMoved;
+      copiesMoved += isNew ? 0 : plan.copiesMoved;
     }
     for (const pool of before.pools)
       if (!after.pools.some(({ id }) => id === pool.id)) {

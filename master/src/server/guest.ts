@@ -36,9 +36,8 @@ const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
 const POOL_BYTES_MAX = 128;
 const SILENCE_MS = 6000;
-/** A daemon's map, when a state is recovered. */
-const DAEMON_PAYLOAD_MAX: number = 32 * 1024 * 1024;
-const CLIENT_PAYLOAD_MAX: number = 64 * 1024;
+/** Maps and other long things go from masters to the others, not back. */
+const PAYLOAD_MAX: number = 64 * 1024;
 const GREETING_MS = 10_000;
 const PUSH_AGAIN_MS = 2000;
 const NOTHING = Buffer.alloc(0);
@@ -266,7 +265,7 @@ export class Guest {
 
   #isMet(principal: Principal): void {
     this.#principal = principal;
-    this.channel.trust(this.entrance === 'peer' ? DAEMON_PAYLOAD_MAX : CLIENT_PAYLOAD_MAX);
+    this.channel.trust(PAYLOAD_MAX);
   }
 
   #wantsMap(after: number): ControlMessage {

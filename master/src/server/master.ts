@@ -332,14 +332,6 @@ export class Master implements Host {
     return { daemonId: daemon.id, startId: registration.startId };
   }
 
-  /** It was removed from the cluster: it hears nothing more. */
-  dismissDaemon(daemonId: number): void {
-    this.#daemons
-      .get(daemonId)
-      ?.channel.end(new StoreError('E_DENIED', `Daemon ${daemonId} was removed from the cluster`));
-    this.#roster.forget(daemonId);
-  }
-
   daemonArrived(connection: DaemonConnection, guest: Guest): void {
     const before = this.#daemons.get(connection.daemonId);
     this.#daemons.set(connection.daemonId, guest);

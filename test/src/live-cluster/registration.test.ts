@@ -244,3 +244,17 @@ t.test(
     t.notOk(twin.member.isConnected);
   },
 );
+
+t.test('a daemon is removed when it is stopped, and not before', async (t) => {
+  const cluster = await LiveCluster.start(t, 2);
+  const admin = cluster.leader()?.master.admin;
+  const removal = async (dryRun: boolean): Promise<unknown> => admin?.removeDaemon(2, dryRun);
+  t.equal(await codeOf(removal(false)), 'E_IN_USE');
+  t.match(await removal(true), { warnings: [/stop it first/] });
+  await cluster.daemons[1]?.stop();
+  await until('it may go', async () => (await codeOf(removal(false))) === null);
+  t.same(
+    admin?.map().daemons.map(({ id }) => id),
+    [1],
+  );
+});

@@ -16,7 +16,7 @@ import { tempFolder } from '../host/temp-folder.js';
 import { sleep, waitUntil } from '../host/wait-until.js';
 import { PoolTraffic } from '../live-cluster/pool-traffic.js';
 import { DecisionHistory } from './decision-history.js';
-import { MasterProgram } from './master-program.js';
+import { StoreMaster } from './store-master.js';
 import { StorageDaemon } from './storage-daemon.js';
 
 const MASTERS = 3;
@@ -37,7 +37,7 @@ export interface EtcdMastersOptions {
 export class EtcdMasters {
   readonly etcd: EtcdCluster;
   readonly history: DecisionHistory;
-  readonly masters: readonly MasterProgram[];
+  readonly masters: readonly StoreMaster[];
   readonly traffic: PoolTraffic;
   readonly guide: MasterGuide;
   /** Pools of which somebody was told that they were made. */
@@ -55,9 +55,10 @@ export class EtcdMasters {
     const { endpointsOf = () => Promise.resolve(etcd.endpoints), nodeOptions = '' } = options;
     const masters = await Promise.all(
       Array.from({ length: options.masters ?? MASTERS }, async (_, index) =>
-        MasterProgram.start(t, {
-          endpoints: await endpointsOf(index, etcd),
+        StoreMaster.start(t, {
+          args: ['--etcd', (await endpointsOf(index, etcd)).join(',')],
           stateDir: join(folder, `master${index}`),
+          http: true,
           nodeOptions,
         }),
       ),
@@ -87,7 +88,7 @@ export class EtcdMasters {
   private constructor(parts: {
     etcd: EtcdCluster;
     history: DecisionHistory;
-    masters: readonly MasterProgram[];
+    masters: readonly StoreMaster[];
     traffic: PoolTraffic;
     guide: MasterGuide;
     state: EtcdState;
@@ -103,7 +104,7 @@ export class EtcdMasters {
   }
 
   /** The master that the state names; null: nobody leads. */
-  async leader(): Promise<MasterProgram | null> {
+  async leader(): Promise<StoreMaster | null> {
     const entry = (await this.state.read('leader')).entries[0];
     if (entry === undefined) return null;
     const { address } = JSON.parse(entry.value.toString()) as { address: string };
@@ -112,8 +113,8 @@ export class EtcdMasters {
   }
 
   /** Waits until somebody leads, other than `old`. */
-  async leaderAfter(old: MasterProgram | null): Promise<MasterProgram> {
-    const found: MasterProgram[] = [];
+  async leaderAfter(old: StoreMaster | null): Promise<StoreMaster> {
+    const found: StoreMaster[] = [];
     await waitUntil('a leader', PATIENCE_MS, async () => {
       const leader = await this.leader();
       if (leader !== null && leader !== old) found.push(leader);

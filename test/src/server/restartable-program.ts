@@ -24,6 +24,11 @@ export abstract class RestartableProgram {
   /** Of `store`, for the next start. */
   protected abstract get args(): readonly string[];
 
+  /** Of the next start. */
+  protected get environment(): NodeJS.ProcessEnv {
+    return process.env;
+  }
+
   /** Takes the line with which it says that it serves. */
   protected abstract announced(line: string): void;
 
@@ -46,10 +51,26 @@ export abstract class RestartableProgram {
   /** A new process at the same place. Returns when it serves. @throws Error with what it said, if it does not */
   async startAgain(): Promise<void> {
     if (this.running) throw new Error(this.#say('is running already'));
-    const child = spawn(programPath('store'), this.args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(programPath('store'), this.args, {
+      env: this.environment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#child = child;
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
     this.announced(await this.#firstLineOf(child));
+  }
+
+  /** It does nothing at all until it is resumed. */
+  pause(): void {
+    this.#child?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT');
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
   }
 
   /** As a crash: SIGKILL, no chance to do anything. */

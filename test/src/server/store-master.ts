@@ -6,14 +6,20 @@ export interface StoreMasterOptions {
   readonly stateDir: string;
   /** More arguments. */
   readonly args?: readonly string[];
+  /** Serves HTTP as well. */
+  readonly http?: boolean;
+  /** As `NODE_OPTIONS`. */
+  readonly nodeOptions?: string;
 }
 
 const ANY_PORT = '127.0.0.1:0';
+const HEALTH_MS = 30_000;
 
 export class StoreMaster extends RestartableProgram {
   readonly #options: StoreMasterOptions;
   #peer = ANY_PORT;
   #listen = ANY_PORT;
+  #http = ANY_PORT;
 
   private constructor(t: HasTeardown, options: StoreMasterOptions) {
     super(t, 'store master');
@@ -37,15 +43,32 @@ export class StoreMaster extends RestartableProgram {
     return this.#listen;
   }
 
+  /** What `/healthz` answers: 200 or 503. */
+  async health(): Promise<number> {
+    const signal = AbortSignal.timeout(HEALTH_MS);
+    return (await fetch(`http://${this.#http}/healthz`, { signal })).status;
+  }
+
+  protected override get environment(): NodeJS.ProcessEnv {
+    const { nodeOptions = '' } = this.#options;
+    return { ...process.env, NODE_OPTIONS: nodeOptions };
+  }
+
   protected override get args(): readonly string[] {
-    const { stateDir, args = [] } = this.#options;
+    const { stateDir, args = [], http = false } = this.#options;
     const places = ['--peer-address', this.#peer, '--listen-address', this.#listen];
-    return ['master', '--json', '--state-dir', stateDir, ...places, ...args];
+    const web = http ? ['--http', this.#http] : [];
+    return ['master', '--json', '--state-dir', stateDir, ...places, ...web, ...args];
   }
 
   protected override announced(line: string): void {
-    const places = JSON.parse(line) as { peerAddress: string; listenAddress: string };
+    const places = JSON.parse(line) as {
+      peerAddress: string;
+      listenAddress: string;
+      httpAddress: string | null;
+    };
     this.#peer = places.peerAddress;
     this.#listen = places.listenAddress;
+    this.#http = places.httpAddress?.replace('http://', '') ?? ANY_PORT;
   }
 }

@@ -5,7 +5,7 @@ import { needs } from '../host/requirements.js';
 import { sleep, waitUntil } from '../host/wait-until.js';
 import { damageMap } from '../live-cluster/damage-map.js';
 import { EtcdMasters } from '../server/etcd-masters.js';
-import type { MasterProgram } from '../server/master-program.js';
+import type { StoreMaster } from '../server/store-master.js';
 import { testSeed } from '../tagged-writer/seeded-random.js';
 
 const seed = testSeed();
@@ -107,7 +107,7 @@ t.test(
     await old.kill9();
     await old.startAgain();
     // Which one is elected is not known: the key of the one that died is there until its lease ends.
-    const saysSo = ({ log }: MasterProgram): boolean => /This master cannot lead/.test(log);
+    const saysSo = ({ log }: StoreMaster): boolean => /This master cannot lead/.test(log);
     await waitUntil('one says so', PATIENCE_MS, () => cluster.masters.some(saysSo));
     const [next] = cluster.masters.filter(saysSo);
     if (next === undefined) throw new Error('it was just found');

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { numberSetting, StoreError, switchSetting, textSetting } from '@store/core';
 import type { Command } from 'commander';
 import { handles, type Context } from '../program.js';
+import { untilStopped } from '../until-stopped.js';
 import { ChildProgram, type ProgramOutput } from './child-program.js';
 import { PaintedOutput } from './painted-output.js';
 
@@ -108,11 +109,7 @@ class Family {
 
   /** Resolves when the user wants to stop. @throws StoreError if one of them ended by itself */
   async over(stop: AbortSignal): Promise<void> {
-    if (stop.aborted) return;
-    const stopped = new Promise<void>((resolve) =>
-      stop.addEventListener('abort', () => resolve(), { once: true }),
-    );
-    await Promise.race([stopped, this.#failure]);
+    await Promise.race([untilStopped(stop), this.#failure]);
   }
 
   /** The last one first: who uses another ends before it. */

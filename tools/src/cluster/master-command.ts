@@ -12,6 +12,7 @@ import { onHangup } from '../nbd-tls/on-hangup.js';
 import { dieOf, handles, type Context } from '../program.js';
 import { readTextFile } from '../read-text-file.js';
 import { SETTINGS } from '../settings.js';
+import { untilStopped } from '../until-stopped.js';
 import { UsageError } from '../usage-error.js';
 import { PRIVATE_MODE } from '../write-new-file.js';
 import { addRecoverCommand } from './recover-command.js';
@@ -86,7 +87,7 @@ async function serve(context: Context, given: MasterGiven): Promise<void> {
       listenAddress: formatHostPort(listen),
       httpAddress: http?.url ?? null,
     });
-    await stopped(context.stop);
+    await untilStopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {
     await http?.close();
@@ -216,11 +217,4 @@ function announce(
     { READY: '1', MAINPID: String(process.pid), STATUS: `Serving on ${listenAddress}` },
     context.log,
   );
-}
-
-async function stopped(stop: AbortSignal): Promise<void> {
-  if (stop.aborted) return;
-  await new Promise<void>((resolve) => {
-    stop.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
