@@ -22,8 +22,11 @@ async function onTerminal(
   line: string,
   typed: string | null,
   env: Readonly<Record<string, string>> = {},
-): Promise<{ code: unknown; shown: string }> {
-  const child = spawn('script', ['-qec', `${process.execPath} ${PROGRAM} ${line}`, '/dev/null'], {
+): Promise<{ code: number; shown: string }> {
+  // The shell says the exit code: script(1) answers 0 if the terminal closes before it has seen its child end. It has to
+  // outlive ctrl-c for that; what is trapped, unlike what is ignored, is not handed down.
+  const shellLine = `trap : INT; ${process.execPath} ${PROGRAM} ${line}; echo "exit $?"`;
+  const child = spawn('script', ['-qc', shellLine, '/dev/null'], {
     cwd: folder,
     env: { ...environment, STORE_MASTER: address, TERM: 'xterm', ...env },
   });
@@ -34,8 +37,9 @@ async function onTerminal(
     await until(() => /\[y\/N\] $|type its name: $/.test(shown), `a question of ${line}`);
     child.stdin.write(typed);
   }
-  const [code] = (await closed) as unknown[];
-  return { code, shown };
+  await closed;
+  const exit = /exit (\d+)\r\n$/.exec(shown);
+  return { code: Number(exit?.[1]), shown: shown.slice(0, exit?.index) };
 }
 
 function hasScript(): boolean {
