@@ -1,0 +1,45 @@
+/** What the replication of one daemon needs of the world. The real daemon and the simulator each bring their own. */
+import type { Clock, GroupRequest, Log, MapView, Random, StoreError, Timers } from '@store/core';
+import type { PeerMessage } from './peer-message.js';
+import type { ReplicaPool } from './replica-pool.js';
+
+/** The links to other daemons. */
+export interface PeerPort {
+  /**
+   * Sends a message to a start of a daemon, if there is a link; else it is lost. In order on one link. What the message
+   * holds is borrowed until the operation it belongs to is answered, and copied by nobody before that.
+   */
+  send(daemon: number, message: PeerMessage): void;
+  /** Daemons that links are wanted to; the port makes them, and makes them again when they break. */
+  want(daemons: ReadonlySet<number>): void;
+}
+
+/** The way to the masters. */
+export interface MasterPort {
+  /**
+   * Asks for a decision about a group. The map that comes of it arrives by itself, usually before the answer.
+   * @param done - Null: it was decided, or was so already. `E_STALE_MAP`: the group has another epoch. Others: not known.
+   */
+  ask(request: GroupRequest, done: (error: StoreError | null) => void): void;
+}
+
+export interface ReplicationPorts {
+  readonly clock: Clock;
+  readonly timers: Pick<Timers, 'after'>;
+  readonly random: Random;
+  readonly log: Log;
+  readonly peers: PeerPort;
+  readonly masters: MasterPort;
+  /** The engine's pool of a pool of the cluster; null: not opened yet, or of an older map. */
+  poolOf(poolId: number): ReplicaPool | null;
+  /** The newest map. */
+  view(): MapView | null;
+  /** Of this daemon; 0: it has not registered yet. */
+  readonly daemonId: number;
+  /** Of its present start, as `MapDaemon.startId`. */
+  readonly startId: string;
+  /** A map that another daemon has. Checked by whoever takes it, who tells `ReplicaNode.mapIs` of it. */
+  takeMap(bytes: Buffer): void;
+  /** Something was thrown, or found, that is a defect of ours. */
+  defect(error: unknown): void;
+}
