@@ -13,6 +13,8 @@ export type * from './env/log.js';
 export type * from './env/network.js';
 export * from './env/disk.js';
 export * from './pool/checked-pool.js';
+export * from './pool/epoched-pool.js';
+export { decodeFlush } from './wire/flush-request.js';
 export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
