@@ -123,7 +123,9 @@ export function decodeReport(fields: JsonFields): DaemonReport {
       numberIn(pool, 'id', MAP_ID_MAX),
     ),
     // Daemons that keep no copies say none of these.
-    groups: has(fields, 'groups') ? listIn(fields, 'groups', REPORTED_GROUPS_MAX, reportedGroups) : [],
+    groups: has(fields, 'groups')
+      ? listIn(fields, 'groups', REPORTED_GROUPS_MAX, reportedGroups)
+      : [],
     isFull: has(fields, 'isFull') ? booleanIn(fields, 'isFull') : false,
   };
 }

@@ -18,15 +18,16 @@ import {
 } from '@store/core';
 import type { ClientRecord, ClusterState } from '../cluster/cluster-state.js';
 import { createClient, removeClient, rotateClient, setClient } from '../cluster/decide-clients.js';
-import {
-  changeDaemon,
-  daemonOf,
-  isBearer,
-  removeDaemon,
-} from '../cluster/decide-daemons.js';
+import { changeDaemon, daemonOf, isBearer, removeDaemon } from '../cluster/decide-daemons.js';
 import { presentDaemons } from '../cluster/group-targets.js';
 import type { IsAlive } from '../cluster/roster-view.js';
-import { createPool, defaultReplicas, poolOf, removePool, setPool } from '../cluster/decide-pools.js';
+import {
+  createPool,
+  defaultReplicas,
+  poolOf,
+  removePool,
+  setPool,
+} from '../cluster/decide-pools.js';
 import type { Master } from '../server/master.js';
 import { sumOf } from '../server/traffic.js';
 import type { AdminService, ClientRights, DaemonChange, PoolSettings } from './admin-service.js';

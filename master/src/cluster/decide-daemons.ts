@@ -127,10 +127,7 @@ export function removeDaemon(state: ClusterState, id: number): ClusterState {
  * be in sync with. What is held stays where it is.
  * @param isAlive - Whoever is not there is given none of them.
  */
-export function placeUnplaced(
-  state: ClusterState,
-  isAlive: IsAlive = () => true,
-): ClusterState {
+export function placeUnplaced(state: ClusterState, isAlive: IsAlive = () => true): ClusterState {
   const { map } = state;
   const isOpen = ({ members }: MapGroup): boolean => members.length === 0;
   const open = map.pools.filter((pool) => pool.groups.some(isOpen));

@@ -166,10 +166,7 @@ function resigned(
       'E_INVALID',
       `Daemon ${from.daemonId} has the only copy of ${nameOf(request)} that is in sync: nobody can take over`,
     );
-  return nextGroup(
-    group,
-    withoutSync(primaryFirst(group.members, next.daemon), from.daemonId),
-  );
+  return nextGroup(group, withoutSync(primaryFirst(group.members, next.daemon), from.daemonId));
 }
 
 /**
@@ -200,7 +197,11 @@ export function daemonStarted(
  * Remembers of which starts that are still listed in sync this daemon has lost unflushed writes: a later start that
  * lost nothing does not bring them back.
  */
-function noteStart(state: ClusterState, { id, startId }: MapDaemon, hasLost: boolean): ClusterState {
+function noteStart(
+  state: ClusterState,
+  { id, startId }: MapDaemon,
+  hasLost: boolean,
+): ClusterState {
   const record = state.daemons.get(id);
   if (record === undefined) return state;
   const listed = new Set<string>();

@@ -91,14 +91,15 @@ export function changeGroups(
   state: ClusterState,
   change: (group: MapGroup, place: GroupPlace) => MapGroup,
 ): ClusterState {
-  let isChanged = false;
   const pools = state.map.pools.map((pool) => {
-    const groups = pool.groups.map((group, index) => change(group, { pool: pool.id, group: index }));
+    const groups = pool.groups.map((group, index) =>
+      change(group, { pool: pool.id, group: index }),
+    );
     if (groups.every((group, index) => group === pool.groups[index])) return pool;
-    isChanged = true;
     return { ...pool, groups };
   });
-  return isChanged ? { ...state, map: { ...state.map, pools } } : state;
+  if (pools.every((pool, index) => pool === state.map.pools[index])) return state;
+  return { ...state, map: { ...state.map, pools } };
 }
 
 /** The state with one group of one pool set. */

@@ -16,12 +16,7 @@
  */
 import { MEMBERS_MAX, type MapGroup, type MapMember, type MapPool } from '@store/core';
 import type { ClusterState } from './cluster-state.js';
-import {
-  hasLostSince,
-  isStale,
-  promoted,
-  withoutStale,
-} from './decide-groups.js';
+import { hasLostSince, isStale, promoted, withoutStale } from './decide-groups.js';
 import {
   changeGroups,
   daemonIn,
