@@ -131,6 +131,7 @@ export {
   type Surplus,
 } from './map/placement.js';
 export { COPY } from './map/placement-shares.js';
+export { groupSeed, placementScore } from './map/placement-score.js';
 export { planPlacement, type PlacementPlan, type PlannedDaemon } from './map/placement-plan.js';
 export type * from './control/cluster-status.js';
 export type { ClusterGuide } from './cluster/cluster-guide.js';

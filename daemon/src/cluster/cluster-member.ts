@@ -374,6 +374,8 @@ export class ClusterMember implements MapSource {
       emptied: [...this.#emptied]
         .filter((id) => this.#removed.includes(id))
         .slice(0, REPORTED_POOLS_MAX),
+      groups: [],
+      isFull: false,
     };
     try {
       await link.ask(CONTROL.report, encodeReport(report), {
