@@ -29,6 +29,8 @@ export interface PeerEvents {
 
 /** The way to the masters. */
 export interface MasterPort {
+  /** There is a way to the one that leads. */
+  readonly isUp: boolean;
   /**
    * Asks for a decision about a group. The map that comes of it arrives by itself, usually before the answer.
    * @param done - Null: it was decided, or was so already. `E_STALE_MAP`: the group has another epoch. Others: not known.
@@ -51,6 +53,10 @@ export interface ReplicationPorts {
   readonly daemonId: number;
   /** Of its present start, as `MapDaemon.startId`. */
   readonly startId: string;
+  /** Asks the masters for a newer map: somebody has one. */
+  wantMap(): void;
+  /** The present map, as `encodeMap` makes it; null: there is none. */
+  mapBytes(): Buffer | null;
   /** A map that another daemon has. Checked by whoever takes it, who tells `ReplicaNode.mapIs` of it. */
   takeMap(bytes: Buffer): void;
   /** Something was thrown, or found, that is a defect of ours. */
