@@ -14,6 +14,19 @@ export interface PeerPort {
   want(daemons: ReadonlySet<number>): void;
 }
 
+/** What the links to other daemons tell. Never from within a call of `PeerPort`. */
+export interface PeerEvents {
+  /** There is a link to this start of a daemon, which has proved to be it. */
+  up(daemon: number, startId: string): void;
+  /** It is broken: what was sent and not answered may have arrived or not. Always before the next `up`. */
+  down(daemon: number): void;
+  /**
+   * A message, between `up` and `down`. Its bytes belong to the receiver. Those of a change may be used for another when it
+   * was acknowledged; so many wait for that at most, then no more is read.
+   */
+  received(daemon: number, startId: string, message: PeerMessage): void;
+}
+
 /** The way to the masters. */
 export interface MasterPort {
   /** There is a way to the one that leads. */
