@@ -300,7 +300,7 @@ export class WholeObjects {
       const place = object.placeAs(object.kind);
       const isOurs = given === undefined && existed && tap !== null;
       const number = isOurs ? tap.nextVersion(place, object.latestVersion) : 0;
-      const stamp = isOurs ? object.stamp(number, 0) : (given ?? null);
+      const stamp = isOurs ? object.stamp(number, 0, true) : (given ?? null);
       const gone = (): void => {
         this.#forget(object);
         this.#passed(object, stamp);
@@ -363,10 +363,10 @@ export class WholeObjects {
     lock: BlockLock,
     done: DoneWith<number>,
   ): void {
-    const hasRoom = this.#engine.space.admit(content.length, given !== null);
-    if (this.#engine.failure !== null || !hasRoom) {
+    const { failure, space } = this.#engine;
+    if (failure !== null || !space.admit(content.length, given !== null)) {
       object.locks.release(lock);
-      done(this.#engine.failure ?? noSpaceForMetadata(this.#engine.disk.path));
+      done(failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;
     }
     const objectId = object.inline ? object.objectId : this.#engine.newObjectId();
@@ -479,7 +479,7 @@ export class WholeObjects {
   #stamp(object: StoredObject, kind: ObjectKind, length: number): ChangeStamp | null {
     if (object.tap === null) return null;
     const version = object.tap.nextVersion(object.placeAs(kind), object.latestVersion);
-    return object.stamp(version, length);
+    return object.stamp(version, length, true);
   }
 
   /** The new content is durable, nobody has read it yet. */
