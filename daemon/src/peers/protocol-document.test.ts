@@ -1,5 +1,5 @@
 /**
- * The examples in section 9 of PROTOCOL.md are the bytes that this code makes; see `protocol-document.test.ts` of core.
+ * The examples in section 10 of PROTOCOL.md are the bytes that this code makes; see `protocol-document.test.ts` of core.
  * `STORE_WRITE_EXAMPLES=1` writes the examples into the document anew.
  */
  
@@ -73,7 +73,7 @@ function dump(bytes: Buffer): string {
 
 const BLOCK = /```hex peer\/([a-z-]+)\n([^`]*)```/g;
 
-t.test('every example of section 9 is what the code makes', async (t) => {
+t.test('every example of section 10 is what the code makes', async (t) => {
   const made = examples();
   let text = readFileSync(DOCUMENT, 'utf8');
   if (process.env['STORE_WRITE_EXAMPLES'] === '1') {
@@ -90,7 +90,7 @@ t.test('every example of section 9 is what the code makes', async (t) => {
   t.strictSame([...shown.keys()].sort(), [...made.keys()].sort(), 'no example is unknown');
 });
 
-t.test('every operation is in section 9 with its number and its connection', async (t) => {
+t.test('every operation is in section 10 with its number and its connection', async (t) => {
   const text = readFileSync(DOCUMENT, 'utf8');
   for (const [type, number] of Object.entries(PEER)) {
     const constant = type.replace(/[A-Z]/g, '_$&').toUpperCase();

@@ -251,13 +251,19 @@ export class GroupPrimary implements StreamOwner {
 
   /** What was announced could not be made here: somebody else must lead. */
   notMade(): void {
-    // Nobody has it who could lead instead: the operation has failed, and that is all.
-    if (this.#streams.size > 0) this.giveUp('a change could not be made here for lack of space');
+    this.giveUp('a change could not be made here for lack of space');
   }
 
   /** Another member in sync shall lead: it has what this one has not, or cannot read. */
   giveUp(why: string): void {
     if (this.#failure !== null || this.#isResigning) return;
+    const streams = [...this.#streams.values()];
+    if (!streams.some(({ isInSync }) => isInSync)) {
+      // Nobody has everything but this daemon: who joins begins anew, from what is here.
+      for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
+      this.tick();
+      return;
+    }
     this.#isResigning = true;
     this.#host.log.error({ pool: this.pool, group: this.number }, `Gives up ${this.title}: ${why}`);
     this.#failure = new StoreError('E_STALE_MAP', `This daemon gives up ${this.title}: ${why}`);

@@ -18,13 +18,12 @@ import type { Change, ObjectPlace } from './change.js';
 import type { GroupHost } from './group-host.js';
 import type { GroupPrimary } from './group-primary.js';
 import type { MemberStream } from './member-stream.js';
-import type { GroupEpoch, PeerMessage } from './peer-message.js';
+import type { GroupEpoch } from './peer-message.js';
 import type { PeerQuestions } from './peer-questions.js';
-import type { HashRange, InventoryEntry, ObjectDigest, ReplicaPool } from './replica-pool.js';
+import { areEqual, PairWalk, type Pair } from './pair-walk.js';
+import type { HashRange, ObjectDigest, ReplicaPool } from './replica-pool.js';
 import type { Entry } from './uncommitted.js';
 
-/** Entries of an inventory that are asked for at once. */
-const PAGE = 256;
 /** Pushes that are not acknowledged, together: the next object waits. */
 const OWED_MAX = 16;
 const ASK_AGAIN_MS = 1000;
@@ -60,19 +59,14 @@ export interface JoinParts {
   readonly over: (join: Join, isDone: boolean) => void;
 }
 
-/** One side of the walk. */
-interface Side {
-  entries: InventoryEntry[];
-  after: Buffer | null;
-  isAtEnd: boolean;
-}
+/** Ends one step of a join. */
+type Ready = (isGood: boolean) => void;
 
 export class Join {
   readonly stream: MemberStream;
   readonly primary: GroupPrimary;
   readonly #parts: JoinParts;
-  readonly #ours: Side = { entries: [], after: null, isAtEnd: false };
-  readonly #theirs: Side = { entries: [], after: null, isAtEnd: false };
+  readonly #walk: PairWalk;
   /** All objects up to this place are complete, but for those in `#partial`. */
   #cursor = '';
   /** Objects of which changes were sent before they were compared. */
@@ -88,6 +82,11 @@ export class Join {
     this.#parts = parts;
     this.stream = parts.stream;
     this.primary = parts.primary;
+    const { store, questions, range, stream } = parts;
+    this.#walk = new PairWalk({
+      ...{ store, questions, range, member: stream },
+      group: () => this.#group(),
+    });
   }
 
   get phase(): string {
@@ -109,7 +108,8 @@ export class Join {
     if (this.primary.hasFailed || this.primary.stream(this.stream.daemon) !== this.stream)
       this.#end(false);
     else if (this.stream.isInSync) this.#end(true);
-    else if (this.#phase === 'walking') this.#walk();
+    else if (this.stream.failure !== null && !this.stream.isCounted) this.cancel();
+    else if (this.#phase === 'walking') this.#next();
     else if (this.#phase === 'syncing') this.#sync();
     else this.#request();
   }
@@ -126,122 +126,82 @@ export class Join {
     this.#parts.over(this, isDone);
   }
 
-  #walk(): void {
+  #next(): void {
     this.#owed = this.#owed.filter(({ pending }) => pending > 0);
     if (this.#owed.length >= OWED_MAX || !this.#parts.mayPush(0)) return;
-    if (this.#needsPage(this.#ours)) this.#readOurs();
-    else if (this.#needsPage(this.#theirs)) this.#askTheirs();
-    else this.#next();
-  }
-
-  #needsPage({ entries, isAtEnd }: Side): boolean {
-    return entries.length === 0 && !isAtEnd;
-  }
-
-  #readOurs(): void {
-    const { store, range } = this.#parts;
     this.#busy((ready) =>
-      store.inventory(range, this.#ours.after, PAGE, (error, page) => {
-        if (error === null && page !== undefined) take(this.#ours, page.entries, page.next);
-        ready(error === null);
+      this.#walk.next((found) => {
+        if (this.#phase === 'over') return;
+        if (found === 'failed') ready(false);
+        else if (found === null) this.#rest(ready);
+        else this.#meet(found, ready);
       }),
     );
   }
 
-  #askTheirs(): void {
-    const { range } = this.#parts;
-    const { after } = this.#theirs;
-    this.#question(
-      (id) => ({ type: 'askInventory', id, ...this.#group(), range, after, limit: PAGE }),
-      (answer) => {
-        if (answer.type !== 'inventory') return false;
-        take(this.#theirs, answer.entries, answer.next);
-        return true;
-      },
-    );
-  }
-
-  /** The next object in the order of both sides. */
-  #next(): void {
-    const [ours] = this.#ours.entries;
-    const [theirs] = this.#theirs.entries;
-    if (ours === undefined && theirs === undefined) {
-      this.#rest();
-      return;
-    }
-    const place = least(ours?.object.place ?? END, theirs?.object.place ?? END);
-    const here = ours?.object.place === place ? ours : null;
-    const there = theirs?.object.place === place ? theirs : null;
-    if (here !== null) this.#ours.entries.shift();
-    if (there !== null) this.#theirs.entries.shift();
-    const object = (here ?? there)?.object;
-    if (object === undefined) return;
+  #meet(pair: Pair, ready: Ready): void {
+    const { object, ours, theirs } = pair;
+    const isTouched = this.#partial.has(object.place);
     this.#parts.progress.objectsCompared += 1;
-    const isTouched = this.#partial.has(place);
-    if (
-      here?.isBroken === true ||
-      (here !== null && there !== null && !isTouched && areEqual(here, there))
-    ) {
-      this.#passed(place);
-      this.goOn();
-    } else this.#compare(object, there !== null || isTouched);
+    if (ours?.isBroken === true || (!isTouched && areEqual(pair))) {
+      this.#passed(object.place);
+      ready(true);
+    } else this.#compare(object, theirs !== null || isTouched, ready);
   }
 
   /** Objects that were changed before they were compared, and that neither walk has met: they are new. */
-  #rest(): void {
+  #rest(ready: Ready): void {
     this.#cursor = END;
     for (const object of this.#partial.values()) {
-      this.#compare(object, true);
+      this.#compare(object, true, ready);
       return;
     }
     this.#phase = 'syncing';
-    this.goOn();
+    ready(true);
   }
 
-  #compare(object: ObjectPlace, isThere: boolean): void {
+  #compare(object: ObjectPlace, isThere: boolean, ready: Ready): void {
     if (!isThere) {
-      this.#level(object, null);
+      this.#level(object, null, ready);
       return;
     }
-    this.#question(
+    this.#parts.questions.ask(
+      this.stream,
       (id) => ({ type: 'askDigest', id, ...this.#group(), object }),
       (answer) => {
-        if (answer.type !== 'digest') return false;
-        this.#level(object, answer.digest);
-        return true;
+        if (this.#phase === 'over') return;
+        if (answer?.type === 'digest') this.#level(object, answer.digest, ready);
+        else ready(false);
       },
-      { goesOn: true },
     );
   }
 
   /** Pushes what differs. @param theirs - Null: it is not there */
-  #level(object: ObjectPlace, theirs: ObjectDigest | null): void {
+  #level(object: ObjectPlace, theirs: ObjectDigest | null, ready: Ready): void {
     const { store, progress } = this.#parts;
     const { place } = object;
     // Its version may have been taken from a change of an operation a moment ago: then it does not mean what it says.
     const digest = this.#partial.has(place) ? { ...(theirs ?? GONE), version: 0 } : theirs;
     let hasPushed = false;
-    this.#busy((ready) =>
-      store.difference(
-        object,
-        digest,
-        (change, isLast) => {
-          hasPushed = true;
-          const bytes = bytesOf(change);
-          progress.bytesPushed += bytes;
-          this.#parts.mayPush(bytes);
-          if (isLast) this.#complete(place);
-          const entry = this.primary.push(this.stream, change, !isLast);
-          if (entry !== null) this.#owed.push(entry);
-        },
-        (error, found) => {
-          if (hasPushed) progress.objectsPushed += 1;
-          const isGood = error === null && found?.unverified.length === 0;
-          if (isGood) this.#passed(place);
-          // What cannot be read here is mended first, by a scrub or a read; the walk comes again.
-          ready(isGood);
-        },
-      ),
+    store.difference(
+      object,
+      digest,
+      (change, isLast) => {
+        hasPushed = true;
+        const bytes = bytesOf(change);
+        progress.bytesPushed += bytes;
+        this.#parts.mayPush(bytes);
+        if (isLast) this.#complete(place);
+        const entry = this.primary.push(this.stream, change, !isLast);
+        if (entry !== null) this.#owed.push(entry);
+      },
+      (error, found) => {
+        if (hasPushed) progress.objectsPushed += 1;
+        const isGood = error === null && found?.unverified.length === 0;
+        if (isGood) this.#passed(place);
+        // What cannot be read here is mended first, by a scrub or a read; the walk comes again.
+        ready(isGood);
+      },
     );
   }
 
@@ -261,13 +221,17 @@ export class Join {
     this.#owed = this.#owed.filter(({ pending }) => pending > 0);
     if (this.#owed.length > 0) return;
     const { pool } = this.primary;
-    this.#question(
-      (id) => ({ type: 'sync', id, pool }),
-      (answer) => {
-        if (answer.type !== 'synced' || !answer.isDone) return false;
-        this.#phase = 'requested';
-        return true;
-      },
+    this.#busy((ready) =>
+      this.#parts.questions.ask(
+        this.stream,
+        (id) => ({ type: 'sync', id, pool }),
+        (answer) => {
+          if (this.#phase === 'over') return;
+          const isDone = answer?.type === 'synced' && answer.isDone;
+          if (isDone) this.#phase = 'requested';
+          ready(isDone);
+        },
+      ),
     );
   }
 
@@ -286,26 +250,8 @@ export class Join {
     return { pool, group, epoch };
   }
 
-  /** Asks the member. @param options.goesOn - What takes the answer has begun something else */
-  #question(
-    make: (id: number) => PeerMessage,
-    take: (answer: PeerMessage) => boolean,
-    { goesOn = false }: { goesOn?: boolean } = {},
-  ): void {
-    this.#busy((ready) =>
-      this.#parts.questions.ask(this.stream, make, (answer) => {
-        if (this.#phase === 'over') return;
-        if (answer === null) ready(false);
-        else if (goesOn) {
-          this.#isBusy = false;
-          if (!take(answer)) ready(false);
-        } else ready(take(answer));
-      }),
-    );
-  }
-
   /** Does one thing that takes its time. */
-  #busy(work: (ready: (isGood: boolean) => void) => void): void {
+  #busy(work: (ready: Ready) => void): void {
     this.#isBusy = true;
     const turn = { isFirst: true, isReady: false };
     work((isGood) => {
@@ -330,21 +276,6 @@ export function rangeOf(pool: Pick<MapPool, 'groups'>, group: number): HashRange
 /** Members of a group that are to join, and could. */
 export function joinersOf(group: MapGroup): number[] {
   return group.members.filter(({ inSync }) => inSync === null).map(({ daemon }) => daemon);
-}
-
-function take(side: Side, entries: readonly InventoryEntry[], next: Buffer | null): void {
-  side.entries = [...entries];
-  side.after = next;
-  side.isAtEnd = next === null;
-}
-
-function areEqual(a: InventoryEntry, b: InventoryEntry): boolean {
-  const isClosed = a.isClosed && b.isClosed && !a.isBroken && !b.isBroken;
-  return isClosed && a.version === b.version && a.length === b.length;
-}
-
-function least(a: string, b: string): string {
-  return a < b ? a : b;
 }
 
 function bytesOf(change: Change): number {

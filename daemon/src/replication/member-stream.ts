@@ -105,7 +105,7 @@ export class MemberStream {
     this.#unacked = new Map();
     this.#next = 0;
     this.isRequested = false;
-    this.failure = null;
+    if (this.isInSync) this.failure = null; // one that joins begins anew
     for (const one of sent) {
       this.#unacked.set(this.#next, one);
       this.#transmit(this.#next, one.entry, one.isPartial);
