@@ -2,7 +2,7 @@
  * The examples in section 10 of PROTOCOL.md are the bytes that this code makes; see `protocol-document.test.ts` of core.
  * `STORE_WRITE_EXAMPLES=1` writes the examples into the document anew.
  */
- 
+
 import { readFileSync, writeFileSync } from 'node:fs';
 import { HEADER_BYTES, writeU64 } from '@store/core';
 import t from 'tap';
