@@ -217,13 +217,15 @@ export function isUp({ presenceOf, lookedForMs }: StatusSources, daemonId: numbe
 
 function imagesOf({ state, presenceOf }: StatusSources): ImageStatus[] {
   const names = new Map(state.map.pools.map(({ id, name }) => [id, name]));
-  return state.map.daemons
-    .flatMap(({ id }) => presenceOf(id).report?.images ?? [])
-    .flatMap(({ pool, name, sizeBytes }) => {
+  // Whoever has a copy of an image's header tells of it.
+  const images = new Map<string, ImageStatus>();
+  for (const { id } of state.map.daemons)
+    for (const { pool, name, sizeBytes } of presenceOf(id).report?.images ?? []) {
       const poolName = names.get(pool);
-      return poolName === undefined ? [] : [{ pool: poolName, name, sizeBytes }];
-    })
-    .sort((a, b) => compare(a.pool, b.pool) || compare(a.name, b.name));
+      if (poolName !== undefined)
+        images.set(`${pool}/${name}`, { pool: poolName, name, sizeBytes });
+    }
+  return [...images.values()].sort((a, b) => compare(a.pool, b.pool) || compare(a.name, b.name));
 }
 
 function problemsOf(
