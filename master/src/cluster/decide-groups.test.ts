@@ -229,6 +229,19 @@ t.test('who is away for ten minutes is replaced, and comes back to what is left 
   t.end();
 });
 
+t.test('after a long power cut who comes first does not make the others leave', (t) => {
+  const { world, order } = three();
+  world.tend(6000);
+  for (const id of order) world.stop(id);
+  world.tend(3_600_000);
+  const [a] = order;
+  world.start(a);
+  for (let round = 0; round < 50; round += 1) world.tend();
+  t.equal(world.group(POOL, 0).members.length, 3);
+  t.match(shown(world), new RegExp(`^${a} `));
+  t.end();
+});
+
 t.test('copies come and go with the replicas of a pool, two joins at a time', (t) => {
   const world = new GroupWorld();
   for (const id of [1, 2]) world.start(id);
