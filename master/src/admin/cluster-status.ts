@@ -271,7 +271,7 @@ function daemonProblems(daemon: DaemonStatus, needed: number): Problem[] {
     problems.push({
       severity: needed > 0 ? 'error' : 'warning',
       where,
-      what: `Daemon ${id} (${address}) is down${needed > 0 ? `: ${needed} groups are out of reach` : ''}.`,
+      what: `Daemon ${id} (${address}) is down${needed === 0 ? '' : needed === 1 ? ': 1 group is out of reach' : `: ${needed} groups are out of reach`}.`,
       advice:
         needed > 0
           ? 'Start it again: store file-store with its folder. Reads and writes wait until then.'
