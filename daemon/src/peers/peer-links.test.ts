@@ -378,3 +378,26 @@ t.test('an end that falls silent is given up after 5 s, by both', async (t) => {
   await one.isUp(2);
   await two.isUp(1);
 });
+
+t.test(
+  'a connection for changes that swallows everything is found out, leases or not',
+  async (t) => {
+    const { map, one, two } = await pair(t);
+    const proxy = await CutProxy.open(two.listening);
+    t.teardown(() => proxy.close());
+    map.has(2, 1, `127.0.0.1:${proxy.address.port}`);
+    one.want(2);
+    await one.isUp(2);
+    await two.isUp(1);
+    proxy.frozenNumber = 2;
+    one.send(2, change(0, 4096));
+    await sleep(2500);
+    one.send(2, { type: 'heartbeat', sentAt: 1, mapVersion: 1 });
+    await until(() => two.received.length === 1, 'leases come through');
+    t.strictSame(one.told, ['up 2']);
+    await one.isDown(2, 20_000);
+    await one.isUp(2, 20_000);
+    one.send(2, change(1, 4096));
+    await until(() => indexes(two.received).length === 1, 'another one works');
+  },
+);
