@@ -39,6 +39,7 @@ export interface ReplicationOptions {
   readonly keepMs?: number;
 }
 
+const LEAVE_LOOK_MS = 20;
 /** A map is asked for so often at most. */
 const WANT_MAP_MS = 100;
 
@@ -273,6 +274,21 @@ export class ReplicaNode implements GroupHost {
       this.leases.heard(daemon, startId, this.now);
       this.#take({ daemon, startId }, message);
     });
+  }
+
+  /**
+   * Leaves its groups to others, as far as there are others: nobody has to wait for the grace period then.
+   * @param done - Called when that is so, or `withinMs` are over
+   */
+  leave(withinMs: number, done: () => void): void {
+    const until = this.now + withinMs;
+    const look = (): void => {
+      const held = [...this.groups()].filter(({ primary }) => primary?.hasOthers === true);
+      for (const { primary } of held) primary?.giveUp('the daemon is stopping');
+      if (held.length === 0 || this.now >= until || !this.canAsk) done();
+      else this.#after(LEAVE_LOOK_MS, look);
+    };
+    look();
   }
 
   close(): void {
