@@ -72,6 +72,7 @@ export class ClusterPart {
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
       mapIs: (view) => this.#replication.mapIs(view),
+      replication: () => this.#replication.state(),
       defect: (error) => dieOf(context.log, error),
     });
     this.#replication = new ReplicationPart({

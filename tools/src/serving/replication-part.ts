@@ -16,10 +16,12 @@ import {
 import {
   engineNameOf,
   PeerLinks,
+  poolWork,
   ReplicaNode,
   ScrubFile,
   type ClusterMember,
   type FileStore,
+  type MemberReplication,
   type PeerSecurity,
   type ReplicaPool,
 } from '@store/daemon';
@@ -112,6 +114,11 @@ export class ReplicationPart {
     if (!isReplicaPool(below)) return null;
     this.#pools.set(id, below);
     return this.#node.poolFor(id, name, objectBytes);
+  }
+
+  /** For reports. */
+  state(): MemberReplication {
+    return { work: poolWork(this.#node), isFull: this.#node.isFull };
   }
 
   async close(): Promise<void> {
