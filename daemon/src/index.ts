@@ -28,7 +28,12 @@ export {
 } from './cluster/clustered-store.js';
 export { PeerLinks, type PeerLinksOptions } from './peers/peer-links.js';
 export type { PeerSecurity } from './peers/secure-connection.js';
-export { poolWork, type PoolWork } from './replication/pool-work.js';
+export {
+  poolWork,
+  replicationState,
+  type PoolWork,
+  type ReplicationState,
+} from './replication/pool-work.js';
 export { ReplicaNode } from './replication/replica-node.js';
 export type { ReplicaPool } from './replication/replica-pool.js';
 export type { PeerEvents, ReplicationPorts } from './replication/ports.js';

@@ -20,6 +20,40 @@ export interface PoolWork {
   readonly errorsRepaired: number;
 }
 
+/** Numbers of all groups together. */
+export interface ReplicationState {
+  readonly groupsLed: number;
+  /** Changes that not all who must make them have made yet. */
+  readonly uncommitted: number;
+  readonly joinsActive: number;
+  /** Since the start, as all that follows. */
+  readonly bytesPushed: number;
+  readonly scrubErrors: number;
+  readonly scrubRepaired: number;
+  readonly scrubContradictions: number;
+}
+
+export function replicationState(
+  node: Pick<ReplicaNode, 'groups' | 'joins' | 'scrub'>,
+): ReplicationState {
+  let [groupsLed, uncommitted] = [0, 0];
+  for (const { primary } of node.groups()) {
+    if (primary === null) continue;
+    groupsLed += 1;
+    uncommitted += primary.uncommitted.size;
+  }
+  const { errors, repaired, contradictions } = node.scrub.found;
+  return {
+    groupsLed,
+    uncommitted,
+    joinsActive: node.joins.activeCount,
+    bytesPushed: node.joins.progress.bytesPushed,
+    scrubErrors: errors,
+    scrubRepaired: repaired,
+    scrubContradictions: contradictions,
+  };
+}
+
 /** By pool; those of which nothing is led here are left out. */
 export function poolWork(node: Pick<ReplicaNode, 'groups' | 'joins' | 'scrub'>): PoolWork[] {
   const byPool = new Map<number, Group[]>();

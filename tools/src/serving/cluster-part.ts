@@ -14,6 +14,7 @@ import {
   type FileStore,
   type MemberCounts,
   type PeerSecurity,
+  type ReplicationState,
 } from '@store/daemon';
 import { formatHostPort, parseHostPort, type HostPort } from '../host-port.js';
 import { isLoopback } from '../loopback.js';
@@ -72,7 +73,7 @@ export class ClusterPart {
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
       mapIs: (view) => this.#replication.mapIs(view),
-      replication: () => this.#replication.state(),
+      replication: () => this.#replication.report(),
       defect: (error) => dieOf(context.log, error),
     });
     this.#replication = new ReplicationPart({
@@ -118,6 +119,11 @@ export class ClusterPart {
     );
     await Promise.race([this.#member.serving(), stopped]);
     timer.cancel();
+  }
+
+  /** For metrics. */
+  replicationState(): ReplicationState {
+    return this.#replication.state();
   }
 
   async close(): Promise<void> {

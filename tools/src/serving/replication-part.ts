@@ -18,12 +18,14 @@ import {
   PeerLinks,
   poolWork,
   ReplicaNode,
+  replicationState,
   ScrubFile,
   type ClusterMember,
   type FileStore,
   type MemberReplication,
   type PeerSecurity,
   type ReplicaPool,
+  type ReplicationState,
 } from '@store/daemon';
 
 export interface ReplicationPartOptions {
@@ -116,8 +118,13 @@ export class ReplicationPart {
     return this.#node.poolFor(id, name, objectBytes);
   }
 
+  /** For metrics. */
+  state(): ReplicationState {
+    return replicationState(this.#node);
+  }
+
   /** For reports. */
-  state(): MemberReplication {
+  report(): MemberReplication {
     return { work: poolWork(this.#node), isFull: this.#node.isFull };
   }
 
