@@ -126,6 +126,20 @@ export class GroupPrimary implements StreamOwner {
     return this.#streams.values();
   }
 
+  /** Somebody else is in sync. */
+  get hasOthers(): boolean {
+    for (const { isInSync } of this.#streams.values()) if (isInSync) return true;
+    return false;
+  }
+
+  /** The disk of a member that counts is nearly full. */
+  get hasFullMember(): boolean {
+    const { leases } = this.#host;
+    for (const stream of this.#streams.values())
+      if (stream.isCounted && leases.isFull(stream.daemon)) return true;
+    return false;
+  }
+
   stream(daemon: number): MemberStream | undefined {
     return this.#streams.get(daemon);
   }
@@ -258,14 +272,14 @@ export class GroupPrimary implements StreamOwner {
   giveUp(why: string): void {
     if (this.#failure !== null || this.#isResigning) return;
     const streams = [...this.#streams.values()];
-    if (!streams.some(({ isInSync }) => isInSync)) {
+    if (!this.hasOthers) {
       // Nobody has everything but this daemon: who joins begins anew, from what is here.
       for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
       this.tick();
       return;
     }
     this.#isResigning = true;
-    this.#host.log.error({ pool: this.pool, group: this.number }, `Gives up ${this.title}: ${why}`);
+    this.#host.log.info({ pool: this.pool, group: this.number }, `Gives up ${this.title}: ${why}`);
     this.#failure = new StoreError('E_STALE_MAP', `This daemon gives up ${this.title}: ${why}`);
     const error = this.#failure;
     for (const { fail } of this.#held.splice(0)) fail(error);

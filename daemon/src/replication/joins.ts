@@ -5,6 +5,7 @@ import type { GroupPrimary } from './group-primary.js';
 import { Join, joinersOf, rangeOf, type JoinProgress } from './join.js';
 import type { MemberStream } from './member-stream.js';
 import type { PeerQuestions } from './peer-questions.js';
+import type { Mend } from './read-repair.js';
 import type { Change } from './change.js';
 import { RecoveryPace } from './recovery-pace.js';
 
@@ -25,12 +26,14 @@ export class Joins {
   readonly pace: RecoveryPace;
   readonly #host: GroupHost;
   readonly #questions: PeerQuestions;
+  readonly #mend: Mend;
   readonly #active = new Map<MemberStream, Join>();
   readonly #attempts = new Map<string, Attempts>();
   /** By pool: what the joins that are over have gone through, in copies of groups. */
   readonly #copiesDone = new Map<number, number>();
 
-  constructor(host: GroupHost, questions: PeerQuestions) {
+  constructor(host: GroupHost, questions: PeerQuestions, mend: Mend) {
+    this.#mend = mend;
     this.#host = host;
     this.#questions = questions;
     this.pace = new RecoveryPace();
@@ -82,9 +85,11 @@ export class Joins {
     this.pace.tick(this.#host.now);
     this.goOn();
     for (const group of groups) {
-      if (this.#active.size >= ACTIVE_MAX) return;
       const { primary, map } = group;
       if (primary?.isServing !== true || map === null) continue;
+      // Of a join that ended while the masters were asked to list the member, and did not.
+      for (const stream of [...primary.streams])
+        if (!stream.isCounted && !this.#active.has(stream)) primary.dropJoining(stream);
       for (const daemon of joinersOf(map)) this.#begin(group, primary, daemon);
     }
   }
@@ -107,6 +112,7 @@ export class Joins {
       ...{ host, questions: this.#questions, primary, stream, store },
       range: rangeOf(pool, group.number),
       progress: this.progress,
+      mend: (object, done) => this.#mend(primary, store, object, done),
       mayPush: (bytes) => this.pace.mayPush(bytes, host.now),
       over: (one, isDone) => {
         this.#active.delete(one.stream);

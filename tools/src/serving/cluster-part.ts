@@ -126,6 +126,11 @@ export class ClusterPart {
     return this.#replication.state();
   }
 
+  /** Before it stops: others lead its groups from now on. */
+  leave(): Promise<void> {
+    return this.#replication.leave();
+  }
+
   async close(): Promise<void> {
     this.#member.close();
     await this.#replication.close();

@@ -36,6 +36,9 @@ export interface ReplicationPartOptions {
   readonly defect: (error: unknown) => void;
 }
 
+/** So long a daemon that stops waits until its groups are led by others. */
+const LEAVE_MS = 2000;
+
 export class ReplicationPart {
   readonly #options: ReplicationPartOptions;
   readonly #links: PeerLinks;
@@ -126,6 +129,11 @@ export class ReplicationPart {
   /** For reports. */
   report(): MemberReplication {
     return { work: poolWork(this.#node), isFull: this.#node.isFull };
+  }
+
+  /** Lets others lead this daemon's groups, so that nobody waits until its silence is noticed. */
+  leave(): Promise<void> {
+    return new Promise((resolve) => this.#node.leave(LEAVE_MS, resolve));
   }
 
   async close(): Promise<void> {
