@@ -20,6 +20,7 @@ import {
   firstNumber,
   NUMBERS_PER_EPOCH,
   type Behind,
+  type Refusal,
   type Tail,
   type TailEntry,
 } from './peer-message.js';
@@ -322,9 +323,9 @@ export class GroupPrimary implements StreamOwner {
     stream?.acknowledged(indexes);
   }
 
-  refused(from: StartOf, epoch: number, reason: 'full' | 'damaged'): void {
+  refused(from: StartOf, { epoch, index, reason }: Refusal): void {
     const stream = this.#streamOf(from, epoch);
-    if (stream === undefined) return;
+    if (stream?.has(index) !== true) return;
     stream.failure = new StoreError(
       reason === 'full' ? 'E_NO_SPACE' : 'E_CHECKSUM',
       `Daemon ${from.daemon} cannot make a change (${reason})`,

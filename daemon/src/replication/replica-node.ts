@@ -333,7 +333,7 @@ export class ReplicaNode implements GroupHost {
         return;
       }
       case 'refusal':
-        this.group(message)?.primary?.refused(from, message.epoch, message.reason);
+        this.group(message)?.primary?.refused(from, message);
         return;
       case 'behind':
         this.group(message)?.primary?.behind(from, message);
