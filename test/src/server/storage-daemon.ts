@@ -7,11 +7,13 @@ export interface StorageDaemonOptions {
   readonly dir: string;
   /** More arguments. */
   readonly args?: readonly string[];
-  /** Where clients connect: on 127.0.0.1 on a free port, which stays the same when it starts again. */
+  /** Where clients connect: on a free port unless told, which stays the same when it starts again. */
   readonly port?: number;
+  /** `127.0.0.1` unless told. */
+  readonly host?: string;
+  /** See `RestartableProgram`. */
+  readonly wrapper?: readonly string[];
 }
-
-const HOST = '127.0.0.1';
 
 export class StorageDaemon extends RestartableProgram {
   readonly #options: StorageDaemonOptions;
@@ -32,11 +34,15 @@ export class StorageDaemon extends RestartableProgram {
 
   /** `127.0.0.1:PORT`, as `--storage-daemon` takes it. */
   get address(): string {
-    return `${HOST}:${this.#port}`;
+    return `${this.#options.host ?? '127.0.0.1'}:${this.#port}`;
   }
 
   get port(): number {
     return this.#port;
+  }
+
+  protected override get wrapper(): readonly string[] {
+    return this.#options.wrapper ?? [];
   }
 
   protected override get args(): readonly string[] {
