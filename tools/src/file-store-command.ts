@@ -81,6 +81,7 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     if (!context.stop.aborted) announce(context, { address, peerAddress, dir });
     await untilStopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
+    await part?.leave();
   } finally {
     // Nobody has come in yet if starting failed.
     await server.close({ drainMs: DRAIN_MS });

@@ -155,11 +155,15 @@ export class Group {
     if (!this.#isFromPrimary(from, message)) return;
     this.#trim(message.committed);
     const { index, number } = message;
+    if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) {
+      // A new stream: what was refused of the last one is compared anew.
+      this.#nextIndex = index;
+      this.#refusal = null;
+    }
     if (this.#refusal !== null) {
       this.#host.send(from.daemon, this.#refusal); // it may have been lost
       return;
     }
-    if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) this.#nextIndex = index;
     if (index > this.#nextIndex) {
       this.#sayBehind(from.daemon);
       return;

@@ -61,9 +61,11 @@ export class Joins {
     this.pace.tick(this.#host.now);
     this.goOn();
     for (const group of groups) {
-      if (this.#active.size >= ACTIVE_MAX) return;
       const { primary, map } = group;
       if (primary?.isServing !== true || map === null) continue;
+      // Of a join that ended while the masters were asked to list the member, and did not.
+      for (const stream of [...primary.streams])
+        if (!stream.isCounted && !this.#active.has(stream)) primary.dropJoining(stream);
       for (const daemon of joinersOf(map)) this.#begin(group, primary, daemon);
     }
   }

@@ -39,6 +39,7 @@ export interface ReplicationOptions {
   readonly keepMs?: number;
 }
 
+const LEAVE_LOOK_MS = 20;
 /** A map is asked for so often at most. */
 const WANT_MAP_MS = 100;
 
@@ -275,6 +276,21 @@ export class ReplicaNode implements GroupHost {
     });
   }
 
+  /**
+   * Leaves its groups to others, as far as there are others: nobody has to wait for the grace period then.
+   * @param done - Called when that is so, or `withinMs` are over
+   */
+  leave(withinMs: number, done: () => void): void {
+    const until = this.now + withinMs;
+    const look = (): void => {
+      const held = [...this.groups()].filter(({ primary }) => primary?.hasOthers === true);
+      for (const { primary } of held) primary?.giveUp('the daemon is stopping');
+      if (held.length === 0 || this.now >= until || !this.canAsk) done();
+      else this.#after(LEAVE_LOOK_MS, look);
+    };
+    look();
+  }
+
   close(): void {
     if (this.#isClosed) return;
     const error = new StoreError('E_CLOSED', 'The daemon is stopping');
@@ -305,7 +321,7 @@ export class ReplicaNode implements GroupHost {
         return;
       }
       case 'refusal':
-        this.group(message)?.primary?.refused(from, message.epoch, message.reason);
+        this.group(message)?.primary?.refused(from, message);
         return;
       case 'behind':
         this.group(message)?.primary?.behind(from, message);

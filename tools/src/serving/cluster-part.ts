@@ -119,6 +119,11 @@ export class ClusterPart {
     timer.cancel();
   }
 
+  /** Before it stops: others lead its groups from now on. */
+  leave(): Promise<void> {
+    return this.#replication.leave();
+  }
+
   async close(): Promise<void> {
     this.#member.close();
     await this.#replication.close();

@@ -32,6 +32,9 @@ export interface ReplicationPartOptions {
   readonly defect: (error: unknown) => void;
 }
 
+/** So long a daemon that stops waits until its groups are led by others. */
+const LEAVE_MS = 2000;
+
 export class ReplicationPart {
   readonly #options: ReplicationPartOptions;
   readonly #links: PeerLinks;
@@ -112,6 +115,11 @@ export class ReplicationPart {
     if (!isReplicaPool(below)) return null;
     this.#pools.set(id, below);
     return this.#node.poolFor(id, name, objectBytes);
+  }
+
+  /** Lets others lead this daemon's groups, so that nobody waits until its silence is noticed. */
+  leave(): Promise<void> {
+    return new Promise((resolve) => this.#node.leave(LEAVE_MS, resolve));
   }
 
   async close(): Promise<void> {
