@@ -3,7 +3,9 @@
  * group is read by every member that is in sync, checked against its checksums, and compared.
  */
 import {
+  BLOCKS_PER_OBJECT,
   groupOf,
+  promised,
   promisedWith,
   realEnv,
   silentLog,
@@ -24,13 +26,13 @@ export interface CopiesReport {
 
 type Place = Parameters<ReplicaPool['digest']>[0];
 type Page = NonNullable<Parameters<Parameters<ReplicaPool['inventory']>[3]>[1]>;
-type Digest = NonNullable<Parameters<Parameters<ReplicaPool['digest']>[1]>[1]>;
 
 /** What one copy of a group holds: by object, one line that says all of it. */
 type Content = Map<string, string>;
 
 const ALL = { from: 0, to: 0xffffffff };
 const PAGE = 256;
+const LAST_BLOCK: number = BLOCKS_PER_OBJECT - 1;
 
 /** @param folders - Of the daemons, in any order; those that the map does not know count for nothing. */
 export async function compareCopies(
@@ -126,13 +128,35 @@ async function readPool(
   } while (after !== null);
 }
 
-/** Reads all of an object. @returns What is the same in every good copy */
+/**
+ * Reads all of an object. Its bytes are compared, not their checksums: those of blocks that end in a checksum of their own are
+ * all the same.
+ * @returns What is the same in every good copy
+ */
 async function lineOf(copies: ReplicaPool, object: Place): Promise<string> {
   const bad = await promisedWith<readonly number[] | null>((done) => copies.verify(object, done));
-  const digest = await promisedWith<Digest | null>((done) => copies.digest(object, done));
-  if (bad === null || digest === null) return 'has a damaged object';
+  if (bad === null) return 'has a damaged object';
   if (bad.length > 0) return `has damaged blocks ${bad.join()}`;
-  const { version, length, states, checks } = digest;
-  const sum = createHash('sha1').update(states).update(checks).digest('hex').slice(0, 12);
-  return `has ${length} bytes of version ${version}, ${sum}`;
+  const sum = createHash('sha1');
+  let version = 0;
+  await promised((done) =>
+    copies.present(
+      object,
+      0,
+      LAST_BLOCK,
+      (change) => {
+        ({ version } = change);
+        sum.update(change.op);
+        if (change.op === 'whole') sum.update(change.content);
+        if (change.op === 'states')
+          sum.update(`${change.first} ${change.count} ${change.state} ${change.length} `);
+        if (change.op === 'write') {
+          sum.update(`${change.first} ${change.length} `);
+          for (const part of change.blocks) sum.update(part);
+        }
+      },
+      done,
+    ),
+  );
+  return `has version ${version}, ${sum.digest('hex').slice(0, 12)}`;
 }
