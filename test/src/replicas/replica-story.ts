@@ -56,7 +56,7 @@ export class ReplicaStory {
       image: 'vm1',
       socket: join(cluster.folder, 'nbd.sock'),
       createBytes: blocks * BLOCK_BYTES,
-      args: [...cluster.flags, ...(options.hostOf === undefined ? [] : ['--insecure'])],
+      args: cluster.flags,
       wrapper: options.wrapper ?? [],
     });
     const client = await NbdClient.connect(server.uri);

@@ -72,7 +72,8 @@ export class ProcessCluster {
 
   /** How programs reach it. */
   get flags(): readonly string[] {
-    return ['--master', this.master.listen];
+    const isElsewhere = this.#options.hostOf !== undefined;
+    return ['--master', this.master.listen, ...(isElsewhere ? ['--insecure'] : [])];
   }
 
   /** The folder of a daemon; they count from 1. */
