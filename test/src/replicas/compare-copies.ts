@@ -137,8 +137,9 @@ async function lineOf(copies: ReplicaPool, object: Place): Promise<string> {
   const bad = await promisedWith<readonly number[] | null>((done) => copies.verify(object, done));
   if (bad === null) return 'has a damaged object';
   if (bad.length > 0) return `has damaged blocks ${bad.join()}`;
-  const sum = createHash('sha1');
   let version = 0;
+  /** Runs of blocks come in any order. */
+  const parts = new Map<number, string>();
   await promised((done) =>
     copies.present(
       object,
@@ -146,17 +147,21 @@ async function lineOf(copies: ReplicaPool, object: Place): Promise<string> {
       LAST_BLOCK,
       (change) => {
         ({ version } = change);
-        sum.update(change.op);
-        if (change.op === 'whole') sum.update(change.content);
-        if (change.op === 'states')
-          sum.update(`${change.first} ${change.count} ${change.state} ${change.length} `);
-        if (change.op === 'write') {
-          sum.update(`${change.first} ${change.length} `);
-          for (const part of change.blocks) sum.update(part);
-        }
+        if (change.op === 'states' && change.count > 0)
+          parts.set(change.first, `${change.count} blocks of state ${change.state}`);
+        if (change.op === 'write') parts.set(change.first, digestOf(change.blocks));
+        if (change.op === 'whole') parts.set(0, digestOf([change.content]));
       },
       done,
     ),
   );
-  return `has version ${version}, ${sum.digest('hex').slice(0, 12)}`;
+  const sorted = [...parts].sort(([left], [right]) => left - right);
+  const sum = createHash('sha1').update(JSON.stringify(sorted)).digest('hex');
+  return `has version ${version}, ${sum.slice(0, 12)}`;
+}
+
+function digestOf(parts: readonly Buffer[]): string {
+  const sum = createHash('sha1');
+  for (const part of parts) sum.update(part);
+  return sum.digest('hex');
 }

@@ -126,9 +126,16 @@ export class ProcessCluster {
     }
   }
 
+  /** Starts those daemons again that do not run, wherever their data is now. */
+  async daemonsAgain(): Promise<void> {
+    const stopped = this.daemons.filter(({ running }) => !running);
+    await Promise.all(stopped.map((daemon) => daemon.startAgain()));
+  }
+
   /** All of it, as an operator does. */
   async stop(): Promise<void> {
-    await Promise.all(this.daemons.map((daemon) => daemon.stop()));
+    const running = this.daemons.filter((daemon) => daemon.running);
+    await Promise.all(running.map((daemon) => daemon.stop()));
     await this.master.stop();
   }
 
@@ -148,7 +155,7 @@ export class ProcessCluster {
     const { hostOf, wrapperOf } = this.#options;
     const labels = ['--host', `host${number}`, '--rack', `rack${number % 2}`];
     return StorageDaemon.start(this.#t, {
-      dir: this.dataOf(number),
+      dir: () => this.dataOf(number),
       args: [
         ...['--master', this.master.peer, ...labels],
         ...(hostOf === undefined ? [] : ['--insecure']),

@@ -3,8 +3,8 @@ import type { HasTeardown } from '../host/temp-folder.js';
 import { RestartableProgram } from './restartable-program.js';
 
 export interface StorageDaemonOptions {
-  /** The data folder. */
-  readonly dir: string;
+  /** The data folder, or where it is at the next start. */
+  readonly dir: string | (() => string);
   /** More arguments. */
   readonly args?: readonly string[];
   /** Where clients connect: on a free port unless told, which stays the same when it starts again. */
@@ -47,7 +47,8 @@ export class StorageDaemon extends RestartableProgram {
 
   protected override get args(): readonly string[] {
     const { dir, args = [] } = this.#options;
-    return ['file-store', '--dir', dir, '--listen-address', this.address, ...args];
+    const folder = typeof dir === 'string' ? dir : dir();
+    return ['file-store', '--dir', folder, '--listen-address', this.address, ...args];
   }
 
   protected override announced(line: string): void {
