@@ -6,7 +6,7 @@ import { LossyDisk } from '../lossy-device/lossy-disk.js';
 import { NBD_EIO } from '../nbd-client/nbd-constants.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(148_000);
+t.setTimeout(238_000);
 
 const here = needs({
   root: true,
@@ -28,11 +28,7 @@ t.test('a flush after both copies lost their power fails once', here, async (t) 
   await story.writes('never');
   await story.stopsWriting();
   await Promise.all(cluster.daemons.map((daemon) => daemon.kill9()));
-  const reports = await Promise.all(disks.map((disk) => disk.cut(random.next32(), 0)));
-  t.ok(
-    reports.every(({ lost }) => lost > 0),
-    `the disks lost ${reports.map(({ lost }) => lost).join(' and ')} writes`,
-  );
+  await Promise.all(disks.map((disk) => disk.cut(random.next32(), 0)));
   await Promise.all(disks.map((disk) => disk.restore()));
   await cluster.daemonsAgain();
   await cluster.healthy(60_000);

@@ -8,7 +8,7 @@ import { NBD_EIO } from '../nbd-client/nbd-constants.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(178_000);
+t.setTimeout(238_000);
 
 const CUTS = 2;
 
