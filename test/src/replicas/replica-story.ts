@@ -9,7 +9,7 @@ import type { Test } from 'tap';
 import { waitUntil } from '../host/wait-until.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
 import { ProcessCluster, type ProcessClusterOptions } from '../server/process-cluster.js';
-import { StoreServer } from '../server/store-server.js';
+import { StoreServer, type StoreServerOptions } from '../server/store-server.js';
 import { BLOCK_BYTES, DeviceHistory, type Crash } from '../tagged-writer/device-history.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { recoverDevice, TaggedWriter, type SyncHabit } from '../tagged-writer/tagged-writer.js';
@@ -42,8 +42,9 @@ export class ReplicaStory {
   readonly history: DeviceHistory;
   readonly writer: TaggedWriter;
   readonly random: SeededRandom;
-  readonly server: StoreServer;
+  server: StoreServer;
   client: NbdClient;
+  readonly #serverOptions: StoreServerOptions;
   #writing: Promise<void> | null = null;
 
   /** @param name - Of the test file, for the line that replays it. */
@@ -57,15 +58,20 @@ export class ReplicaStory {
     const { daemons = 3, blocks = BLOCKS, pool = ['--groups', '16'] } = options;
     const cluster = await ProcessCluster.start(t, daemons, { ...options, pool });
     await cluster.healthy(HEALS_MS);
-    const server = await StoreServer.start(t, {
+    const serverOptions = {
       image: 'vm1',
       socket: join(cluster.folder, 'nbd.sock'),
       createBytes: blocks * BLOCK_BYTES,
       args: cluster.flags,
       wrapper: options.wrapper ?? [],
-    });
+    };
+    const server = await StoreServer.start(t, serverOptions);
     const client = await NbdClient.connect(server.uri);
-    const story = new ReplicaStory({ t, cluster, server, client, seed, ...options, blocks });
+    const story = new ReplicaStory({
+      ...{ t, cluster, server, serverOptions, client, seed },
+      ...options,
+      blocks,
+    });
     const logs = process.env['STORE_LOGS'];
     if (logs !== undefined) t.teardown(() => story.keepLogs(logs));
     return story;
@@ -75,6 +81,7 @@ export class ReplicaStory {
     readonly t: Test;
     readonly cluster: ProcessCluster;
     readonly server: StoreServer;
+    readonly serverOptions: StoreServerOptions;
     readonly client: NbdClient;
     readonly seed: number;
     readonly blocks: number;
@@ -83,6 +90,7 @@ export class ReplicaStory {
     this.t = parts.t;
     this.cluster = parts.cluster;
     this.server = parts.server;
+    this.#serverOptions = parts.serverOptions;
     this.client = parts.client;
     this.random = new SeededRandom(parts.seed);
     this.history = new DeviceHistory(parts.blocks);
@@ -109,11 +117,16 @@ export class ReplicaStory {
     this.#writing = null;
   }
 
-  /** The connection breaks: what was sent and not answered may come or not. */
-  async losesClient(): Promise<void> {
-    this.client.connection.destroy();
+  /** `store-nbd` is killed, and with it what it would have sent again. */
+  async losesServer(): Promise<void> {
+    await this.server.kill9();
     await this.#writing;
     this.#writing = null;
+  }
+
+  async serverAgain(): Promise<void> {
+    this.server = await StoreServer.start(this.t, this.#serverOptions);
+    this.client = await NbdClient.connect(this.server.uri);
   }
 
   /** Reads the whole device. */

@@ -26,6 +26,7 @@ t.test('a full disk costs a copy, and no data', needs({ root: true }), async (t)
   });
   const { cluster, writer } = story;
   await story.writes('often', 200);
+  await cluster.image('create', 'other', '--size', '16M');
   const filler = join(disk, 'filler');
   const { bavail, bsize } = statfsSync(disk);
   for (let at = 0; at < bavail * bsize - STEP_BYTES; at += STEP_BYTES)
@@ -40,7 +41,6 @@ t.test('a full disk costs a copy, and no data', needs({ root: true }), async (t)
   );
   await story.stopsWriting();
   await story.isThere();
-  await cluster.image('create', 'other', '--size', '16M');
   await cluster.image('rm', 'other');
   rmSync(filler);
   await story.writes();
