@@ -43,14 +43,14 @@ t.test(`${SECONDS} s of chaos`, here, async (t) => {
     },
   });
   const { cluster, writer } = story;
-  const begin = performance.now();
   const said: string[] = [];
+  await story.writes();
+  const fio = await fioBeside(t, story);
+  const begin = performance.now();
   const monkey = new ChaosMonkey({
     ...{ cluster, network, random: story.random, smallDisks: disks },
     say: (what) => said.push(`${((performance.now() - begin) / 1000).toFixed(1)} s: ${what}`),
   });
-  await story.writes();
-  const fio = await fioBeside(t, story);
   writer.longestMs = 0;
   await monkey.rage(SECONDS * 1000);
   t.comment(said.join('\n'));
