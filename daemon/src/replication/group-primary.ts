@@ -519,7 +519,7 @@ export class GroupPrimary implements StreamOwner {
     if (now - (this.#askedAt.get(key) ?? -Infinity) < ASK_AGAIN_MS) return;
     this.#askedAt.set(key, now);
     const who = about === null ? '' : ` daemon ${about.daemon} from`;
-    this.#host.log.warn(
+    this.#host.log.debug(
       { pool: this.pool, group: this.number, epoch: this.#epoch },
       `Asks to ${kind}${who} ${this.title}: ${why}`,
     );

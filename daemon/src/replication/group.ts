@@ -371,7 +371,7 @@ export class Group {
     this.#takeAskedAt = now;
     const { daemon, inSync: startId } = first;
     leases.withhold(daemon, startId, this.key, now);
-    this.#host.log.warn(
+    this.#host.log.debug(
       { pool: this.pool, group: this.number, epoch: this.#epoch, primary: daemon },
       'The primary of a group is silent: asks to take its place',
     );

@@ -16,12 +16,16 @@ import {
 import {
   engineNameOf,
   PeerLinks,
+  poolWork,
   ReplicaNode,
+  replicationState,
   ScrubFile,
   type ClusterMember,
   type FileStore,
+  type MemberReplication,
   type PeerSecurity,
   type ReplicaPool,
+  type ReplicationState,
 } from '@store/daemon';
 
 export interface ReplicationPartOptions {
@@ -115,6 +119,16 @@ export class ReplicationPart {
     if (!isReplicaPool(below)) return null;
     this.#pools.set(id, below);
     return this.#node.poolFor(id, name, objectBytes);
+  }
+
+  /** For metrics. */
+  state(): ReplicationState {
+    return replicationState(this.#node);
+  }
+
+  /** For reports. */
+  report(): MemberReplication {
+    return { work: poolWork(this.#node), isFull: this.#node.isFull };
   }
 
   /** Lets others lead this daemon's groups, so that nobody waits until its silence is noticed. */
