@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build run dev check test bench bench-master checklist-table deps-build deps-test clean
+.PHONY: build run dev check test chaos bench bench-master checklist-table deps-build deps-test clean
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -41,6 +41,10 @@ check: build
 # Everything, or the files whose names contain one of the words: make test FILES="kill power"
 test: deps-test check
 	@FILES="$(FILES)" node test/dist/runner/main.js
+
+# Five daemons, three copies, and everything goes wrong: make chaos SECONDS=1800 SEED=7
+chaos: deps-test build
+	@CHAOS_SECONDS="$(or $(SECONDS),90)" $(if $(SEED),STORE_SEED="$(SEED)") node --enable-source-maps test/dist/system/chaos.test.js
 
 # Our NBD server beside others, with the same work on the same disk: make bench ARGS='--quick' (or --help)
 bench: deps-test build

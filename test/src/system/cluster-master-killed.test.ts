@@ -7,6 +7,7 @@ import { ProcessCluster } from '../server/process-cluster.js';
 import { StoreServer } from '../server/store-server.js';
 import { BLOCK_BYTES, DeviceHistory } from '../tagged-writer/device-history.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
+import { StallMeter } from '../tagged-writer/stall-meter.js';
 import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
 
 t.setTimeout(98_000);
@@ -22,33 +23,6 @@ const DAEMON_KILLS = 4;
 const STALL_MS_MAX = 2000;
 const ADMINISTRATION_MS_MAX = 5000;
 const GOES_ON_MS = 20_000;
-
-/** The longest time without an answer to a busy client. */
-class StallMeter {
-  longestMs = 0;
-  readonly #writer: TaggedWriter;
-  #answers = -1;
-  #sinceMs = performance.now();
-  readonly #timer: NodeJS.Timeout;
-
-  constructor(writer: TaggedWriter) {
-    this.#writer = writer;
-    this.#timer = setInterval(() => this.#look(), 5);
-  }
-
-  stop(): void {
-    this.#look();
-    clearInterval(this.#timer);
-  }
-
-  #look(): void {
-    const now = performance.now();
-    this.longestMs = Math.max(this.longestMs, now - this.#sinceMs);
-    if (this.#writer.answers === this.#answers) return;
-    this.#answers = this.#writer.answers;
-    this.#sinceMs = now;
-  }
-}
 
 t.test('kills of the master, then of daemons, cost no write', async (t) => {
   const random = new SeededRandom(seed);
