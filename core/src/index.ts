@@ -13,6 +13,8 @@ export type * from './env/log.js';
 export type * from './env/network.js';
 export * from './env/disk.js';
 export * from './pool/checked-pool.js';
+export * from './pool/epoched-pool.js';
+export { decodeFlush } from './wire/flush-request.js';
 export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
@@ -129,6 +131,7 @@ export {
   type Surplus,
 } from './map/placement.js';
 export { COPY } from './map/placement-shares.js';
+export { groupSeed, placementScore } from './map/placement-score.js';
 export { planPlacement, type PlacementPlan, type PlannedDaemon } from './map/placement-plan.js';
 export type * from './control/cluster-status.js';
 export type { ClusterGuide } from './cluster/cluster-guide.js';

@@ -58,6 +58,12 @@ export class ClientRequest implements Gated, Listed<ClientRequest> {
   flags = 0;
   /** See `ObjectRequest.extra`. */
   extra = 0;
+  /**
+   * Of the object's group, by the map of who sent it to this daemon; 0: not said. It stays the same while the request is
+   * with one daemon, however often it is sent there: a daemon refuses it once the group has another, so a copy that is
+   * late changes nothing.
+   */
+  epoch = 0;
   /** Payload, with its checksums. */
   parts: readonly Buffer[] = NO_PARTS;
   payloadBytes = 0;

@@ -136,7 +136,8 @@ export class DatagramLane {
   #fits(request: ClientRequest): boolean {
     if (!SMALL.has(request.op)) return false;
     const { ref, checks, payloadBytes, op, offset, bytes } = request;
-    const bodyBytes = ref === null ? 4 : objectRequestBytes(ref) + checks.length * 4;
+    const bodyBytes =
+      ref === null ? (request.body?.(0).length ?? 0) : objectRequestBytes(ref) + checks.length * 4;
     const answerBytes = op === OP.read ? pieceCount(offset, bytes) * 4 + bytes : 0;
     const room =
       this.#options.begin.datagramBytes -

@@ -48,7 +48,7 @@ export class RemotePool extends RequestPool implements ObjectPool {
   flush(done: Done): void {
     const ticket = this.#tally.flushCalled();
     this.submit(
-      flushRequest(this.#served, (error) => {
+      flushRequest(this.#served, [], (error) => {
         if (error !== null) {
           this.#tally.flushFailed(ticket);
           done(error);

@@ -31,7 +31,8 @@ export class RequestEncoder {
       const end = writeObjectRequest(this.#slab, bodyAt, pool, ref, flags, offset, bytes, extra);
       writeChecks(this.#slab, end, checks);
     } else whole?.copy(this.#slab, bodyAt);
-    writeRequestHeader(this.#slab, at, request.op, request.id, floor, bodyBytes, payloadBytes);
+    const { op, id, epoch } = request;
+    writeRequestHeader(this.#slab, at, op, id, floor, bodyBytes, payloadBytes, epoch);
     this.#bytes += HEADER_BYTES + bodyBytes + payloadBytes;
     if (payloadBytes === 0) return;
     this.#endRun();

@@ -1,5 +1,6 @@
 /** A pool whose operations on objects become requests; where each of them goes is for who extends it. */
 import type { Extent, ListOptions, ListPage, ObjectRef, ObjectStat } from '../pool/object-pool.js';
+import type { GroupAtEpoch } from '../pool/epoched-pool.js';
 import { swapRefusal, WRITE_FLAGS } from '../pool/object-pool.js';
 import { crc32c } from '../util/crc32c.js';
 import { partsBytes } from '../util/byte-parts.js';
@@ -13,6 +14,7 @@ import {
   encodeListRequest,
   readStat,
 } from '../wire/object-answers.js';
+import { encodeFlush } from '../wire/flush-request.js';
 import { OP, type Op } from '../wire/ops.js';
 import { ClientRequest, type PoolHandle } from './client-request.js';
 
@@ -203,10 +205,17 @@ export abstract class RequestPool {
   }
 }
 
-/** Asks for everything that was answered to be made durable. */
-export function flushRequest(pool: PoolHandle, done: Done): ClientRequest {
+/**
+ * Asks for everything that was answered to be made durable.
+ * @param groups - Of these alone; empty: of all that the daemon has of the pool
+ */
+export function flushRequest(
+  pool: PoolHandle,
+  groups: readonly GroupAtEpoch[],
+  done: Done,
+): ClientRequest {
   const request = new ClientRequest(OP.flush, pool, null, 0, 0, done);
-  request.body = u32;
+  request.body = (handle) => encodeFlush(handle, groups);
   return request;
 }
 
@@ -230,12 +239,6 @@ export function lostWrites(pool: string): StoreError {
     'E_LOST_WRITES',
     `The machine of the daemon stopped without warning: writes to pool '${pool}' that were not flushed are lost`,
   );
-}
-
-function u32(value: number): Buffer {
-  const out = Buffer.alloc(4);
-  out.writeUInt32LE(value);
-  return out;
 }
 
 /** Answers with what `decode` makes; what cannot be decoded is an error. */

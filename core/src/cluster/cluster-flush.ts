@@ -116,7 +116,7 @@ class PoolFlush {
 
   #ask(lane: PoolLane): Promise<StoreError | null> {
     return new Promise((resolve) => {
-      const request = flushRequest(lane, resolve);
+      const request = flushRequest(lane, [], resolve);
       request.lateAt = this.#lateAt;
       this.#router.submitTo(lane, request);
     });

@@ -6,9 +6,10 @@
  * their daemon is still being opened, does not know yet that it is the primary, or gives its group away, and a request
  * that is sent again, here or there, cannot land on a newer one.
  *
- * A request that may have reached a daemon whose group went elsewhere is run again by the new primary once the old one
- * cannot be reached. That the old one does not run it even later, from what is left of a dead connection, is the daemon's
- * part: it runs nothing for a group that it is not the primary of.
+ * Each request says which epoch of its group it is meant for: that of the map it was sent by. A daemon runs it in no other
+ * epoch, so a copy that was left behind on the way to a former primary changes nothing when that one wakes up, also if it
+ * has become the primary once more. Refused for an epoch that the map has left since, it is sent again at once; else when
+ * a newer map comes.
  */
 import { ConflictGate } from '../client/conflict-gate.js';
 import type { ClientRequest } from '../client/client-request.js';
@@ -87,6 +88,11 @@ export class PoolRouter implements LaneOwner {
   /** To the primary of a group; null: it has none. */
   laneOf(group: number): PoolLane | null {
     return this.#byGroup[group] ?? null;
+  }
+
+  /** Of a group, by the present map. */
+  epochOf(group: number): number {
+    return this.#pool.groups[group]?.epoch ?? 0;
   }
 
   /** See `MapGroup.lostAt`. */
@@ -201,21 +207,27 @@ export class PoolRouter implements LaneOwner {
     await Promise.all([...this.#lanes.values()].map((lane) => lane.close()));
   }
 
-  /** A daemon says that it is not the primary, and has done nothing. */
+  /** A daemon says that it is not the primary, or in another epoch, and has done nothing. */
   #refused(lane: PoolLane, request: ClientRequest, error: StoreError): void {
-    if (this.laneOf(this.groupOf(request.ref)) === lane) this.#held.hold(request, error);
+    const group = this.groupOf(request.ref);
+    const isPresent = this.laneOf(group) === lane && this.epochOf(group) === request.epoch;
+    if (isPresent) this.#held.hold(request, error);
     // A newer map has come since it was sent. Not from within the answer of a client.
     else queueMicrotask(() => this.#send(request));
   }
 
   /** To where it belongs by now; it is through the gate. */
   #send(request: ClientRequest): void {
-    const lane = this.laneOf(this.groupOf(request.ref));
+    const group = this.groupOf(request.ref);
+    const lane = this.laneOf(group);
     const refusal = this.#refusal;
     // Not from within: thousands may wait for this one at the gate.
     if (refusal !== null) queueMicrotask(() => this.#finish(request, refusal));
     else if (lane === null) this.#held.hold(request, null);
-    else lane.submit(request);
+    else {
+      request.epoch = this.epochOf(group);
+      lane.submit(request);
+    }
   }
 
   #finish(request: ClientRequest, error: StoreError | null, body: Buffer = NOTHING): void {

@@ -24,6 +24,8 @@ export const CONTROL = {
   admin: 71,
   /** Of a master, to a daemon: the map that it keeps. For `store master recover`. */
   keptMap: 72,
+  /** A daemon wants something decided about a group it is a member of. */
+  group: 73,
 } as const;
 export type ControlOp = (typeof CONTROL)[keyof typeof CONTROL];
 

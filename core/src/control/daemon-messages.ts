@@ -8,6 +8,8 @@ const NAME_BYTES_MAX = 512;
 /** Of one daemon; more are not reported. */
 export const REPORTED_POOLS_MAX = 256;
 export const REPORTED_IMAGES_MAX = 128;
+/** Of these pools the groups are told of, those with joins first: a report fits into the body of a frame. */
+export const REPORTED_GROUPS_MAX = 32;
 
 /** What a daemon says of itself when it comes. */
 export interface DaemonRegistration {
@@ -44,12 +46,36 @@ export interface DaemonReport {
   readonly images: readonly ReportedImage[];
   /** Removed pools of which nothing is left here. */
   readonly emptied: readonly number[];
+  /** Of pools whose groups have joins or a scrub here. */
+  readonly groups: readonly ReportedGroups[];
+  /** The disk takes nothing new. */
+  readonly isFull: boolean;
 }
 
+/** How much of a pool lies here. */
 export interface ReportedPool {
   readonly id: number;
   readonly objects: number;
   readonly usedBytes: number;
+  /** Of those, in groups that this daemon is the primary of: summed over all daemons each object counts once. */
+  readonly ledObjects: number;
+  readonly ledBytes: number;
+}
+
+/** Of the groups of one pool that this daemon is the primary of. */
+export interface ReportedGroups {
+  readonly pool: number;
+  /** Members that are being brought in sync, and what they still have to be sent: at least, as far as it is known. */
+  readonly joining: number;
+  readonly objectsLeft: number;
+  readonly bytesLeft: number;
+  readonly bytesPerSecond: number;
+  /** Since the last scrub of all groups ended, by its kind; null: none has. */
+  readonly lastLightSeconds: number | null;
+  readonly lastDeepSeconds: number | null;
+  /** Since the start of the daemon. */
+  readonly errorsFound: number;
+  readonly errorsRepaired: number;
 }
 
 export interface ReportedImage {
@@ -87,11 +113,7 @@ export function decodeReport(fields: JsonFields): DaemonReport {
     writeBytes: count('writeBytes'),
     readMs: count('readMs'),
     writeMs: count('writeMs'),
-    pools: listIn(fields, 'pools', REPORTED_POOLS_MAX, (pool) => ({
-      id: numberIn(pool, 'id', MAP_ID_MAX),
-      objects: numberIn(pool, 'objects', Number.MAX_SAFE_INTEGER),
-      usedBytes: numberIn(pool, 'usedBytes', Number.MAX_SAFE_INTEGER),
-    })),
+    pools: listIn(fields, 'pools', REPORTED_POOLS_MAX, reportedPool),
     images: listIn(fields, 'images', REPORTED_IMAGES_MAX, (image) => ({
       pool: numberIn(image, 'pool', MAP_ID_MAX),
       name: textIn(image, 'name', NAME_BYTES_MAX),
@@ -100,7 +122,46 @@ export function decodeReport(fields: JsonFields): DaemonReport {
     emptied: listIn(fields, 'emptied', REPORTED_POOLS_MAX, (pool) =>
       numberIn(pool, 'id', MAP_ID_MAX),
     ),
+    // Daemons that keep no copies say none of these.
+    groups: has(fields, 'groups')
+      ? listIn(fields, 'groups', REPORTED_GROUPS_MAX, reportedGroups)
+      : [],
+    isFull: has(fields, 'isFull') ? booleanIn(fields, 'isFull') : false,
   };
+}
+
+function reportedPool(fields: JsonFields): ReportedPool {
+  const count = (name: string): number => numberIn(fields, name, Number.MAX_SAFE_INTEGER);
+  const [objects, usedBytes] = [count('objects'), count('usedBytes')];
+  return {
+    id: numberIn(fields, 'id', MAP_ID_MAX),
+    objects,
+    usedBytes,
+    ledObjects: has(fields, 'ledObjects') ? count('ledObjects') : objects,
+    ledBytes: has(fields, 'ledBytes') ? count('ledBytes') : usedBytes,
+  };
+}
+
+function reportedGroups(fields: JsonFields): ReportedGroups {
+  const count = (name: string): number =>
+    has(fields, name) ? numberIn(fields, name, Number.MAX_SAFE_INTEGER) : 0;
+  const seconds = (name: string): number | null =>
+    has(fields, name) && fields[name] !== null ? count(name) : null;
+  return {
+    pool: numberIn(fields, 'pool', MAP_ID_MAX),
+    joining: count('joining'),
+    objectsLeft: count('objectsLeft'),
+    bytesLeft: count('bytesLeft'),
+    bytesPerSecond: count('bytesPerSecond'),
+    lastLightSeconds: seconds('lastLightSeconds'),
+    lastDeepSeconds: seconds('lastDeepSeconds'),
+    errorsFound: count('errorsFound'),
+    errorsRepaired: count('errorsRepaired'),
+  };
+}
+
+function has(fields: JsonFields, name: string): boolean {
+  return fields[name] !== undefined;
 }
 
 /** The report as `decodeReport` takes it. */

@@ -18,6 +18,7 @@ import {
   type CheckedPool,
   type PieceChecks,
 } from './checked-pool.js';
+import { atEpoch } from './epoched-pool.js';
 import { mergeExtents } from './merge-extents.js';
 import {
   BLOCK_STATE,
@@ -39,21 +40,66 @@ interface Stack {
 const REFS_MAX = 8192;
 const NO_EXTENT: Extent = { bytes: 0, state: BLOCK_STATE.absent };
 
-export class LayeredView implements CheckedPool {
-  readonly name: string;
-  readonly objectBytes: number;
-  readonly #pool: CheckedPool;
-  readonly #chain: Chain;
+/** What a chain makes of the names of objects: found once, and used by the views of it in all epochs. */
+class Stacks {
+  readonly chain: Chain;
+  readonly #objectBytes: number;
   #stacks = new Map<string, Stack>();
   #refCount = 0;
 
   /** @throws StoreError `E_INVALID` if it is no chain */
-  constructor(pool: CheckedPool, chain: Chain) {
+  constructor(chain: Chain, objectBytes: number) {
     checkChain(chain);
+    this.chain = chain;
+    this.#objectBytes = objectBytes;
+  }
+
+  /** @throws StoreError `E_INVALID` if the object is none of the newest layer */
+  of(ref: ObjectRef): Stack {
+    const known = this.#stacks.get(ref.place);
+    if (known !== undefined) return known;
+    const index = indexInChain(this.chain, ref);
+    const start = index * this.#objectBytes;
+    const shownBytes = this.chain.map(({ overlap }, level) =>
+      level === 0 ? this.#objectBytes : Math.min(this.#objectBytes, Math.max(0, overlap - start)),
+    );
+    const stack = { refs: [ref, ...refsBelow(this.chain, ref, index)], shownBytes };
+    if (this.#refCount + stack.refs.length > REFS_MAX) {
+      this.#stacks = new Map();
+      this.#refCount = 0;
+    }
+    this.#refCount += stack.refs.length;
+    this.#stacks.set(ref.place, stack);
+    return stack;
+  }
+}
+
+export class LayeredView implements CheckedPool {
+  readonly name: string;
+  readonly objectBytes: number;
+  readonly #pool: CheckedPool;
+  readonly #stacks: Stacks;
+  /** The last one that was asked for. */
+  #atEpoch: LayeredView | null = null;
+
+  /**
+   * @param stacks - Of another view of the same chain in a pool with objects of the same size
+   * @throws StoreError `E_INVALID` if it is no chain
+   */
+  constructor(pool: CheckedPool, chain: Chain, stacks: Stacks | null = null) {
     this.#pool = pool;
-    this.#chain = chain;
+    this.#stacks = stacks ?? new Stacks(chain, pool.objectBytes);
     this.name = pool.name;
     this.objectBytes = pool.objectBytes;
+  }
+
+  /** This view, with each operation on the pool below meant for one epoch. See `EpochedPool`. */
+  at(epoch: number): LayeredView {
+    const pool = atEpoch(this.#pool, epoch);
+    if (pool === this.#pool) return this;
+    if (this.#atEpoch !== null && this.#atEpoch.#pool === pool) return this.#atEpoch;
+    this.#atEpoch = new LayeredView(pool, this.#stacks.chain, this.#stacks);
+    return this.#atEpoch;
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
@@ -132,7 +178,7 @@ export class LayeredView implements CheckedPool {
 
   /** What is absent in the newest layer may be in another. */
   absentRun(prefix: string, first: number, count: number): number | null {
-    return this.#chain.length === 1 ? this.#pool.absentRun(prefix, first, count) : null;
+    return this.#stacks.chain.length === 1 ? this.#pool.absentRun(prefix, first, count) : null;
   }
 
   flush(done: Done): void {
@@ -174,31 +220,13 @@ export class LayeredView implements CheckedPool {
   ): void {
     let stack: Stack;
     try {
-      stack = this.#stackOf(ref);
+      stack = this.#stacks.of(ref);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       refuse(error);
       return;
     }
     use(stack);
-  }
-
-  #stackOf(ref: ObjectRef): Stack {
-    const known = this.#stacks.get(ref.place);
-    if (known !== undefined) return known;
-    const index = indexInChain(this.#chain, ref);
-    const start = index * this.objectBytes;
-    const shownBytes = this.#chain.map(({ overlap }, level) =>
-      level === 0 ? this.objectBytes : Math.min(this.objectBytes, Math.max(0, overlap - start)),
-    );
-    const stack = { refs: [ref, ...refsBelow(this.#chain, ref, index)], shownBytes };
-    if (this.#refCount + stack.refs.length > REFS_MAX) {
-      this.#stacks = new Map();
-      this.#refCount = 0;
-    }
-    this.#refCount += stack.refs.length;
-    this.#stacks.set(ref.place, stack);
-    return stack;
   }
 
   /** Fills `target` with what layers from `level` on show at `offset`. */

@@ -72,18 +72,36 @@ t.test('what is written is read, anywhere in a buffer', async (t) => {
   const u32 = fc.oneof(fc.constantFrom(0, 2 ** 31, 2 ** 32 - 1), fc.nat());
   const op = fc.nat({ max: 65_535 });
   fc.assert(
-    fc.property(op, u64, u64, u32, fc.nat({ max: 100 }), (number, id, floor, payload, at) => {
-      const out = Buffer.alloc(at + HEADER_BYTES + 3, 1);
-      writeRequestHeader(out, at, number, id, floor, 3, payload);
-      const header = emptyHeader();
-      readHeader(out, at, header);
-      checkBody(out, at + HEADER_BYTES, at + HEADER_BYTES + 3, header);
-      const { op, requestId, floor: read, payloadBytes, bodyBytes, isAnswer, version } = header;
-      t.strictSame(
-        [op, requestId, read, payloadBytes, bodyBytes, isAnswer, version, header.status],
-        [number, id, floor, payload, 3, false, 1, 0],
-      );
-    }),
+    fc.property(
+      op,
+      u64,
+      u64,
+      u32,
+      u32,
+      fc.nat({ max: 100 }),
+      (number, id, floor, payload, epoch, at) => {
+        const out = Buffer.alloc(at + HEADER_BYTES + 3, 1);
+        writeRequestHeader(out, at, number, id, floor, 3, payload, epoch);
+        const header = emptyHeader();
+        readHeader(out, at, header);
+        checkBody(out, at + HEADER_BYTES, at + HEADER_BYTES + 3, header);
+        const { op, requestId, floor: read, payloadBytes, bodyBytes, isAnswer, version } = header;
+        t.strictSame(
+          [
+            op,
+            requestId,
+            read,
+            payloadBytes,
+            bodyBytes,
+            isAnswer,
+            version,
+            header.status,
+            header.epoch,
+          ],
+          [number, id, floor, payload, 3, false, 1, 0, epoch],
+        );
+      },
+    ),
     { numRuns: 300 },
   );
 });

@@ -10,7 +10,7 @@ const AT_FLAGS = 5; //         1  FRAME_FLAGS
 const AT_OP = 6; //            2  OP; of an answer, that of its request
 const AT_REQUEST_ID = 8; //    8  grows by one with each request of a session
 const AT_FLOOR = 16; //        8  the oldest request without an answer; 0 in an answer
-const AT_EPOCH = 24; //        4  of the group, as the sender knows it; 0 without a map
+const AT_EPOCH = 24; //        4  of the group of the object, as the sender knows it; 0: not said, and in an answer
 const AT_STATUS = 28; //       2  0, or the status of an error (ERRORS); 0 in a request
 const AT_ZERO = 30; //         2
 const AT_BODY_BYTES = 32; //   4
@@ -63,8 +63,9 @@ export function writeRequestHeader(
   floor: number,
   bodyBytes: number,
   payloadBytes: number,
+  epoch = 0,
 ): void {
-  writeFields(out, at, 0, op, requestId, floor, 0, bodyBytes, payloadBytes);
+  writeFields(out, at, 0, op, requestId, floor, epoch, 0, bodyBytes, payloadBytes);
 }
 
 /** As `writeRequestHeader`. */
@@ -77,7 +78,7 @@ export function writeAnswerHeader(
   bodyBytes: number,
   payloadBytes: number,
 ): void {
-  writeFields(out, at, FRAME_FLAGS.answer, op, requestId, 0, status, bodyBytes, payloadBytes);
+  writeFields(out, at, FRAME_FLAGS.answer, op, requestId, 0, 0, status, bodyBytes, payloadBytes);
 }
 
 /** Writes a header whose body follows it in `out` already: both checksums are made here. */
@@ -88,6 +89,7 @@ function writeFields(
   op: number,
   requestId: number,
   floor: number,
+  epoch: number,
   status: number,
   bodyBytes: number,
   payloadBytes: number,
@@ -98,7 +100,7 @@ function writeFields(
   putU16le(out, op, at + AT_OP);
   writeU64(out, at + AT_REQUEST_ID, requestId);
   writeU64(out, at + AT_FLOOR, floor);
-  putU32le(out, 0, at + AT_EPOCH);
+  putU32le(out, epoch, at + AT_EPOCH);
   putU32le(out, status, at + AT_STATUS); // and AT_ZERO
   putU32le(out, bodyBytes, at + AT_BODY_BYTES);
   putU32le(out, payloadBytes, at + AT_PAYLOAD_BYTES);

@@ -1,4 +1,5 @@
 /** The operations of the protocol, and what their frames may hold. Numbers are never used again. */
+import { FLUSH_BYTES_MAX } from './flush-request.js';
 import { BODY_BYTES_MAX, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX } from './wire-limits.js';
 
 export const OP = {
@@ -60,7 +61,7 @@ const RULES: ReadonlyMap<number, OpRule> = new Map(
       ['zero', 'w', true, GREETING_BYTES_MAX, 0],
       ['discard', 'w', true, GREETING_BYTES_MAX, 0],
       ['extents', 'r', false, GREETING_BYTES_MAX, 0],
-      ['flush', 'r', true, 4, 0],
+      ['flush', 'r', true, FLUSH_BYTES_MAX, 0],
       ['prefetch', 'r', false, GREETING_BYTES_MAX, 0],
       ['stat', 'r', false, GREETING_BYTES_MAX, 0],
       ['list', 'r', false, GREETING_BYTES_MAX, 0],

@@ -13,6 +13,7 @@ import { crc32c } from '../util/crc32c.js';
 import { ERRORS } from '../util/errors.js';
 import { pieceChecksOf } from '../util/piece-checks.js';
 import { HEADER_BYTES, writeAnswerHeader, writeRequestHeader, writeU64 } from './frame-header.js';
+import { encodeFlush } from './flush-request.js';
 import {
   encodeBegin,
   encodeBeginAnswer,
@@ -63,10 +64,11 @@ function request(
   floor: number,
   body = NOTHING,
   payload = NOTHING,
+  epoch = 0,
 ): Buffer {
   const out = Buffer.alloc(HEADER_BYTES + body.length);
   body.copy(out, HEADER_BYTES);
-  writeRequestHeader(out, 0, op, requestId, floor, body.length, payload.length);
+  writeRequestHeader(out, 0, op, requestId, floor, body.length, payload.length, epoch);
   return Buffer.concat([out, payload]);
 }
 
@@ -191,6 +193,7 @@ const EXAMPLES: Readonly<Record<string, Buffer>> = {
     Buffer.concat([...checksOf(4093, hello)].map((check) => u32(check))),
     hello,
   ),
+  'read-at-epoch': request(OP.read, 4, 4, object(data, { offset: 4093, bytes: 5 }), NOTHING, 12),
   zero: request(
     OP.zero,
     5,
@@ -208,7 +211,16 @@ const EXAMPLES: Readonly<Record<string, Buffer>> = {
       { bytes: 4096, state: BLOCK_STATE.absent },
     ]),
   ),
-  flush: request(OP.flush, 7, 7, u32(0)),
+  flush: request(OP.flush, 7, 7, encodeFlush(0, [])),
+  'flush-of-groups': request(
+    OP.flush,
+    14,
+    14,
+    encodeFlush(0, [
+      { group: 3, epoch: 12 },
+      { group: 5, epoch: 1 },
+    ]),
+  ),
   'compare-and-swap': request(
     OP.compareAndSwap,
     8,

@@ -82,6 +82,8 @@ export interface MemberPlaces {
 
 const REPORT_MS = 2000;
 const REGISTER_MS = 20_000;
+/** A master is asked for a newer map so often at most, whatever clients say. */
+const ASK_MAP_MS = 200;
 const NOT_JOINED = 0;
 
 export class ClusterMember implements MapSource {
@@ -97,6 +99,9 @@ export class ClusterMember implements MapSource {
   /** Of the state of this master that the secrets are from. */
   #secretsSerial = -1;
   #isClearing = false;
+  #isAskingMap = false;
+  /** Not before. */
+  #askMapAt = 0;
   #isClosed = false;
   #whenServing: (() => void)[] = [];
   #refused: ((error: StoreError) => void)[] = [];
@@ -124,6 +129,22 @@ export class ClusterMember implements MapSource {
 
   knowsPool(name: string): boolean {
     return this.#membership?.secrets.some(({ pool }) => pool === name) === true;
+  }
+
+  wantMap(epochSeen: number): void {
+    const { env, defect } = this.#options;
+    const now = env.clock.now();
+    // Who says so may be wrong, or lie.
+    if (this.#isAskingMap || now < this.#askMapAt || this.#link?.isUp !== true) return;
+    this.#isAskingMap = true;
+    this.#askMapAt = now + ASK_MAP_MS;
+    this.#askMap(this.#link)
+      .catch((error: unknown) => {
+        if (!(error instanceof StoreError)) defect(error);
+        const text = `No newer map, though a client has one (epoch ${epochSeen}): ${messageOf(error)}`;
+        env.log.debug({}, text);
+      })
+      .finally(() => (this.#isAskingMap = false));
   }
 
   get isConnected(): boolean {
@@ -237,6 +258,13 @@ export class ClusterMember implements MapSource {
     }
   }
 
+  async #askMap(link: MasterLink): Promise<void> {
+    const ask = { deadlineMs: REPORT_MS, repeats: true };
+    const after = this.#view?.map.version ?? 0;
+    const { payload } = await link.ask(CONTROL.map, { after }, ask);
+    if (payload.length > 0 && !this.#isClosed) this.#takeMap(payload);
+  }
+
   /** A map that is damaged, of another cluster or older changes nothing, and the master hears why. */
   #takeMap(bytes: Buffer): void {
     const { env } = this.#options;
@@ -346,6 +374,8 @@ export class ClusterMember implements MapSource {
       emptied: [...this.#emptied]
         .filter((id) => this.#removed.includes(id))
         .slice(0, REPORTED_POOLS_MAX),
+      groups: [],
+      isFull: false,
     };
     try {
       await link.ask(CONTROL.report, encodeReport(report), {

@@ -6,7 +6,7 @@
  */
 import { StoreError, type CheckedPool, type MapView } from '@store/core';
 import type { ServedStore } from '../server/open-pools.js';
-import { GatedPool } from './gated-pool.js';
+import { Gate, GatedPool } from './gated-pool.js';
 
 /** No name that a person can give begins like this: a control character is refused. */
 const CLUSTER_PREFIX = '\u0001pool ';
@@ -28,6 +28,11 @@ export function isClusterName(engineName: string): boolean {
 export interface MapSource {
   readonly view: MapView | null;
   readonly daemonId: number;
+  /**
+   * Somebody has a newer map than this daemon, by which a group is in epoch `epochSeen`, or says so. Asks for it; called
+   * for each request that says so.
+   */
+  wantMap(epochSeen: number): void;
   /** There is, or just was, a pool of that name in the cluster, whatever the map says already. */
   knowsPool(name: string): boolean;
 }
@@ -85,7 +90,7 @@ export class ClusteredStore implements ServedStore {
     const known = this.#pools.get(poolId);
     if (known !== undefined) return known;
     const below = await this.#engine.openPool(engineNameOf(clusterId, poolId), { create: true });
-    const pool = this.#pools.get(poolId) ?? new GatedPool(below, poolId, this.#source);
+    const pool = this.#pools.get(poolId) ?? new GatedPool(below, new Gate(poolId, this.#source));
     this.#pools.set(poolId, pool);
     return pool;
   }

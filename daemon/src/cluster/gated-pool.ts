@@ -1,7 +1,8 @@
 /**
  * A pool of the cluster on one of its daemons: what belongs to groups that this daemon is the primary of, by the newest
  * map it has, goes to the engine; the rest is refused, so that a client with an old map finds out before anything
- * happens.
+ * happens. So is what is meant for another epoch of the group: an older one is over, and of a newer one this daemon has
+ * not heard yet, so it asks.
  */
 import {
   groupOf,
@@ -9,7 +10,9 @@ import {
   type CheckedPool,
   type Done,
   type DoneWith,
+  type EpochedPool,
   type Extent,
+  type GroupAtEpoch,
   type ListOptions,
   type ListPage,
   type MapPool,
@@ -21,22 +24,33 @@ import {
 } from '@store/core';
 import type { MapSource } from './clustered-store.js';
 
-export class GatedPool implements CheckedPool {
+/** Views for so many epochs are kept: few of them are of now. */
+const VIEWS_MAX = 1024;
+
+export class GatedPool implements EpochedPool {
   readonly name: string;
   readonly objectBytes: number;
   readonly #below: CheckedPool;
-  readonly #poolId: number;
-  readonly #source: MapSource;
-  /** Found in that map. */
-  #view: MapView | null = null;
-  #pool: MapPool | undefined;
+  readonly #gate: Gate;
+  /** 0: any. */
+  readonly #epoch: number;
 
-  constructor(below: CheckedPool, poolId: number, source: MapSource) {
+  constructor(below: CheckedPool, gate: Gate, epoch = 0) {
     this.#below = below;
-    this.#poolId = poolId;
-    this.#source = source;
+    this.#gate = gate;
+    this.#epoch = epoch;
     this.name = below.name;
     this.objectBytes = below.objectBytes;
+  }
+
+  at(epoch: number): CheckedPool {
+    const { views } = this.#gate;
+    const known = views.get(epoch);
+    if (known !== undefined) return known;
+    if (views.size >= VIEWS_MAX) views.clear();
+    const view = new GatedPool(this.#below, this.#gate, epoch);
+    views.set(epoch, view);
+    return view;
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
@@ -101,13 +115,23 @@ export class GatedPool implements CheckedPool {
     this.#below.flush(done);
   }
 
+  flushGroups(groups: readonly GroupAtEpoch[], done: Done): void {
+    for (const { group, epoch } of groups) {
+      const refusal = this.#gate.refusal(group, epoch);
+      if (refusal === null) continue;
+      done(refusal);
+      return;
+    }
+    this.#below.flush(done);
+  }
+
   stat(ref: ObjectRef): Promise<ObjectStat | null> {
     const refusal = this.#refusal(ref);
     return refusal === null ? this.#below.stat(ref) : Promise.reject(refusal);
   }
 
   list(options: ListOptions): Promise<ListPage> {
-    const refusal = this.#poolRefusal();
+    const refusal = this.#gate.poolRefusal();
     return refusal === null ? this.#below.list(options) : Promise.reject(refusal);
   }
 
@@ -124,21 +148,41 @@ export class GatedPool implements CheckedPool {
   }
 
   #refusal(ref: ObjectRef): StoreError | null {
-    const refusal = this.#poolRefusal();
+    return this.#gate.refusalOf(ref, this.#epoch);
+  }
+}
+
+/** What the map says of one pool: shared by its views. */
+export class Gate {
+  /** By epoch. */
+  readonly views = new Map<number, GatedPool>();
+  readonly #poolId: number;
+  readonly #source: MapSource;
+  /** Found in that map. */
+  #view: MapView | null = null;
+  #pool: MapPool | undefined;
+
+  constructor(poolId: number, source: MapSource) {
+    this.#poolId = poolId;
+    this.#source = source;
+  }
+
+  /** Why nothing is done for an object here; null: it is. */
+  refusalOf(ref: ObjectRef, epoch: number): StoreError | null {
+    const refusal = this.poolRefusal();
     if (refusal !== null || this.#pool === undefined) return refusal;
-    const number = groupOf(this.#pool, ref.hash);
-    const group = this.#pool.groups[number];
-    if (group?.hasPrimary === true && group.members[0]?.daemon === this.#source.daemonId)
-      return null;
-    const version = this.#view?.map.version ?? 0;
-    return new StoreError(
-      'E_STALE_MAP',
-      `Group ${number} of the pool is not served by daemon ${this.#source.daemonId}, by map ${version}`,
-    );
+    return this.#groupRefusal(this.#pool, groupOf(this.#pool, ref.hash), epoch);
+  }
+
+  /** As `refusalOf`, for all of a group. */
+  refusal(group: number, epoch: number): StoreError | null {
+    const refusal = this.poolRefusal();
+    if (refusal !== null || this.#pool === undefined) return refusal;
+    return this.#groupRefusal(this.#pool, group, epoch);
   }
 
   /** Why nobody gets anything of the pool here. */
-  #poolRefusal(): StoreError | null {
+  poolRefusal(): StoreError | null {
     const { view } = this.#source;
     if (view !== this.#view) {
       this.#view = view;
@@ -146,5 +190,21 @@ export class GatedPool implements CheckedPool {
     }
     if (this.#pool !== undefined) return null;
     return new StoreError('E_NOT_FOUND', `Pool ${this.#poolId} was removed from the cluster`);
+  }
+
+  #groupRefusal({ groups }: MapPool, number: number, epoch: number): StoreError | null {
+    const { daemonId } = this.#source;
+    const group = groups[number];
+    const present = group?.epoch ?? 0;
+    const isOurs = group?.hasPrimary === true && group.members[0]?.daemon === daemonId;
+    if (isOurs && (epoch === 0 || epoch === present)) return null;
+    if (epoch > present) this.#source.wantMap(epoch);
+    const version = this.#view?.map.version ?? 0;
+    return new StoreError(
+      'E_STALE_MAP',
+      isOurs
+        ? `Group ${number} of the pool is in epoch ${present}, not ${epoch}, by map ${version} of daemon ${daemonId}`
+        : `Group ${number} of the pool is not served by daemon ${daemonId}, by map ${version}`,
+    );
   }
 }

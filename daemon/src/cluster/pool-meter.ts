@@ -64,7 +64,8 @@ export class PoolMeter {
       const name = engineNameOf(clusterId, id);
       if (!present.has(name)) continue;
       const pool = await this.#engine.openPool(name, { create: false });
-      pools.push({ id, ...(await this.#sizeOf(pool)) });
+      const size = await this.#sizeOf(pool);
+      pools.push({ id, ...size, ledObjects: size.objects, ledBytes: size.usedBytes });
       for (const image of await new ImageCatalog(pool, this.#env.random).list()) {
         if (!('size' in image) || images.length === REPORTED_IMAGES_MAX) continue;
         namesBytes += Buffer.byteLength(JSON.stringify(image.name));

@@ -14,8 +14,23 @@ export interface PeerPort {
   want(daemons: ReadonlySet<number>): void;
 }
 
+/** What the links to other daemons tell. Never from within a call of `PeerPort`. */
+export interface PeerEvents {
+  /** There is a link to this start of a daemon, which has proved to be it. */
+  up(daemon: number, startId: string): void;
+  /** It is broken: what was sent and not answered may have arrived or not. Always before the next `up`. */
+  down(daemon: number): void;
+  /**
+   * A message, between `up` and `down`. Its bytes belong to the receiver. Those of a change may be used for another when it
+   * was acknowledged; so many wait for that at most, then no more is read.
+   */
+  received(daemon: number, startId: string, message: PeerMessage): void;
+}
+
 /** The way to the masters. */
 export interface MasterPort {
+  /** There is a way to the one that leads. */
+  readonly isUp: boolean;
   /**
    * Asks for a decision about a group. The map that comes of it arrives by itself, usually before the answer.
    * @param done - Null: it was decided, or was so already. `E_STALE_MAP`: the group has another epoch. Others: not known.
@@ -38,6 +53,10 @@ export interface ReplicationPorts {
   readonly daemonId: number;
   /** Of its present start, as `MapDaemon.startId`. */
   readonly startId: string;
+  /** Asks the masters for a newer map: somebody has one. */
+  wantMap(): void;
+  /** The present map, as `encodeMap` makes it; null: there is none. */
+  mapBytes(): Buffer | null;
   /** A map that another daemon has. Checked by whoever takes it, who tells `ReplicaNode.mapIs` of it. */
   takeMap(bytes: Buffer): void;
   /** Something was thrown, or found, that is a defect of ours. */

@@ -12,20 +12,21 @@ import type { Change, ObjectPlace } from './change.js';
 export interface ChangeTap {
   /**
    * The version an object gets by the change that is about to be announced; greater than `before`, and than every other
-   * this tap has given out.
+   * this tap has given out. 0: nothing may be changed here any more; the operation fails with `E_STALE_MAP`.
    */
   nextVersion(object: ObjectPlace, before: number): number;
   /**
-   * A change has taken its place in the order of its blocks. Of an object in a slot it is announced before it is made; of
-   * whole objects and deletes when it is made, before it is answered. Its bytes stay what they are until the operation
-   * that makes it is answered.
+   * A change has taken its place in the order of its blocks. Of an object in a slot it is announced before it is made, right
+   * after `nextVersion`; of whole objects and deletes when it is made, before it is answered. Its bytes stay what they are
+   * until the operation that makes it is answered.
    */
   changed(change: Change): void;
   /**
-   * A change that was announced could not be made here, for lack of space: this copy is behind. The operation fails. Not
-   * called for a disk that failed, which stops everything.
+   * What has got a version could not be made here, for lack of space. The operation fails. Not called for a disk that
+   * failed, which stops everything.
+   * @param wasAnnounced - Others make it: this copy is behind.
    */
-  notMade(object: ObjectPlace): void;
+  notMade(object: ObjectPlace, wasAnnounced: boolean): void;
 }
 
 /** What is known of an object without reading it. */
@@ -100,13 +101,15 @@ export interface ReplicaPool extends CheckedPool {
    * Long objects are taken in pieces, so that nobody waits for long. Blocks that cannot be verified here are left out, and
    * reported.
    * @param theirs - Null: the other one has no such object.
-   * @param emit - Takes a change whose bytes are its own; returns how to wait before the next one.
+   * @param emit - Takes a change whose bytes are its own. Of the last one, when there is any, it hears that it is: it is
+   *   announced while the whole object is held, has the newest version that was given out for the object, and comes also
+   *   if nothing differs but that version.
    * @returns (to `done`) blocks of ours that could not be verified
    */
   difference(
     object: ObjectPlace,
     theirs: ObjectDigest | null,
-    emit: (change: Change) => void,
+    emit: (change: Change, isLast: boolean) => void,
     done: DoneWith<{ readonly unverified: readonly number[] }>,
   ): void;
 

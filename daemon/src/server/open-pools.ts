@@ -88,7 +88,7 @@ export class OpenPools {
   }
 
   /** A pool as the newest layer of a chain. @throws StoreError `E_UNKNOWN_CHAIN` */
-  layered(pool: CheckedPool, poolHandle: number, chainHandle: number): CheckedPool {
+  layered(pool: CheckedPool, poolHandle: number, chainHandle: number): LayeredView {
     const known = this.#chains.get(chainHandle);
     if (known === undefined)
       throw new StoreError('E_UNKNOWN_CHAIN', 'This connection has registered no such chain');

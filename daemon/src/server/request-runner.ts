@@ -4,7 +4,9 @@
  */
 import {
   BODY_BYTES_MAX,
+  atEpoch,
   decodeChain,
+  decodeFlush,
   decodeListPools,
   decodeListRequest,
   decodeOpenPool,
@@ -15,6 +17,7 @@ import {
   encodeOpenPoolAnswer,
   encodePoolNames,
   HEADER_BYTES,
+  isEpoched,
   LIST_ENTRIES_MAX,
   OP,
   PAYLOAD_BYTES_MAX,
@@ -51,7 +54,6 @@ export const REQUEST_COST_BYTES = 1024;
 const EMPTY = Buffer.alloc(0);
 /** Their answers are bodies of any length. */
 const LONG_ANSWERS: ReadonlySet<number> = new Set([OP.list, OP.listPools, OP.extents]);
-const POOL_AT = 0;
 
 export interface RunnerOptions {
   readonly store: ServedStore;
@@ -82,6 +84,8 @@ export class RequestRunner {
   readonly #options: RunnerOptions;
   readonly #names = new ObjectNames();
   readonly #request = emptyObjectRequest();
+  /** What the client believes of the object's group; 0: it does not say. Of the request that begins just now. */
+  #epoch = 0;
   /** Reads that the client does not want any more. */
   readonly #cancelled = new Set<number>();
   /** Reads that wait for the disk. */
@@ -142,6 +146,7 @@ export class RequestRunner {
       port.nothing();
       return;
     }
+    this.#epoch = header.epoch;
     const startedAt = clock.now();
     const bytes = header.payloadBytes;
     const running: Running = { rule, op, requestId, port, startedAt, bytes, isDone: false };
@@ -171,7 +176,7 @@ export class RequestRunner {
         this.#extents(running, body);
         return;
       case OP.flush:
-        this.#pool(body.length === 4 ? body.readUInt32LE(POOL_AT) : -1).flush(this.#ends(running));
+        this.#flush(running, body);
         return;
       case OP.prefetch: {
         const { pool, ref } = this.#data(body);
@@ -217,15 +222,20 @@ export class RequestRunner {
   /** The object that `body` names; its other fields are in `#request`. */
   #object(body: Buffer): { pool: CheckedPool; ref: ObjectRef } {
     readObjectRequest(body, this.#request);
-    return { pool: this.#pool(this.#request.pool), ref: this.#names.refOf(body, this.#request) };
+    const pool = atEpoch(this.#pool(this.#request.pool), this.#epoch);
+    return { pool, ref: this.#names.refOf(body, this.#request) };
   }
 
   /** As `#object`, seen through the chain of layers that the request names, if it does. */
   #data(body: Buffer): { pool: CheckedPool; ref: ObjectRef } {
-    const found = this.#object(body);
-    const { extra, pool } = this.#request;
-    if (extra === 0) return found;
-    return { pool: this.pools.layered(found.pool, pool, extra), ref: found.ref };
+    readObjectRequest(body, this.#request);
+    const { extra, pool: handle } = this.#request;
+    const whole = this.#pool(handle);
+    const pool =
+      extra === 0
+        ? atEpoch(whole, this.#epoch)
+        : this.pools.layered(whole, handle, extra).at(this.#epoch);
+    return { pool, ref: this.#names.refOf(body, this.#request) };
   }
 
   #pool(handle: number): CheckedPool {
@@ -287,6 +297,13 @@ export class RequestRunner {
       if (error !== null) this.#fail(running, error);
       else this.#finish(running, 0, encodeExtents(extents));
     });
+  }
+
+  #flush(running: Running, body: Buffer): void {
+    const { pool: handle, groups } = decodeFlush(body);
+    const pool = this.#pool(handle);
+    if (groups.length > 0 && isEpoched(pool)) pool.flushGroups(groups, this.#ends(running));
+    else pool.flush(this.#ends(running));
   }
 
   async #stat(body: Buffer): Promise<Buffer> {

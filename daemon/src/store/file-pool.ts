@@ -3,7 +3,6 @@ import {
   BLOCK_BYTES,
   BLOCK_STATE,
   BLOCKS_PER_OBJECT,
-  LIST_PAGE_MAX,
   OBJECT_BYTES,
   OBJECT_KIND,
   StoreError,
@@ -11,6 +10,7 @@ import {
   arrivedDamaged,
   firstDifference,
   ifAbsentRefusal,
+  invariant,
   partsBytes,
   pieceChecksOf,
   pieceCount,
@@ -20,7 +20,6 @@ import {
   wrongCheckCount,
   type BlockState,
   type ByteParts,
-  type CheckedPool,
   type Done,
   type DoneWith,
   type Extent,
@@ -30,8 +29,20 @@ import {
   type ObjectStat,
   type PieceChecks,
 } from '@store/core';
+import type { Change, ObjectPlace } from '../replication/change.js';
+import type {
+  ChangeTap,
+  HashRange,
+  InventoryPage,
+  ObjectDigest,
+  ReplicaPool,
+} from '../replication/replica-pool.js';
+import { misfit, type ChangeApplier } from './change-applier.js';
+import type { Comparer, Emit, Unverified } from './comparer.js';
 import type { Engine } from './engine.js';
-import { poolHeadsStart, splitHeadKey } from './format.js';
+import { poolHeadsStart } from './format.js';
+import type { Mender } from './mender.js';
+import { ALL_HASHES, ObjectList } from './object-list.js';
 import { isImageData, printable, type ObjectTable } from './object-table.js';
 import type { Persister } from './persister.js';
 import { pieceChecksOfRead, type Reader } from './reader.js';
@@ -55,18 +66,24 @@ export interface FilePoolParts {
   readonly zeroer: Zeroer;
   readonly whole: WholeObjects;
   readonly persister: Persister;
+  readonly applier: ChangeApplier;
+  readonly comparer: Comparer;
+  readonly mender: Mender;
 }
 
-export class FilePool implements CheckedPool {
+export class FilePool implements ReplicaPool {
   readonly name: string;
   readonly objectBytes: number = OBJECT_BYTES;
   readonly #id: number;
   readonly #parts: FilePoolParts;
+  readonly #list: ObjectList;
+  #isAnnounced = false;
 
   constructor(name: string, id: number, parts: FilePoolParts) {
     this.name = name;
     this.#id = id;
     this.#parts = parts;
+    this.#list = new ObjectList(id, parts);
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
@@ -221,49 +238,17 @@ export class FilePool implements CheckedPool {
     const object = this.#find(ref, 0, 0);
     if (object instanceof StoreError) return Promise.reject(object);
     // In order with what was called before.
-    await promised((done) => {
-      object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, false, (lock) => {
-        object.locks.release(lock);
-        done(this.#parts.engine.failure);
-      });
-    });
+    await promised((done) => this.#parts.zeroer.settleFree(object, done));
     return object.exists ? object.stat() : null;
   }
 
-  async list(options: ListOptions): Promise<ListPage> {
-    const { engine, persister, table } = this.#parts;
-    engine.mustServe();
-    const limit = options.limit ?? LIST_PAGE_MAX;
-    if (!Number.isInteger(limit) || limit < 1 || limit > LIST_PAGE_MAX)
-      throw new StoreError('E_INVALID', `A page lists 1 to ${LIST_PAGE_MAX} objects, not ${limit}`);
-    // What lives only in memory is brought into the order of the metadata store first.
-    if (options.cursor === undefined) await promised((done) => persister.flush(done));
-    const entries: { key: Buffer; stat: ObjectStat }[] = [];
-    const end = poolHeadsStart(this.#id + 1);
-    let start = options.cursor ?? poolHeadsStart(this.#id);
-    if (start.compare(poolHeadsStart(this.#id)) < 0 || start.compare(end) >= 0)
-      throw new StoreError('E_INVALID', 'The cursor does not come from a list of this pool');
-    for (;;) {
-      const heads = engine.meta.range(start, end, LIST_PAGE_MAX);
-      for (const { key: headKey, value } of heads) {
-        start = Buffer.concat([headKey, Buffer.from([0])]); // the next possible key
-        const { key } = splitHeadKey(headKey);
-        if (options.prefix !== undefined && !startsWith(key, options.prefix)) continue;
-        const stat = table.statOf(headKey, value);
-        if (stat === null) continue;
-        if (options.kind !== undefined && stat.kind !== options.kind) continue;
-        entries.push({ key: Buffer.from(key), stat });
-        if (entries.length === limit) return { entries, cursor: start };
-      }
-      if (heads.length < LIST_PAGE_MAX) return { entries };
-      // A big pool has many pages; others have work to do.
-      await engine.env.timers.sleep(0);
-      engine.mustServe();
-    }
+  list(options: ListOptions): Promise<ListPage> {
+    return this.#list.list([ALL_HASHES], options);
   }
 
   /**
-   * Removes every object, durably, a page at a time so that others get their turn. Nobody may write to the pool any more.
+   * Removes every object, durably, a page at a time so that others get their turn, and announces nothing. Nobody may
+   * write to the pool any more.
    * @returns how many there were
    */
   async clear(): Promise<number> {
@@ -278,7 +263,7 @@ export class FilePool implements CheckedPool {
       await Promise.all(
         heads.map(({ key }) => {
           const object = table.findByHeadKey(key, OBJECT_KIND.plain);
-          return promisedWith<boolean>((done) => whole.delete(object, 0, done));
+          return promisedWith<boolean>((done) => whole.delete(object, 0, done, null));
         }),
       );
       count += heads.length;
@@ -302,12 +287,101 @@ export class FilePool implements CheckedPool {
     return promisedWith((done) => whole.delete(table.find(this.#id, ref), version, done));
   }
 
+  announceTo(tap: ChangeTap): void {
+    invariant(!this.#isAnnounced, 'changes of a pool are announced to one tap');
+    this.#isAnnounced = true;
+    this.#parts.table.announce(this.#id, tap);
+  }
+
+  apply(change: Change, done: Done): void {
+    this.#parts.applier.apply(this.#id, change, done);
+  }
+
+  listIn(ranges: readonly HashRange[], options: ListOptions): Promise<ListPage> {
+    return this.#list.list(ranges, options);
+  }
+
+  inventory(
+    range: HashRange,
+    after: Buffer | null,
+    limit: number,
+    done: DoneWith<InventoryPage>,
+  ): void {
+    this.#list.inventory(range, after, limit, done);
+  }
+
+  digest(place: ObjectPlace, done: DoneWith<ObjectDigest | null>): void {
+    const object = this.#findPlace(place);
+    if (object instanceof StoreError) done(object);
+    else if (object === null) done(null, null);
+    else this.#parts.comparer.digest(object, place.kind, done);
+  }
+
+  difference(
+    place: ObjectPlace,
+    theirs: ObjectDigest | null,
+    emit: Emit,
+    done: DoneWith<Unverified>,
+  ): void {
+    const object = this.#findPlace(place);
+    if (object instanceof StoreError) done(object);
+    else if (object !== null)
+      this.#parts.comparer.difference(object, place.kind, theirs, emit, done);
+    else {
+      if (theirs !== null) emit({ op: 'delete', object: place, version: theirs.version });
+      done(null, { unverified: [] });
+    }
+  }
+
+  present(place: ObjectPlace, first: number, last: number, emit: Emit, done: Done): void {
+    const object = this.#findPlace(place);
+    if (object instanceof StoreError) done(object);
+    else if (object !== null)
+      this.#parts.comparer.present(object, place.kind, first, last, emit, done);
+    else {
+      emit({ op: 'delete', object: place, version: 0 });
+      done(null);
+    }
+  }
+
+  verify(place: ObjectPlace, done: DoneWith<readonly number[] | null>): void {
+    const object = this.#findPlace(place);
+    if (object instanceof StoreError) done(object);
+    else if (object === null) done(null, null);
+    else this.#parts.mender.verify(object, done);
+  }
+
+  mend(place: ObjectPlace, block: number, bytes: Buffer, done: DoneWith<boolean>): void {
+    const object = this.#findPlace(place);
+    if (object instanceof StoreError) done(object);
+    else if (object === null) done(null, false);
+    else this.#parts.mender.mend(object, block, bytes, done);
+  }
+
+  erase(place: ObjectPlace, done: Done): void {
+    const object = this.#findPlace(place);
+    if (object instanceof StoreError) done(object);
+    else if (object === null) done(null);
+    else this.#parts.whole.delete(object, 0, (error) => done(error), null);
+  }
+
+  get isFull(): boolean {
+    const { space, slots } = this.#parts.engine;
+    return space.isFull || slots.isFull;
+  }
+
+  /** What is here of it, also if it is broken or of another kind; null: nothing, and nothing is on its way. */
+  #findPlace(place: ObjectPlace): StoredObject | StoreError | null {
+    const { engine, table } = this.#parts;
+    return engine.refusal ?? table.findExistingPlace(this.#id, place);
+  }
+
   /** The object, which may not exist (yet), or why nothing can be done with it. */
   #find(ref: ObjectRef, offset: number, bytes: number): StoredObject | StoreError {
     const refusal = this.#refusal(offset, bytes);
     if (refusal !== null) return refusal;
     const object = this.#parts.table.find(this.#id, ref);
-    return misfit(object, ref) ?? object;
+    return misfit(object, ref.kind) ?? object;
   }
 
   /** As `#find`, for operations that change nothing; null: a piece of an image that is not there. */
@@ -316,7 +390,7 @@ export class FilePool implements CheckedPool {
     const refusal = this.#refusal(offset, bytes);
     if (refusal !== null) return refusal;
     const object = this.#parts.table.findExisting(this.#id, ref);
-    return object === null ? null : (misfit(object, ref) ?? object);
+    return object === null ? null : (misfit(object, ref.kind) ?? object);
   }
 
   /** Why nothing can be done in this range. */
@@ -328,14 +402,6 @@ export class FilePool implements CheckedPool {
     if (!isRange || offset < 0 || bytes < 0 || end > OBJECT_BYTES) return outside(offset, bytes);
     return null;
   }
-}
-
-/** Why nothing can be done with an object under this name. */
-function misfit(object: StoredObject, ref: ObjectRef): StoreError | null {
-  if (object.broken !== null) return object.broken;
-  if (object.version > 0 && isImageData(object.kind) !== isImageData(ref.kind))
-    return new StoreError('E_INVALID', `Object '${printable(ref.id)}' is of another kind`);
-  return null;
 }
 
 function extentsOf(object: StoredObject, offset: number, bytes: number): Extent[] {
@@ -363,12 +429,6 @@ function zeros(bytes: number): Buffer[] {
   for (let at = 0; at < bytes; at += ZEROS.length)
     parts.push(ZEROS.subarray(0, Math.min(ZEROS.length, bytes - at)));
   return parts;
-}
-
-function startsWith(key: Buffer, prefix: Buffer): boolean {
-  return (
-    key.length >= prefix.length && key.compare(prefix, 0, prefix.length, 0, prefix.length) === 0
-  );
 }
 
 function outside(offset: number, bytes: number): StoreError {

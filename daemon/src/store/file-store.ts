@@ -10,13 +10,14 @@ import {
   invariant,
   messageOf,
   promised,
-  type CheckedPool,
   type CheckedStore,
   type DataFile,
   type Env,
   type MetaStore,
 } from '@store/core';
+import { ChangeApplier } from './change-applier.js';
 import { Checkpointer } from './checkpointer.js';
+import { Comparer } from './comparer.js';
 import { ENGINE_LIMITS, Engine, FAILED_FILE, type EngineLimits } from './engine.js';
 import { FilePool, type FilePoolParts } from './file-pool.js';
 import { beginStart, commitRecord, createFolder, isFormatted } from './folder.js';
@@ -32,6 +33,7 @@ import {
 import { HolePuncher } from './hole-puncher.js';
 import { continueLineage } from './lineage.js';
 import { LiveLog } from './live-log.js';
+import { Mender } from './mender.js';
 import { ObjectTable } from './object-table.js';
 import { Opener } from './opener.js';
 import { OpenSet } from './open-set.js';
@@ -47,6 +49,13 @@ import { Zeroer } from './zeroer.js';
 /** How long a close waits for operations that cannot come to an end, such as on a full disk. */
 const DRAIN_MS_MAX = 10_000;
 const DRAIN_STEP_MS = 1;
+
+/** What the names of pools of a cluster begin with: those have copies elsewhere, and versions from a `ChangeTap`. */
+export const REPLICATED_PREFIX = '\x01';
+
+function isReplicatedName(name: string): boolean {
+  return name.startsWith(REPLICATED_PREFIX);
+}
 
 export interface OpenOptions {
   /** Make the folder and format it if there is nothing. */
@@ -145,6 +154,9 @@ export class FileStore implements CheckedStore {
     const writer = new Writer({ engine, table, reader, opener, openSet, parked, persister });
     const zeroer = new Zeroer({ engine, writer, openSet, persister });
     const whole = new WholeObjects({ engine, persister, holes, reader, writer, zeroer });
+    const applier = new ChangeApplier({ engine, table, writer, zeroer, whole });
+    const comparer = new Comparer({ engine, table, reader, whole, zeroer });
+    const mender = new Mender({ engine, table, reader, whole });
     this.#persister = persister;
     this.#checkpointer = new Checkpointer(engine, table, openSet, persister, reader);
     engine.whenFailed.push((failure) => {
@@ -159,6 +171,9 @@ export class FileStore implements CheckedStore {
       zeroer,
       whole,
       persister,
+      applier,
+      comparer,
+      mender,
       holes,
       opener,
       openSet,
@@ -188,6 +203,7 @@ export class FileStore implements CheckedStore {
       sequence: engine.record.liveSequence,
       switchBytes: engine.limits.liveBytesSwitch,
     });
+    this.#findReplicated();
     const { leftOpen, lostUnflushed } = await recover(engine, table, this.#persister, wasClean);
     // After a failed sync the kernel no longer has what it could not write, though the machine went on.
     this.lostUnflushed = lostUnflushed || (hadFailed && !wasClean);
@@ -203,6 +219,15 @@ export class FileStore implements CheckedStore {
     this.#checkpointer.start(leftOpen);
   }
 
+  /** Before any object is in memory: what recovery makes of versions depends on who gives them. */
+  #findReplicated(): void {
+    for (const { key, value } of this.engine.meta.range(POOLS_START, POOLS_END, 1_000_000)) {
+      const body = unseal(key, value);
+      if (body !== null && isReplicatedName(poolNameOf(key)))
+        this.parts.table.replicate(body.readUInt32BE(0));
+    }
+  }
+
   /** From now on the folder needs `live`, which is begun, and numbers are given out that are not stored. */
   async #beginUnclean(): Promise<void> {
     const { engine } = this;
@@ -210,7 +235,7 @@ export class FileStore implements CheckedStore {
     await commitRecord(engine.meta, engine.storedRecord);
   }
 
-  async openPool(name: string, options: { create: boolean }): Promise<CheckedPool> {
+  async openPool(name: string, options: { create: boolean }): Promise<FilePool> {
     if (this.engine.refusal !== null) throw this.engine.refusal;
     const bytes = Buffer.byteLength(name);
     if (bytes < 1 || bytes > POOL_NAME_BYTES_MAX || name.includes('\0'))
@@ -347,6 +372,7 @@ export class FileStore implements CheckedStore {
   }
 
   #addPool(name: string, id: number): FilePool {
+    if (isReplicatedName(name)) this.parts.table.replicate(id);
     const pool = new FilePool(name, id, this.parts);
     this.#pools.set(name, pool);
     return pool;

@@ -88,6 +88,15 @@ export function poolHeadsStart(poolId: number): Buffer {
   return out;
 }
 
+/** First head key of a pool with this high half of the hash; `2^32` and more: the end of the pool. */
+export function hashHeadsStart(poolId: number, high: number): Buffer {
+  if (high > 0xffffffff) return poolHeadsStart(poolId + 1);
+  const out = Buffer.alloc(9);
+  poolHeadsStart(poolId).copy(out);
+  out.writeUInt32BE(high, 5);
+  return out;
+}
+
 export function checksKey(objectId: number, chunk: number): Buffer {
   const out = Buffer.allocUnsafe(10);
   out[0] = TABLE_CHECKS;
@@ -162,7 +171,7 @@ export function unseal(key: Buffer, value: Buffer): Buffer | null {
 // Head of an object, big-endian.
 const AT_VERSION = 0; //       1  1
 const AT_KIND = 1; //          1  ObjectKind
-const AT_FLAGS = 2; //         1  bit 0: the content is inline, in its own record
+const AT_FLAGS = 2; //         1  bit 0: the content is inline, in its own record; bit 1: see `isUnsure`
 const AT_RESERVED = 3; //      1  0
 const AT_SLOT = 4; //          4  slot number, or NO_SLOT
 const AT_LENGTH = 8; //        4  end of the last byte written
@@ -173,6 +182,7 @@ const AT_STATES = 36; //       256  two bits a block, block b at bits 2 * (b % 4
 export const HEAD_BYTES: number = AT_STATES + STATES_BYTES + CRC_BYTES;
 const HEAD_VERSION = 1;
 const FLAG_INLINE = 1;
+const FLAG_UNSURE = 2;
 
 export interface HeadFields {
   readonly kind: ObjectKind;
@@ -181,6 +191,8 @@ export interface HeadFields {
   readonly length: number;
   readonly version: number;
   readonly objectId: number;
+  /** Of a pool whose versions come from elsewhere: changes later than this version may be in it. */
+  readonly isUnsure?: boolean;
 }
 
 /** Memory for a head. Not from Node's pool: heads live long, and one would keep 8 KiB of others' alive. */
@@ -199,7 +211,7 @@ export function encodeHead(fields: HeadFields, states: Uint8Array): Buffer {
   const out = newHead();
   out[AT_VERSION] = HEAD_VERSION;
   out[AT_KIND] = fields.kind;
-  out[AT_FLAGS] = fields.inline ? FLAG_INLINE : 0;
+  out[AT_FLAGS] = (fields.inline ? FLAG_INLINE : 0) | (fields.isUnsure === true ? FLAG_UNSURE : 0);
   out[AT_RESERVED] = 0;
   out.writeUInt32BE(fields.slot, AT_SLOT);
   out.writeUInt32BE(fields.length, AT_LENGTH);
@@ -247,6 +259,11 @@ export function decodeStates(head: Buffer, states: Uint8Array): void {
 
 export function stateInHead(head: Buffer, block: number): number {
   return ((head[AT_STATES + (block >> 2)] ?? 0) >> (2 * (block & 3))) & 3;
+}
+
+/** There may be changes in it later than its version. */
+export function isUnsureHead(head: Buffer): boolean {
+  return hasOpenParts(head) || ((head[AT_FLAGS] ?? 0) & FLAG_UNSURE) !== 0;
 }
 
 /** Blocks that are data. */

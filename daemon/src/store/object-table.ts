@@ -10,6 +10,8 @@ import {
   type ObjectRef,
   type ObjectStat,
 } from '@store/core';
+import type { ObjectPlace } from '../replication/change.js';
+import type { ChangeTap } from '../replication/replica-pool.js';
 import type { Engine } from './engine.js';
 import {
   BLOCKS_PER_CHUNK,
@@ -18,6 +20,7 @@ import {
   countData,
   decodeHead,
   headKey,
+  isUnsureHead,
   splitHeadKey,
   unseal,
 } from './format.js';
@@ -37,12 +40,28 @@ export class ObjectTable {
    * the start.
    */
   readonly present: PresentObjects = new PresentObjects();
+  /** Pools with copies elsewhere, and who hears of their changes, if anybody does yet. */
+  readonly #replicated = new Map<number, ChangeTap | null>();
   #count = 0;
   #sweepAt: number;
 
   constructor(engine: Engine) {
     this.#engine = engine;
     this.#sweepAt = engine.limits.cachedObjectsMax;
+  }
+
+  /** Versions of this pool's objects are not given by this folder. Known before any of them is in memory. */
+  replicate(poolId: number): void {
+    if (!this.#replicated.has(poolId)) this.#replicated.set(poolId, null);
+  }
+
+  /** Changes of this pool's objects are announced from now on, and get their versions so. */
+  announce(poolId: number, tap: ChangeTap): void {
+    this.#replicated.set(poolId, tap);
+    for (const object of this.#pool(poolId).values()) {
+      object.isReplicated = true;
+      object.tap = tap;
+    }
   }
 
   /**
@@ -69,9 +88,42 @@ export class ObjectTable {
     return value === null ? null : this.#addNew(poolId, ref, value);
   }
 
+  /** As `find`, for whoever has no reference. */
+  findPlace(poolId: number, place: ObjectPlace): StoredObject {
+    const known = this.#pool(poolId).get(place.place);
+    if (known === undefined)
+      return this.findByHeadKey(headKey(poolId, place.hash, place.key), place.kind);
+    known.used = true;
+    return known;
+  }
+
+  /** As `findExisting`, for whoever has no reference. */
+  findExistingPlace(poolId: number, place: ObjectPlace): StoredObject | null {
+    const isKnown = this.#pool(poolId).has(place.place);
+    if (!isKnown && this.#engine.meta.get(headKey(poolId, place.hash, place.key)) === null)
+      return null;
+    return this.findPlace(poolId, place);
+  }
+
+  #newObject(
+    poolId: number,
+    name: string,
+    key: Buffer,
+    head: Buffer,
+    kind: ObjectKind,
+  ): StoredObject {
+    const object = new StoredObject(poolId, name, key, head, kind);
+    const tap = this.#replicated.get(poolId);
+    if (tap !== undefined) {
+      object.isReplicated = true;
+      object.tap = tap;
+    }
+    return object;
+  }
+
   #addNew(poolId: number, ref: ObjectRef, value: Buffer | null): StoredObject {
     const key = headKey(poolId, ref.hash, ref.key);
-    const object = new StoredObject(poolId, ref.id, ref.key, key, ref.kind);
+    const object = this.#newObject(poolId, ref.id, ref.key, key, ref.kind);
     if (value !== null) this.#load(object, value);
     else this.present.add(poolId, ref.id);
     this.#add(this.#pool(poolId), ref.place, object);
@@ -94,7 +146,7 @@ export class ObjectTable {
     let object = pool.get(place);
     if (object === undefined) {
       const [name, head] = [key.toString('latin1'), Buffer.from(headKeyBytes)];
-      object = new StoredObject(poolId, name, Buffer.from(key), head, kind);
+      object = this.#newObject(poolId, name, Buffer.from(key), head, kind);
       const value = this.#engine.meta.get(head);
       if (value !== null) this.#load(object, value);
       else this.present.add(poolId, name);
@@ -124,14 +176,32 @@ export class ObjectTable {
     const head = unseal(headKeyBytes, value);
     if (head === null) return null;
     const { kind, length, inline } = decodeHead(head);
-    const version = versionInHead(head, this.#engine.startVersion);
+    const isReplicated = this.#replicated.has(splitHeadKey(headKeyBytes).poolId);
+    const version = isReplicated
+      ? decodeHead(head).version
+      : versionInHead(head, this.#engine.startVersion);
     const dataBlocks = inline ? Math.ceil(length / BLOCK_BYTES) : countData(head);
     return { kind, length, version, allocatedBytes: dataBlocks * BLOCK_BYTES };
+  }
+
+  /** Its version says nothing about its bytes, but can be given one that does: see `StoredObject.isUnsure`. */
+  isUnsure(headKeyBytes: Buffer, value: Buffer): boolean {
+    const tap = this.#replicated.get(splitHeadKey(headKeyBytes).poolId) ?? null;
+    if (tap === null) return false;
+    const known = this.cached(headKeyBytes);
+    if (known !== undefined) return known.isUnsure;
+    const head = unseal(headKeyBytes, value);
+    return head !== null && isUnsureHead(head);
   }
 
   /** How many are in memory. */
   get count(): number {
     return this.#count;
+  }
+
+  /** Those of one pool that are in memory. */
+  objectsOf(poolId: number): Iterable<StoredObject> {
+    return this.#pool(poolId).values();
   }
 
   *objects(): Generator<StoredObject> {

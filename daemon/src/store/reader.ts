@@ -280,7 +280,7 @@ export class Reader {
 }
 
 /** The checksum of a block's bytes as it should be, without what binds it to its place. */
-function plainCheck(object: StoredObject, block: number): number {
+export function plainCheck(object: StoredObject, block: number): number {
   return ((object.checks.get(block) ?? 0) ^ object.blockTweak(block)) >>> 0;
 }
 

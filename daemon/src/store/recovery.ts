@@ -119,7 +119,8 @@ function replay(
     }
     takeOver(object, record.object);
     // A parked write gets its version when it lands, and others none that is in `live`.
-    object.version = Math.max(object.version, engine.startVersion);
+    if (object.isReplicated) object.isUnsure = true;
+    else object.version = Math.max(object.version, engine.startVersion);
     touched.add(object);
     persister.markChanged(object);
     if (record.type === 'parked') {

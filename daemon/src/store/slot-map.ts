@@ -30,6 +30,10 @@ export class SlotMap {
     return this.#takenCount;
   }
 
+  get isFull(): boolean {
+    return this.#takenCount >= this.#slotsMax;
+  }
+
   isTaken(slot: number): boolean {
     return this.#taken[slot] === 1;
   }

@@ -10,6 +10,8 @@ export class SpaceGuard {
   readonly #disk: Disk;
   readonly #clock: Clock;
   #allowance = 0;
+  /** Of the reserve, what is left to changes that others have made already. */
+  #slack = 0;
   #checkedAt = -Infinity;
 
   constructor(disk: Disk, clock: Clock) {
@@ -17,17 +19,32 @@ export class SpaceGuard {
     this.#clock = clock;
   }
 
-  /** May `bytes` more be allocated? Counts them if so. */
-  admit(bytes: number): boolean {
+  /**
+   * May `bytes` more be allocated? Counts them if so.
+   * @param isApplied - for a change of another member: what it has answered has to be made here too, so it may have half
+   * of the reserve
+   */
+  admit(bytes: number, isApplied = false): boolean {
     const now = this.#clock.now();
-    if (bytes > this.#allowance || now - this.#checkedAt >= RECHECK_MS) {
-      const { totalBytes, freeBytes } = this.#disk.space();
-      this.#allowance = freeBytes - reserveBytes(totalBytes);
-      this.#checkedAt = now;
-    }
-    if (bytes > this.#allowance) return false;
+    if (bytes > this.#allowance || now - this.#checkedAt >= RECHECK_MS) this.#check(now);
+    if (bytes > this.#allowance + (isApplied ? this.#slack : 0)) return false;
     this.#allowance -= bytes;
     return true;
+  }
+
+  /** Only what others have made already is admitted. */
+  get isFull(): boolean {
+    const now = this.#clock.now();
+    if (now - this.#checkedAt >= RECHECK_MS) this.#check(now);
+    return this.#allowance <= 0;
+  }
+
+  #check(now: number): void {
+    const { totalBytes, freeBytes } = this.#disk.space();
+    const reserve = reserveBytes(totalBytes);
+    this.#allowance = freeBytes - reserve;
+    this.#slack = reserve / 2;
+    this.#checkedAt = now;
   }
 }
 

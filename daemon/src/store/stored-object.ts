@@ -7,11 +7,14 @@ import {
   BLOCK_STATE,
   OBJECT_KIND,
   crc32c,
+  placeOf,
   type ObjectKind,
   type ObjectRef,
   type ObjectStat,
   type StoreError,
 } from '@store/core';
+import type { ObjectPlace } from '../replication/change.js';
+import type { ChangeTap } from '../replication/replica-pool.js';
 import { BlockChecks } from './block-checks.js';
 import { BlockLocks } from './block-locks.js';
 import {
@@ -23,7 +26,9 @@ import {
   encodeHead,
   hasOpenParts,
   isOpenInHead,
+  isUnsureHead,
   partOf,
+  splitHeadKey,
   stateInHead,
 } from './format.js';
 
@@ -42,6 +47,17 @@ export const PART = {
   /** Open, and the transaction that closes it is on its way. */
   closing: 5,
 } as const;
+
+/**
+ * What a change that is announced, or that another member has announced, makes of its object beside its blocks. Changes of
+ * different blocks may be made in another order than they were announced in; what the last one says counts.
+ */
+export interface ChangeStamp {
+  readonly version: number;
+  readonly length: number;
+  /** Of the changes of this object: grows. */
+  readonly order: number;
+}
 
 const NO_STATES = new Uint8Array(BLOCKS_PER_OBJECT); // shared by all that do not exist; never written
 
@@ -99,6 +115,21 @@ export class StoredObject {
   /** The reference that remembers it. */
   foundBy: ObjectRef | null = null;
 
+  /** Its pool has copies elsewhere: versions are given by a tap, not by this folder. */
+  isReplicated = false;
+  /** Who hears of its changes. */
+  tap: ChangeTap | null = null;
+  /**
+   * Of replicated objects: it was open at a crash, and may hold changes later than `version`. Until the next change, which
+   * gives it a version that nobody has seen, the version says nothing about the bytes.
+   */
+  isUnsure = false;
+  #comingVersion = 0;
+  #comingLength = 0;
+  #ordersGiven = 0;
+  #orderMade = 0;
+  #place: ObjectPlace | null = null;
+
   constructor(poolId: number, name: string, key: Buffer, headKey: Buffer, kind: ObjectKind) {
     this.poolId = poolId;
     this.name = name;
@@ -119,6 +150,47 @@ export class StoredObject {
     return (this.tweak ^ Math.imul(block + 1, 0x9e3779b1)) >>> 0;
   }
 
+  /** The version once all that was announced is made. */
+  get latestVersion(): number {
+    return this.#orderMade === this.#ordersGiven ? this.version : this.#comingVersion;
+  }
+
+  /** The length once all that was announced is made. */
+  get latestLength(): number {
+    return this.#orderMade === this.#ordersGiven ? this.length : this.#comingLength;
+  }
+
+  /** A change to this version and length takes its place in the order of changes. */
+  stamp(version: number, length: number): ChangeStamp {
+    this.#ordersGiven += 1;
+    this.#comingVersion = version;
+    this.#comingLength = length;
+    return { version, length, order: this.#ordersGiven };
+  }
+
+  /** That change is made. */
+  take(stamp: ChangeStamp): void {
+    if (stamp.order < this.#orderMade) return; // a later one was quicker
+    this.#orderMade = stamp.order;
+    this.version = stamp.version;
+    this.length = stamp.length;
+    this.isUnsure = false;
+  }
+
+  /** That change left nothing whose version or length it could be. */
+  pass(stamp: ChangeStamp): void {
+    this.#orderMade = Math.max(this.#orderMade, stamp.order);
+  }
+
+  /** Where it is, for other members. */
+  placeAs(kind: ObjectKind): ObjectPlace {
+    if (this.#place?.kind !== kind) {
+      const { hash, key } = splitHeadKey(this.headKey);
+      this.#place = { kind, key, hash, place: placeOf(hash, key) };
+    }
+    return this.#place;
+  }
+
   /**
    * Takes over a head of the metadata store.
    * @param startVersion - what `versionInHead` needs
@@ -126,7 +198,8 @@ export class StoredObject {
   load(head: Buffer, startVersion: number): void {
     const fields = decodeHead(head);
     this.kind = fields.kind;
-    this.version = versionInHead(head, startVersion);
+    this.version = this.isReplicated ? fields.version : versionInHead(head, startVersion);
+    this.isUnsure = this.isReplicated && isUnsureHead(head);
     this.objectId = fields.objectId;
     this.slot = fields.slot;
     this.length = fields.length;
@@ -150,11 +223,14 @@ export class StoredObject {
     }
   }
 
-  /** Begins a life; the version starts at the id, which is neither another id nor a version. */
+  /**
+   * Begins a life; the version starts at the id, which is neither another id nor a version. If versions are given by a
+   * tap it starts below all of them, and nobody sees it before the first change is made.
+   */
   create(kind: ObjectKind, objectId: number): void {
     this.kind = kind;
     this.objectId = objectId;
-    this.version = objectId;
+    this.version = this.isReplicated ? 1 : objectId;
     if (this.states === NO_STATES) this.states = new Uint8Array(BLOCKS_PER_OBJECT);
   }
 
@@ -176,6 +252,7 @@ export class StoredObject {
     this.changed = false;
     this.deleting = false;
     this.broken = null;
+    this.isUnsure = false;
     this.openRequests = 0;
   }
 

@@ -12,6 +12,7 @@ import {
   StoreError,
   copyParts,
   pieceChecksOf,
+  WRITE_FLAGS,
   type ByteParts,
   type Done,
   type DoneWith,
@@ -38,7 +39,7 @@ import { printable } from './object-table.js';
 import { noSpaceForMetadata, type Persister } from './persister.js';
 import type { Reader } from './reader.js';
 import { slotPosition } from './slot-map.js';
-import { PART, type StoredObject } from './stored-object.js';
+import { PART, type ChangeStamp, type StoredObject } from './stored-object.js';
 import type { Writer } from './writer.js';
 import type { Zeroer } from './zeroer.js';
 
@@ -77,7 +78,7 @@ export class WholeObjects {
         object.locks.release(lock);
         done(error);
       };
-      const content = this.#content(object);
+      const content = this.content(object);
       if (content instanceof StoreError) finish(content);
       else if (!object.exists)
         finish(new StoreError('E_NOT_FOUND', `There is no object '${printable(object.name)}'`));
@@ -106,7 +107,7 @@ export class WholeObjects {
     done: Done,
   ): void {
     this.#locked(object, (lock) => {
-      const content = this.#content(object);
+      const content = this.content(object);
       if (content instanceof StoreError) {
         this.#answer(object, lock, done, content);
         return;
@@ -121,22 +122,80 @@ export class WholeObjects {
       content.copy(whole);
       copyParts(parts, 0, bytes, whole, offset);
       if (whole.length <= INLINE_BYTES_MAX) {
-        this.#replace(object, kind, whole, lock, (error) => done(error));
+        this.#replace(object, kind, whole, null, lock, (error) => done(error));
         return;
       }
-      this.#moveToSlot(object, kind, content, whole, flags, lock, done);
+      this.#moveToSlot(object, content, lock, done, (moved) => {
+        this.#writer.write(object, kind, 0, [whole], whole.length, null, flags, moved, lock, true);
+      });
     });
   }
 
-  /** It outgrew the metadata store. Until the next flush the old content is what a power cut leaves. */
-  #moveToSlot(
+  /** A write of whole blocks that another member has made. There the object was in a slot, at the latest by this. */
+  applyWrite(
+    object: StoredObject,
+    kind: ObjectKind,
+    first: number,
+    blocks: ByteParts,
+    sums: PieceChecks,
+    stamp: ChangeStamp,
+    done: Done,
+  ): void {
+    this.#locked(object, (lock) => {
+      const refusal = this.#engine.failure ?? object.broken;
+      if (refusal !== null) {
+        this.#answer(object, lock, done, refusal);
+        return;
+      }
+      const write = (finish: Done, isLockBorrowed: boolean): void => {
+        const [offset, bytes] = [first * BLOCK_BYTES, sums.length * BLOCK_BYTES];
+        const { none } = WRITE_FLAGS;
+        this.#writer.write(
+          object,
+          kind,
+          offset,
+          blocks,
+          bytes,
+          sums,
+          none,
+          finish,
+          lock,
+          isLockBorrowed,
+          stamp,
+        );
+      };
+      // The first write after that brings the whole content.
+      if (object.inline) this.#moveToSlot(object, null, lock, done, (moved) => write(moved, true));
+      else write(done, false);
+    });
+  }
+
+  /** Makes `content` the whole object, whatever it was, and however broken, as another member has done. */
+  applyWhole(
     object: StoredObject,
     kind: ObjectKind,
     content: Buffer,
-    whole: Buffer,
-    flags: number,
+    stamp: ChangeStamp,
+    done: Done,
+  ): void {
+    this.#locked(object, (lock) => {
+      if (content.length <= INLINE_BYTES_MAX)
+        this.#replace(object, kind, Buffer.from(content), stamp, lock, (error) => done(error));
+      else this.#replaceBySlot(object, kind, content, stamp, lock, (error) => done(error));
+    });
+  }
+
+  /**
+   * It outgrew the metadata store. Until the next flush the old content is what a power cut leaves.
+   * @param content - what it was; null: it is read again if needed
+   * @param write - writes all of it into the slot
+   */
+  #moveToSlot(
+    object: StoredObject,
+    content: Buffer | null,
     lock: BlockLock,
     done: Done,
+    write: (moved: Done) => void,
   ): void {
     const wasInline = object.inline;
     object.inline = false;
@@ -155,13 +214,13 @@ export class WholeObjects {
       object.locks.release(lock);
       done(error);
     };
-    this.#writer.write(object, kind, 0, [whole], whole.length, null, flags, finish, lock, true);
+    write(finish);
   }
 
   /** Zeroes a range; the length stays, and what does not exist is not made. */
   zero(object: StoredObject, offset: number, bytes: number, flags: number, done: Done): void {
     this.#locked(object, (lock) => {
-      const content = this.#content(object);
+      const content = this.content(object);
       if (content instanceof StoreError) this.#answer(object, lock, done, content);
       else if (!object.exists) this.#answer(object, lock, done, null);
       else if (!object.inline) {
@@ -169,7 +228,7 @@ export class WholeObjects {
       } else {
         const whole = Buffer.from(content);
         whole.fill(0, Math.min(offset, whole.length), Math.min(offset + bytes, whole.length));
-        this.#replace(object, object.kind, whole, lock, (error) => done(error));
+        this.#replace(object, object.kind, whole, null, lock, (error) => done(error));
       }
     });
   }
@@ -181,11 +240,11 @@ export class WholeObjects {
     bytes: Buffer,
     done: DoneWith<number>,
   ): void {
-    this.#locked(object, (lock) => {
+    this.#lockedSettled(object, (lock, refusal) => {
       const version = object.exists ? object.version : 0;
-      if (object.broken !== null || this.#engine.failure !== null) {
+      if (refusal !== null || object.broken !== null || this.#engine.failure !== null) {
         object.locks.release(lock);
-        done(this.#engine.failure ?? object.broken);
+        done(refusal ?? this.#engine.failure ?? object.broken);
       } else if (version !== expectedVersion) {
         object.locks.release(lock);
         const is = version === 0 ? 'does not exist' : `has version ${version}`;
@@ -196,24 +255,32 @@ export class WholeObjects {
           ),
         );
       } else if (bytes.length <= INLINE_BYTES_MAX)
-        this.#replace(object, kind, Buffer.from(bytes), lock, done);
-      else this.#replaceBySlot(object, kind, bytes, lock, done);
+        this.#replace(object, kind, Buffer.from(bytes), null, lock, done);
+      else this.#replaceBySlot(object, kind, bytes, null, lock, done);
     });
   }
 
   /**
    * Answers false if there was nothing.
    * @param version - removes only an object of this version; 0: any
+   * @param given - of a change that another member has made; null: nobody is to hear of it; absent: it is ours
    */
-  delete(object: StoredObject, version: number, done: DoneWith<boolean>): void {
-    this.#locked(object, (lock) => {
+  delete(
+    object: StoredObject,
+    version: number,
+    done: DoneWith<boolean>,
+    given?: ChangeStamp | null,
+  ): void {
+    const locked = version === 0 ? this.#locked.bind(this) : this.#lockedSettled.bind(this);
+    locked(object, (lock, unsettled) => {
       const finish = (error: StoreError | null, existed: boolean): void => {
         object.locks.release(lock);
         if (error === null) done(null, existed);
         else done(error);
       };
-      if (this.#engine.failure !== null) {
-        finish(this.#engine.failure, false);
+      const refusal = unsettled ?? this.#engine.failure;
+      if (refusal !== null) {
+        finish(refusal, false);
         return;
       }
       if (
@@ -225,9 +292,20 @@ export class WholeObjects {
       }
       const existed = object.exists || object.broken !== null;
       if (!existed && object.durable === null && object.staged === undefined) {
+        this.#passed(object, given ?? null);
         finish(null, false);
         return;
       }
+      const { tap } = object;
+      const place = object.placeAs(object.kind);
+      const isOurs = given === undefined && existed && tap !== null;
+      const number = isOurs ? tap.nextVersion(place, object.latestVersion) : 0;
+      const stamp = isOurs ? object.stamp(number, 0) : (given ?? null);
+      const gone = (): void => {
+        this.#forget(object);
+        this.#passed(object, stamp);
+        if (isOurs) tap.changed({ op: 'delete', object: place, version: number });
+      };
       try {
         // What `live` says of the object so far, or of the one that it replaced, must not bring it back.
         this.#engine.live.appendRemoved(object);
@@ -238,7 +316,7 @@ export class WholeObjects {
         return;
       }
       if (object.durable === null && object.staged === undefined && object.broken === null) {
-        this.#forget(object);
+        gone();
         finish(null, existed);
         return;
       }
@@ -252,10 +330,10 @@ export class WholeObjects {
           object.deleting = false;
           if (this.#engine.failure !== null) finish(this.#engine.failure, existed);
           else if (error !== null) {
-            if (!object.inline) this.#persister.markChanged(object);
+            if (!object.inline && object.broken === null) this.#persister.markChanged(object);
             finish(noSpaceForMetadata(this.#engine.disk.path), existed);
           } else {
-            this.#forget(object);
+            gone();
             finish(null, existed);
             this.#persister.keepLiveSmall();
           }
@@ -275,26 +353,33 @@ export class WholeObjects {
   /**
    * Makes `content` the whole object, in the metadata store; releases the lock and answers with the new version.
    * An object that leaves its slot begins a new life, so that nothing said of the old one is taken for it.
+   * @param given - of a change that another member has made; null: it is ours
    */
   #replace(
     object: StoredObject,
     kind: ObjectKind,
     content: Buffer,
+    given: ChangeStamp | null,
     lock: BlockLock,
     done: DoneWith<number>,
   ): void {
-    if (this.#engine.failure !== null || !this.#engine.space.admit(content.length)) {
+    const hasRoom = this.#engine.space.admit(content.length, given !== null);
+    if (this.#engine.failure !== null || !hasRoom) {
       object.locks.release(lock);
       done(this.#engine.failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;
     }
     const objectId = object.inline ? object.objectId : this.#engine.newObjectId();
-    const version = this.#engine.newVersion(object.version);
+    const stamp = given ?? this.#stamp(object, kind, content.length);
+    const version = stamp?.version ?? this.#engine.newVersion(object.version);
     const fields = { kind, inline: true, slot: NO_SLOT, length: content.length, version, objectId };
     const key = contentKey(objectId);
     const records = [{ key, value: sealed(key, content) }];
     this.#beginLife(object, encodeHead(fields, NOTHING), records, (error) => {
-      if (error === null) object.content = content;
+      if (error === null) {
+        object.content = content;
+        this.#made(object, kind, content, stamp, given === null);
+      }
       object.locks.release(lock);
       if (error === null) done(null, version);
       else done(error);
@@ -309,12 +394,14 @@ export class WholeObjects {
     object: StoredObject,
     kind: ObjectKind,
     content: Buffer,
+    given: ChangeStamp | null,
     lock: BlockLock,
     done: DoneWith<number>,
   ): void {
     const engine = this.#engine;
     const blocks = Math.ceil(content.length / BLOCK_BYTES);
-    const hasRoom = engine.failure === null && engine.space.admit(blocks * BLOCK_BYTES);
+    const hasRoom =
+      engine.failure === null && engine.space.admit(blocks * BLOCK_BYTES, given !== null);
     const slot = hasRoom ? engine.slots.allocate() : null;
     const finish = (error: StoreError | null, version: number): void => {
       if (error !== null && slot !== null && engine.failure === null) this.#holes.freeSlot(slot);
@@ -340,14 +427,16 @@ export class WholeObjects {
           return;
         }
         const objectId = engine.newObjectId();
-        const version = engine.newVersion(object.version);
+        const stamp = given ?? this.#stamp(object, kind, content.length);
+        const version = stamp?.version ?? engine.newVersion(object.version);
         const fields = { kind, inline: false, slot, length: content.length, version, objectId };
         const states = new Uint8Array(BLOCKS_PER_OBJECT).fill(BLOCK_STATE.data, 0, blocks);
         const checks = bindChecks(object, 0, pieceChecksOf(0, [whole]));
         const records = checksRecords(objectId, checks);
-        this.#beginLife(object, encodeHead(fields, states), records, (refusal) =>
-          finish(refusal, version),
-        );
+        this.#beginLife(object, encodeHead(fields, states), records, (refusal) => {
+          if (refusal === null) this.#made(object, kind, content, stamp, given === null);
+          finish(refusal, version);
+        });
       });
     });
   }
@@ -379,14 +468,41 @@ export class WholeObjects {
           done(null);
           return;
         }
-        if (failure === null && wasInSlot) this.#persister.markChanged(object);
+        if (failure === null && wasInSlot && object.broken === null)
+          this.#persister.markChanged(object);
         done(failure ?? noSpaceForMetadata(this.#engine.disk.path));
       },
     });
   }
 
+  /** A change of the whole object that others are to hear of; null: nobody is. */
+  #stamp(object: StoredObject, kind: ObjectKind, length: number): ChangeStamp | null {
+    if (object.tap === null) return null;
+    const version = object.tap.nextVersion(object.placeAs(kind), object.latestVersion);
+    return object.stamp(version, length);
+  }
+
+  /** The new content is durable, nobody has read it yet. */
+  #made(
+    object: StoredObject,
+    kind: ObjectKind,
+    content: Buffer,
+    stamp: ChangeStamp | null,
+    isOurs: boolean,
+  ): void {
+    if (stamp === null) return;
+    object.take(stamp);
+    const { version } = stamp;
+    if (isOurs)
+      object.tap?.changed({ op: 'whole', object: object.placeAs(kind), version, content });
+  }
+
+  #passed(object: StoredObject, stamp: ChangeStamp | null): void {
+    if (stamp !== null) object.pass(stamp);
+  }
+
   /** The bytes of an inline object, none if it is not inline. */
-  #content(object: StoredObject): Buffer | StoreError {
+  content(object: StoredObject): Buffer | StoreError {
     if (this.#engine.failure !== null) return this.#engine.failure;
     if (object.broken !== null) return object.broken;
     if (!object.inline) return Buffer.alloc(0);
@@ -407,8 +523,18 @@ export class WholeObjects {
     return object.content;
   }
 
-  #locked(object: StoredObject, work: (lock: BlockLock) => void): void {
-    object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, true, work);
+  #locked(object: StoredObject, work: (lock: BlockLock, refusal: StoreError | null) => void): void {
+    object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, true, (lock) => work(lock, null));
+  }
+
+  /** As `#locked`, for whoever compares versions: they say something about the bytes, unless it is refused. */
+  #lockedSettled(
+    object: StoredObject,
+    work: (lock: BlockLock, refusal: StoreError | null) => void,
+  ): void {
+    this.#locked(object, (lock) => {
+      this.#zeroer.settleVersion(object, (refusal) => work(lock, refusal));
+    });
   }
 
   #answer(object: StoredObject, lock: BlockLock, done: Done, error: StoreError | null): void {

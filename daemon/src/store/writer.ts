@@ -20,6 +20,7 @@ import {
   type ObjectKind,
   type PieceChecks,
 } from '@store/core';
+import type { ChangeTap } from '../replication/replica-pool.js';
 import type { BlockLock } from './block-locks.js';
 import type { Engine } from './engine.js';
 import { bindChecks } from './block-checks.js';
@@ -31,7 +32,7 @@ import type { ParkedWrites } from './parked-writes.js';
 import type { Persister } from './persister.js';
 import type { Reader } from './reader.js';
 import { slotPosition } from './slot-map.js';
-import { PART, type StoredObject } from './stored-object.js';
+import { PART, type ChangeStamp, type StoredObject } from './stored-object.js';
 
 /** How long a parked write waits before it asks again for what was refused for lack of space. */
 const RETRY_MS = 250;
@@ -65,6 +66,10 @@ interface WriteOp {
   checks: Uint32Array | null;
   /** Number in `live` once it is parked, else 0. */
   parkedAs: number;
+  /** What becomes of version and length, if that is settled before it is written. */
+  stamp: ChangeStamp | null;
+  /** Others make it too. */
+  isAnnounced: boolean;
 }
 
 export class Writer {
@@ -80,6 +85,7 @@ export class Writer {
    * Writes `parts` (together `bytes` long, at least 1) at `offset`; the range is inside the object.
    * @param sums - checksums of the pieces, if the caller has computed them already; they are the writer's from now on
    * @param lock - blocks that the caller holds already; released at the end unless borrowed
+   * @param stamp - of a change that another member has made, of whole blocks
    */
   write(
     object: StoredObject,
@@ -92,6 +98,7 @@ export class Writer {
     done: Done,
     lock: BlockLock | null = null,
     isLockBorrowed = false,
+    stamp: ChangeStamp | null = null,
   ): void {
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = Math.floor((offset + bytes - 1) / BLOCK_BYTES);
@@ -110,6 +117,8 @@ export class Writer {
       blocks: isWhole ? parts : null,
       checks: sums,
       parkedAs: 0,
+      stamp,
+      isAnnounced: false,
     };
     if (lock === null && (!isWhole || object.locks.conflicts(first, last, true)))
       object.locks.acquire(first, last, true, (held) => {
@@ -236,7 +245,12 @@ export class Writer {
     }
     for (let chunk = chunkOf(first); chunk <= chunkOf(last); chunk += 1)
       this.#parts.table.loadChecks(object, chunk);
-    op.checks = bindChecks(object, first, op.checks ?? pieceChecksOf(0, op.blocks ?? []));
+    const plain = op.checks ?? pieceChecksOf(0, op.blocks ?? []);
+    if (object.tap === null || op.stamp !== null) op.checks = bindChecks(object, first, plain);
+    else {
+      op.checks = bindChecks(object, first, plain.slice());
+      this.#announce(op, object.tap, plain);
+    }
     if (!this.#parts.opener.isNeeded(object, partOf(first), partOf(last))) {
       this.#writeInPlace(op);
       return;
@@ -248,13 +262,26 @@ export class Writer {
     this.#openThenWrite(op);
   }
 
+  /** Gives the write its place in the order of changes, and tells of it. */
+  #announce(op: WriteOp, tap: ChangeTap, checks: PieceChecks): void {
+    this.#hold(op);
+    const { object, first } = op;
+    const place = object.placeAs(op.kind);
+    const length = Math.max(object.latestLength, op.offset + op.bytes);
+    const version = tap.nextVersion(place, object.latestVersion);
+    op.stamp = object.stamp(version, length);
+    op.isAnnounced = true;
+    const blocks = op.blocks ?? [];
+    tap.changed({ op: 'write', object: place, version, first, blocks, checks, length });
+  }
+
   /** Makes the object and its slot if need be. @returns why there is no room */
   #allocate(op: WriteOp): StoreError | null {
     const { object, first, last } = op;
     let absent = 0;
     for (let block = first; block <= last; block += 1)
       if (object.states[block] !== BLOCK_STATE.data) absent += 1;
-    if (absent > 0 && !this.#engine.space.admit(absent * BLOCK_BYTES))
+    if (absent > 0 && !this.#engine.space.admit(absent * BLOCK_BYTES, op.stamp !== null))
       return this.#engine.noSpace();
     if (object.version === 0) object.create(op.kind, this.#engine.newObjectId());
     if (object.slot === NO_SLOT) {
@@ -321,8 +348,8 @@ export class Writer {
   #written(op: WriteOp): void {
     const { object, first, last, checks } = op;
     invariant(object.version > 0, 'an object lives as long as something is written to it');
-    const end = op.offset + op.bytes;
-    let stateChanged = end > object.length && !isImageData(object.kind);
+    const length = op.stamp?.length ?? Math.max(object.length, op.offset + op.bytes);
+    let stateChanged = length !== object.length && !isImageData(object.kind);
     for (let block = first; block <= last; block += 1) {
       if (object.states[block] !== BLOCK_STATE.data) {
         stateChanged = true;
@@ -331,8 +358,10 @@ export class Writer {
       object.checks.set(block, checks?.[block - first] ?? 0);
     }
     for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
-    if (end > object.length) object.length = end;
-    object.version = this.#engine.newVersion(object.version);
+    if (op.stamp === null) {
+      object.length = length;
+      object.version = this.#engine.newVersion(object.version);
+    } else object.take(op.stamp);
     this.#engine.sync.wrote((last - first + 1) * BLOCK_BYTES);
     if (stateChanged) this.#parts.persister.markChanged(object);
     else this.#parts.openSet.add(object);
@@ -400,6 +429,8 @@ export class Writer {
       op.lock = null;
       if (!op.isLockBorrowed) op.object.locks.release(lock);
     }
+    if (error?.code === 'E_NO_SPACE' && op.isAnnounced)
+      op.object.tap?.notMade(op.object.placeAs(op.kind));
     // Refused before it held anything: the slot it was given goes back.
     if (error !== null) this.#parts.persister.releaseIfGone(op.object);
     const refusal = error ?? this.#engine.lateRefusal;

@@ -3,6 +3,7 @@
  * until the change is recorded, a power cut leaves the old bytes with their old checksums.
  */
 import {
+  BLOCKS_PER_OBJECT,
   BLOCK_BYTES,
   BLOCK_STATE,
   WRITE_FLAGS,
@@ -16,7 +17,7 @@ import type { Engine } from './engine.js';
 import { partOf } from './format.js';
 import type { OpenSet } from './open-set.js';
 import type { Persister } from './persister.js';
-import type { StoredObject } from './stored-object.js';
+import type { ChangeStamp, StoredObject } from './stored-object.js';
 import type { Writer } from './writer.js';
 
 export interface ZeroerParts {
@@ -147,25 +148,92 @@ export class Zeroer {
       done(null);
       return;
     }
+    this.setStates(object, kind, first, last - first + 1, state, null, done);
+  }
+
+  /**
+   * Makes `count` blocks from `first` on *absent* or *zero*; the caller holds them. None: only the version changes.
+   * @param given - of a change that another member has made; null: it is ours
+   */
+  setStates(
+    object: StoredObject,
+    kind: ObjectKind,
+    first: number,
+    count: number,
+    state: BlockState,
+    given: ChangeStamp | null,
+    done: Done,
+  ): void {
+    const { lateRefusal } = this.#engine;
+    if (lateRefusal !== null) {
+      done(lateRefusal);
+      return;
+    }
     if (!this.#parts.openSet.hasRoom(object)) {
-      this.#parts.openSet.whenRoom(() => this.#zeroWhole(object, kind, first, last, flags, done));
+      this.#parts.openSet.whenRoom(() =>
+        this.setStates(object, kind, first, count, state, given, done),
+      );
       return;
     }
     if (object.version === 0) object.create(kind, this.#engine.newObjectId());
+    const stamp = given ?? announceStates(object, kind, first, count, state);
+    const last = first + count - 1;
     for (let block = first; block <= last; block += 1) {
       if (object.states[block] === BLOCK_STATE.data) object.unpunched.add(block);
       object.setState(block, state);
     }
     for (let part = partOf(first); part <= partOf(last); part += 1) object.touched[part] = 1;
-    object.version = this.#engine.newVersion(object.version);
+    if (stamp === null) object.version = this.#engine.newVersion(object.version);
+    else object.take(stamp);
     this.#parts.persister.markChanged(object);
     try {
-      this.#engine.live.appendState(object, first, last - first + 1, state);
+      this.#engine.live.appendState(object, first, count, state);
     } catch (error) {
-      done(this.#engine.refusalFrom(error));
+      const refusal = this.#engine.refusalFrom(error);
+      if (given === null && this.#engine.failure === null)
+        object.tap?.notMade(object.placeAs(kind));
+      done(refusal);
       return;
     }
     done(null);
     this.#parts.persister.keepLiveSmall();
   }
+
+  /** As `settleVersion`, for whoever holds nothing: when all that was called before is done. */
+  settleFree(object: StoredObject, done: Done): void {
+    object.locks.acquire(0, BLOCKS_PER_OBJECT - 1, object.isUnsure, (lock) => {
+      this.settleVersion(object, (error) => {
+        object.locks.release(lock);
+        done(error ?? this.#engine.failure);
+      });
+    });
+  }
+
+  /**
+   * Gives an object that was open at a crash a version that says something about its bytes; the caller holds a block of
+   * it. Whoever answers a version to a client does this first.
+   */
+  settleVersion(object: StoredObject, done: Done): void {
+    if (!object.isUnsure || object.tap === null || !object.exists || object.broken !== null)
+      done(null);
+    else this.setStates(object, object.kind, 0, 0, BLOCK_STATE.absent, null, done);
+  }
+}
+
+/** @returns null if nobody is to hear of it */
+function announceStates(
+  object: StoredObject,
+  kind: ObjectKind,
+  first: number,
+  count: number,
+  state: BlockState,
+): ChangeStamp | null {
+  const { tap } = object;
+  if (tap === null) return null;
+  const place = object.placeAs(kind);
+  const length = object.latestLength;
+  const version = tap.nextVersion(place, object.latestVersion);
+  const stamp = object.stamp(version, length);
+  tap.changed({ op: 'states', object: place, version, first, count, state, length });
+  return stamp;
 }

@@ -8,6 +8,7 @@ import {
   type ChangePlan,
   type ClientStatus,
   type ClusterStatus,
+  type MapDaemon,
   type MapPool,
   type PlacementPlan,
   type PoolStatus,
@@ -17,14 +18,16 @@ import {
 } from '@store/core';
 import type { ClientRecord, ClusterState } from '../cluster/cluster-state.js';
 import { createClient, removeClient, rotateClient, setClient } from '../cluster/decide-clients.js';
+import { changeDaemon, daemonOf, isBearer, removeDaemon } from '../cluster/decide-daemons.js';
+import { presentDaemons } from '../cluster/group-targets.js';
+import type { IsAlive } from '../cluster/roster-view.js';
 import {
-  changeDaemon,
-  daemonOf,
-  heldGroups,
-  isBearer,
-  removeDaemon,
-} from '../cluster/decide-daemons.js';
-import { createPool, poolOf, removePool, setPool } from '../cluster/decide-pools.js';
+  createPool,
+  defaultReplicas,
+  poolOf,
+  removePool,
+  setPool,
+} from '../cluster/decide-pools.js';
 import type { Master } from '../server/master.js';
 import { sumOf } from '../server/traffic.js';
 import type { AdminService, ClientRights, DaemonChange, PoolSettings } from './admin-service.js';
@@ -83,7 +86,7 @@ export class ClusterAdmin implements AdminService {
   /** Pool by pool, as if everything could be moved. */
   async planRebalance(): Promise<ChangePlan> {
     const { map } = this.#master.state;
-    return this.#plan('Place all groups anew', map, map, [ONE_COPY_STAYS], true);
+    return this.#plan('Place all groups anew', map, map, [], true);
   }
 
   async createPool(
@@ -92,9 +95,15 @@ export class ClusterAdmin implements AdminService {
     dryRun: boolean,
   ): Promise<ChangePlan> {
     const { random } = this.#master.env;
+    const sources = this.#sources();
+    const isAlive: IsAlive = (daemon) => isUp(sources, daemon);
+    const { map } = sources.state;
+    const replicas =
+      settings.replicas ?? defaultReplicas(map, settings.failureDomain ?? 'disk', isAlive);
     const plan = await this.#change(
-      `Create pool '${name}'`,
-      (state) => createPool(state, name, settings, random),
+      `Create pool '${name}' with ${replicas === 1 ? '1 copy' : `${replicas} copies`} of everything`,
+      // As it is said, though a daemon may come or go meanwhile.
+      (state) => createPool(state, name, { ...settings, replicas }, { random, isAlive }),
       dryRun,
     );
     const canBear = this.#master.state.map.daemons.some(isBearer);
@@ -102,7 +111,13 @@ export class ClusterAdmin implements AdminService {
   }
 
   setPool(name: string, settings: PoolSettings, dryRun: boolean): Promise<ChangePlan> {
-    return this.#change(`Change pool '${name}'`, (state) => setPool(state, name, settings), dryRun);
+    const moves = settings.replicas !== undefined || settings.failureDomain !== undefined;
+    return this.#change(
+      `Change pool '${name}'`,
+      (state) => setPool(state, name, settings),
+      dryRun,
+      moves,
+    );
   }
 
   async removePool(name: string, dryRun: boolean): Promise<ChangePlan> {
@@ -133,15 +148,7 @@ export class ClusterAdmin implements AdminService {
     ];
     await this.#apply((state) => changeDaemon(state, id, change), true); // what cannot be done has no plan
     const after = changeDaemon(this.#master.state, id, change).map;
-    const held = heldGroups(before, id);
-    const warnings = held > 0 ? [ONE_COPY_STAYS] : [];
-    const plan = await this.#plan(
-      `Daemon ${id}: ${what.join(', ')}`,
-      before,
-      after,
-      warnings,
-      true,
-    );
+    const plan = await this.#plan(`Daemon ${id}: ${what.join(', ')}`, before, after, [], true);
     if (!dryRun) await this.#apply((state) => changeDaemon(state, id, change), false);
     return plan;
   }
@@ -201,10 +208,11 @@ export class ClusterAdmin implements AdminService {
     what: string,
     change: (state: ClusterState) => ClusterState,
     dryRun: boolean,
+    anew = false,
   ): Promise<ChangePlan> {
     const before = this.#master.state.map;
     const after = change(this.#master.state).map;
-    const plan = await this.#plan(what, before, after, [], false);
+    const plan = await this.#plan(what, before, after, [], anew);
     if (!dryRun) await this.#apply(change, false);
     return plan;
   }
@@ -239,7 +247,7 @@ export class ClusterAdmin implements AdminService {
     const held = after.pools.map((pool) => holdersOf(oldOf.get(pool.id) ?? pool));
     const placed = after.pools.map((pool, index) => ({ ...pool, holders: held[index] ?? [] }));
     const targets = anew
-      ? await placePoolsSliced(this.#master.env, placed, after.daemons)
+      ? await placePoolsSliced(this.#master.env, placed, this.#present(after))
       : after.pools.map(holdersOf);
     for (const [index, pool] of after.pools.entries()) {
       const isNew = !oldOf.has(pool.id);
@@ -260,6 +268,12 @@ export class ClusterAdmin implements AdminService {
       }
     const daemons = [...sums.values()].sort((a, b) => a.daemon - b.daemon);
     return { change, copiesMoved, bytesMoved: null, groupsChanged, daemons, warnings };
+  }
+
+  #present(map: StorageMap): MapDaemon[] {
+    const { state, roster, env, tendLimits } = this.#master;
+    const { downOutMs } = tendLimits;
+    return presentDaemons({ ...state, map }, roster.view(), { now: env.clock.now(), downOutMs });
   }
 
   #sources(): StatusSources {
@@ -285,9 +299,6 @@ const NO_COUNTS: PlannedCounts = {
   copiesIn: 0,
   copiesOut: 0,
 };
-
-const ONE_COPY_STAYS =
-  'This release keeps one copy of everything: groups that hold data stay where they are, and only new groups follow the change.';
 
 const NO_DAEMON_YET =
   'No daemon is in yet: the groups get theirs when one comes, and nothing can be stored before.';

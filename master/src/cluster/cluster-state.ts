@@ -11,6 +11,22 @@ export interface DaemonRecord {
   readonly isWeightFixed: boolean;
   /** Seconds since 1970. */
   readonly created: number;
+  /** Starts of it that groups still list as in sync, and after which it has lost writes that were not flushed. */
+  readonly lostSince: readonly string[];
+}
+
+/** What an operator gave up. */
+export interface IncidentRecord {
+  /** Seconds since 1970. */
+  readonly time: number;
+  readonly pool: string;
+  readonly group: number;
+  /** Of the group, from which on it is gone. */
+  readonly epoch: number;
+  /** The daemon that the group goes on with. */
+  readonly daemon: number;
+  /** One sentence. */
+  readonly what: string;
 }
 
 export interface ClientRecord {
@@ -53,6 +69,8 @@ export interface ClusterState {
   readonly removedPools: ReadonlyMap<number, RemovedPool>;
   /** Names on tickets that are worth nothing any more, until when they would have been: seconds since 1970. */
   readonly blocked: ReadonlyMap<string, number>;
+  /** By number, the oldest first; the last hundred. */
+  readonly incidents: ReadonlyMap<number, IncidentRecord>;
 }
 
 /** @param clusterId - 32 hexadecimal digits. */
@@ -69,6 +87,7 @@ export function newCluster(clusterId: string, created: number): ClusterState {
     clients: new Map(),
     removedPools: new Map(),
     blocked: new Map(),
+    incidents: new Map(),
   };
 }
 

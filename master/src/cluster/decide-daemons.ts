@@ -12,17 +12,22 @@ import {
 } from '@store/core';
 import type { DaemonChange } from '../admin/admin-service.js';
 import { withEntry, type ClusterState } from './cluster-state.js';
+import { daemonStarted } from './decide-groups.js';
+import { inSyncOf } from './group-changes.js';
+import type { IsAlive } from './roster-view.js';
 
 const MIB: number = 1024 * 1024;
 
 /**
  * The daemon becomes a part of the cluster, or what it was before with a new start.
+ * @param isAlive - Of the others.
  * @throws StoreError `E_DENIED` if its folder belongs to another cluster
  */
 export function registerDaemon(
   state: ClusterState,
   registration: DaemonRegistration,
   now: number,
+  isAlive: IsAlive = () => true,
 ): { state: ClusterState; daemon: MapDaemon } {
   const { clusterId, diskId } = registration;
   if (clusterId !== '' && clusterId !== state.map.clusterId)
@@ -47,11 +52,12 @@ export function registerDaemon(
     weight,
     membership: known?.membership ?? 'in',
   };
+  const isThere: IsAlive = (other, start) => other === id || isAlive(other, start);
   const isSame = known !== undefined && sameDaemon(known, daemon);
   // It has only lost its master: there is nothing to store, which must work on a disk that is full as well.
   if (isSame && record?.capacityBytes === capacityBytes)
-    return { state: placeUnplaced(state), daemon };
-  const next: ClusterState = {
+    return { state: placeUnplaced(state, isThere), daemon };
+  let next: ClusterState = {
     ...state,
     nextDaemonId: Math.max(state.nextDaemonId, id + 1),
     daemons:
@@ -61,10 +67,13 @@ export function registerDaemon(
             capacityBytes,
             isWeightFixed,
             created: record?.created ?? now,
+            lostSince: record?.lostSince ?? [],
           }),
-    map: isSame ? state.map : withDaemon(state.map, daemon, registration.lostUnflushed),
+    map: isSame ? state.map : replaceDaemon(state.map, daemon),
   };
-  return { state: placeUnplaced(next), daemon };
+  if (known !== undefined && known.startId !== startId)
+    next = daemonStarted(next, daemon, registration.lostUnflushed, isAlive);
+  return { state: placeUnplaced(next, isThere), daemon };
 }
 
 /** @throws StoreError `E_NOT_FOUND`, `E_INVALID`, `E_IN_USE` */
@@ -113,12 +122,18 @@ export function removeDaemon(state: ClusterState, id: number): ClusterState {
   };
 }
 
-/** Groups that nobody holds get their daemons, as far as there are any. What is held stays where it is. */
-export function placeUnplaced(state: ClusterState): ClusterState {
+/**
+ * Groups that nobody has ever held get their daemons, as far as there are any, all in sync at once: there is nothing to
+ * be in sync with. What is held stays where it is.
+ * @param isAlive - Whoever is not there is given none of them.
+ */
+export function placeUnplaced(state: ClusterState, isAlive: IsAlive = () => true): ClusterState {
   const { map } = state;
   const isOpen = ({ members }: MapGroup): boolean => members.length === 0;
   const open = map.pools.filter((pool) => pool.groups.some(isOpen));
-  const bearers = map.daemons.filter(isBearer);
+  const bearers = map.daemons.filter(
+    (one) => isBearer(one) && one.startId !== null && isAlive(one.id, one.startId),
+  );
   if (open.length === 0 || bearers.length === 0) return state;
   const startOf = new Map(map.daemons.map(({ id, startId }) => [id, startId]));
   const place = (pool: MapPool): MapPool => {
@@ -156,10 +171,10 @@ export function heldGroups(map: StorageMap, id: number): number {
   return countGroups(map, ({ members }) => members.some(({ daemon }) => daemon === id));
 }
 
-/** Groups of which a daemon has the only copy. */
+/** Groups of which a daemon has the only copy in sync. */
 export function soleGroups(map: StorageMap, id: number): number {
-  return countGroups(map, ({ members }) => {
-    const inSync = members.filter((member) => member.inSync !== null);
+  return countGroups(map, (group) => {
+    const inSync = inSyncOf(group);
     return inSync.length === 1 && inSync[0]?.daemon === id;
   });
 }
@@ -174,28 +189,6 @@ function weightOf(capacityBytes: number): number {
 
 function sameDaemon(a: MapDaemon, b: MapDaemon): boolean {
   return (Object.keys(b) as (keyof MapDaemon)[]).every((field) => a[field] === b[field]);
-}
-
-/**
- * A daemon that comes back with another start is in sync where it alone is: nobody else can have gone on. What its
- * machine lost is noted in each group.
- */
-function withDaemon(map: StorageMap, daemon: MapDaemon, hasLost: boolean): StorageMap {
-  const changed = (group: MapGroup): MapGroup => {
-    const [first, ...others] = group.members;
-    const isSole = first?.daemon === daemon.id && others.length === 0;
-    if (!isSole || first.inSync === daemon.startId) return group;
-    const epoch = group.epoch + 1;
-    const members = [{ daemon: daemon.id, inSync: daemon.startId }];
-    return { epoch, members, hasPrimary: true, lostAt: hasLost ? epoch : group.lostAt };
-  };
-  const pools = map.pools.map((pool) => {
-    const groups = pool.groups.map(changed);
-    return groups.every((group, index) => group === pool.groups[index])
-      ? pool
-      : { ...pool, groups };
-  });
-  return replaceDaemon({ ...map, pools }, daemon);
 }
 
 function replaceDaemon(map: StorageMap, daemon: MapDaemon): StorageMap {

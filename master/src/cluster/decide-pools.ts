@@ -3,7 +3,10 @@ import {
   checkPoolName,
   OBJECT_BYTES,
   PoolSecret,
+  REPLICAS_MAX,
   StoreError,
+  type FailureDomain,
+  type MapDaemon,
   type MapGroup,
   type MapPool,
   type Random,
@@ -11,21 +14,47 @@ import {
 } from '@store/core';
 import type { PoolSettings } from '../admin/admin-service.js';
 import { withEntry, type ClusterState } from './cluster-state.js';
-import { placeUnplaced } from './decide-daemons.js';
+import { isBearer, placeUnplaced } from './decide-daemons.js';
+import type { IsAlive } from './roster-view.js';
 
 const GROUPS_DEFAULT = 128;
 const GROUPS_MAX = 65_536;
-/** Copies come with replication: until then a pool that promised more would lie. */
-const REPLICAS_MAX = 1;
+/** As many copies as a pool has if nobody says how many, and there are daemons for them. */
+export const REPLICAS_DEFAULT = 3;
+const MIN_REPLICAS_DEFAULT = 2;
 
 const NEW_GROUP: MapGroup = { epoch: 1, members: [], hasPrimary: false, lostAt: 0 };
 
-/** @throws StoreError `E_EXISTS`, `E_INVALID` */
+/**
+ * How many copies a pool has if nobody says how many: three, or as many as there are failure domains with a daemon that
+ * is there, but one at least.
+ */
+export function defaultReplicas(
+  map: StorageMap,
+  failureDomain: FailureDomain,
+  isAlive: IsAlive = () => true,
+): number {
+  const domains = new Set(
+    map.daemons
+      .filter((one) => isBearer(one) && one.startId !== null && isAlive(one.id, one.startId))
+      .map((one) => labelOf(one, failureDomain)),
+  );
+  return Math.max(1, Math.min(REPLICAS_DEFAULT, domains.size));
+}
+
+function labelOf(daemon: MapDaemon, failureDomain: FailureDomain): string {
+  return failureDomain === 'disk' ? String(daemon.id) : daemon[failureDomain];
+}
+
+/**
+ * @param isAlive - Copies are laid on daemons that are there.
+ * @throws StoreError `E_EXISTS`, `E_INVALID`
+ */
 export function createPool(
   state: ClusterState,
   name: string,
   settings: PoolSettings & { readonly groups?: number },
-  random: Random,
+  { random, isAlive = () => true }: { random: Random; isAlive?: IsAlive },
 ): ClusterState {
   checkPoolName(name);
   if (state.map.pools.some((pool) => pool.name === name))
@@ -37,28 +66,35 @@ export function createPool(
       `A pool has a power of two of groups, up to ${GROUPS_MAX}, not ${groups}`,
     );
   const id = state.nextPoolId;
+  const { failureDomain = 'disk' } = settings;
+  const replicas = settings.replicas ?? defaultReplicas(state.map, failureDomain, isAlive);
   const pool: MapPool = withSettings(
     {
       id,
       name,
-      replicas: 1,
-      minReplicas: 1,
+      replicas,
+      minReplicas: Math.min(MIN_REPLICAS_DEFAULT, replicas),
       objectBytes: OBJECT_BYTES,
-      failureDomain: 'disk',
+      failureDomain,
       durability: 'flush',
       groups: Array.from({ length: groups }, () => NEW_GROUP),
     },
     settings,
   );
-  return placeUnplaced({
+  const next = {
     ...state,
     nextPoolId: id + 1,
     map: { ...state.map, pools: [...state.map.pools, pool] },
     secrets: withEntry(state.secrets, id, [PoolSecret.create(name, 1, random)]),
-  });
+  };
+  return placeUnplaced(next, isAlive);
 }
 
-/** @throws StoreError `E_NOT_FOUND`, `E_INVALID` */
+/**
+ * More copies are filled one group after the other, and those that are too many go when as many as shall be are in sync
+ * (`tendGroups`). With fewer than `minReplicas` the minimum follows, unless it is said as well.
+ * @throws StoreError `E_NOT_FOUND`, `E_INVALID`
+ */
 export function setPool(state: ClusterState, name: string, settings: PoolSettings): ClusterState {
   const pool = poolOf(state.map, name);
   const changed = withSettings(pool, settings);
@@ -97,13 +133,14 @@ export function poolOf(map: StorageMap, name: string): MapPool {
 }
 
 function withSettings(pool: MapPool, settings: PoolSettings): MapPool {
-  const { replicas = pool.replicas, minReplicas = pool.minReplicas } = settings;
+  const { replicas = pool.replicas } = settings;
+  const { minReplicas = Math.min(pool.minReplicas, replicas) } = settings;
   if (!Number.isInteger(replicas) || replicas < 1)
     throw new StoreError('E_INVALID', `A pool has at least one replica, not ${replicas}`);
   if (replicas > REPLICAS_MAX)
     throw new StoreError(
       'E_INVALID',
-      `This release keeps one copy of everything; leave out --replicas ${replicas}`,
+      `A pool has at most ${REPLICAS_MAX} replicas, not ${replicas}`,
     );
   if (!Number.isInteger(minReplicas) || minReplicas < 1 || minReplicas > replicas)
     throw new StoreError(

@@ -28,8 +28,9 @@ function sample(): ClusterState {
   const rights = { isAdmin: true, rights: { '*': 'rwa' } };
   let { state } = createClient(newCluster(CLUSTER_ID, 1), 'admin', rights, { random, now: 1 });
   ({ state } = registerDaemon(state, REGISTRATION, 2));
-  for (const name of ['p', 'q']) state = createPool(state, name, { groups: 4 }, random);
-  return removePool(state, 'p');
+  for (const name of ['p', 'q']) state = createPool(state, name, { groups: 4 }, { random });
+  const incident = { time: 5, pool: 'p', group: 1, epoch: 9, daemon: 1, what: 'Lost.' };
+  return { ...removePool(state, 'p'), incidents: new Map([[1, incident]]) };
 }
 
 function snapshotOf(state: ClusterState): StateSnapshot {
@@ -49,6 +50,7 @@ t.test('what is stored is what is read', (t) => {
   t.same([...found.state.daemons], [...state.daemons]);
   t.same([...found.state.clients], [...state.clients]);
   t.same([...found.state.removedPools], [...state.removedPools]);
+  t.same([...found.state.incidents], [...state.incidents]);
   t.equal(decodeState({ revision: 7, entries: [] }), null);
   t.end();
 });

@@ -8,6 +8,7 @@
  *     client/<name>           JSON: ClientRecord; the name in base64url, as keys are ASCII
  *     removed/<pool id>       JSON: RemovedPool
  *     blocked/<name>          JSON: until when
+ *     incident/<number>       JSON: IncidentRecord
  *
  * Since every decision changes `cluster`, and names the revision it has read of it, no two decisions are ever made from
  * the same state.
@@ -21,7 +22,13 @@ import {
   type StorageMap,
 } from '@store/core';
 import type { StateChange, StateEntry, StateSnapshot } from '../state/state-store.js';
-import type { ClientRecord, ClusterState, DaemonRecord, RemovedPool } from './cluster-state.js';
+import type {
+  ClientRecord,
+  ClusterState,
+  DaemonRecord,
+  IncidentRecord,
+  RemovedPool,
+} from './cluster-state.js';
 
 export const CLUSTER_KEY = 'cluster';
 const FORMAT = 1;
@@ -83,7 +90,7 @@ function readState(
       nextDaemonId,
       nextPoolId,
       map: readMap(document.map, byKey),
-      daemons: readAll(entries, 'daemon/', Number, (one) => parse(one) as DaemonRecord),
+      daemons: readAll(entries, 'daemon/', Number, readDaemonRecord),
       secrets: readAll(entries, 'secret/', Number, (one) =>
         (parse(one) as string[]).map((text) => PoolSecret.parse(one.key, text)),
       ),
@@ -93,6 +100,11 @@ function readState(
       }),
       removedPools: readAll(entries, 'removed/', Number, (one) => parse(one) as RemovedPool),
       blocked: readAll(entries, 'blocked/', nameFrom, (one) => parse(one) as number),
+      incidents: new Map(
+        [...readAll(entries, 'incident/', Number, (one) => parse(one) as IncidentRecord)].sort(
+          ([a], [b]) => a - b,
+        ),
+      ),
     },
   };
 }
@@ -139,6 +151,7 @@ export function changesBetween(
     ),
     ...entryChanges(before?.removedPools, next.removedPools, (id) => `removed/${id}`, json),
     ...entryChanges(before?.blocked, next.blocked, (name) => `blocked/${nameTo(name)}`, json),
+    ...entryChanges(before?.incidents, next.incidents, (id) => `incident/${id}`, json),
   ];
   if (parts === null) return { first: [], changes };
   const written = parts.map((value, index) => ({ key: partKey(next.map.version, index), value }));
@@ -191,6 +204,12 @@ function readMap(
   if (map.version !== version)
     throw damaged(firstKey, `it is of version ${map.version} where ${version} should be`);
   return map;
+}
+
+/** One that was written before there were copies says nothing of losses. */
+function readDaemonRecord(entry: StateEntry): DaemonRecord {
+  const record = parse(entry) as Omit<DaemonRecord, 'lostSince'> & Partial<DaemonRecord>;
+  return { ...record, lostSince: record.lostSince ?? [] };
 }
 
 function readAll<K, V>(

@@ -72,14 +72,13 @@ export function rebuildState({ old, kept, now, random }: RebuildOptions): Cluste
     nextPoolId: JUMP + Math.max(old?.nextPoolId ?? 1, ...maps.flatMap(poolIds)),
     map,
     daemons: new Map(
-      daemons.map(({ id, diskId, weight }) => [
-        id,
-        old?.daemons.get(id) ?? {
-          capacityBytes: capacityOf.get(diskId) ?? weight * 1024 * 1024,
-          isWeightFixed: false,
-          created: now,
-        },
-      ]),
+      daemons.map((daemon) => {
+        const capacityBytes =
+          capacityOf.get(daemon.diskId) ?? daemon.weight * 1024 * 1024;
+        const record = { capacityBytes, isWeightFixed: false, created: now };
+        const lostSince = oldStartsOf(pools, daemon);
+        return [daemon.id, { ...record, ...old?.daemons.get(daemon.id), lostSince }];
+      }),
     ),
     secrets: new Map(pools.map((pool) => [pool.id, secretsOf(pool, kept, old, random)])),
     // Who was removed, or got a new key, after the old state was kept does not come back with it.
@@ -87,8 +86,22 @@ export function rebuildState({ old, kept, now, random }: RebuildOptions): Cluste
       [...(old?.clients ?? [])].filter(([, client]) => !blocked.has(ticketNameOf(client))),
     ),
     blocked,
+    incidents: old?.incidents ?? new Map(),
     recoveredFrom: newest.version,
   };
+}
+
+/**
+ * Starts of a daemon that groups list as in sync, and that are over. Who knew what was lost since is gone: it is taken
+ * for lost.
+ */
+function oldStartsOf(pools: readonly MapPool[], { id, startId }: MapDaemon): string[] {
+  const starts = new Set<string>();
+  for (const { groups } of pools)
+    for (const { members } of groups)
+      for (const { daemon, inSync } of members)
+        if (daemon === id && inSync !== null && inSync !== startId) starts.add(inSync);
+  return [...starts];
 }
 
 function daemonIds({ daemons }: StorageMap): number[] {

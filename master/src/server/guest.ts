@@ -7,6 +7,7 @@ import {
   CONTROL,
   ControlChannel,
   decodeGreeting,
+  decodeGroupRequest,
   decodeRegistration,
   decodeReport,
   encodeMasterGreeting,
@@ -177,6 +178,8 @@ export class Guest {
         return this.#register(message);
       case CONTROL.report:
         return this.#report(message);
+      case CONTROL.group:
+        return this.#decideGroup(message);
       case CONTROL.secrets:
         return this.#secrets();
       case CONTROL.ticket:
@@ -293,6 +296,13 @@ export class Guest {
     this.#reportedAt = this.#host.env.clock.now();
     this.#host.daemonArrived(connection, this);
     return saying({ daemonId, clusterId: this.#host.state.map.clusterId });
+  }
+
+  async #decideGroup({ fields }: ControlMessage): Promise<ControlMessage> {
+    const daemon = this.#daemon;
+    if (daemon === null)
+      throw new StoreError('E_DENIED', 'Only daemons that have registered ask about groups');
+    return saying({ version: await this.#host.decideGroup(daemon, decodeGroupRequest(fields)) });
   }
 
   async #report({ fields }: ControlMessage): Promise<ControlMessage> {

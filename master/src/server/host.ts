@@ -4,6 +4,7 @@ import type {
   DaemonRegistration,
   DaemonReport,
   Env,
+  GroupRequest,
   JsonFields,
   StoreError,
   TlsContext,
@@ -42,5 +43,7 @@ export interface Host {
   daemonArrived(connection: DaemonConnection, guest: Guest): void;
   daemonLeft(connection: DaemonConnection, error: StoreError): void;
   reported(connection: DaemonConnection, report: DaemonReport, elapsedMs: number): Promise<void>;
+  /** @returns the version of a map that has what was decided. @throws StoreError what `decideGroupRequest` says */
+  decideGroup(connection: DaemonConnection, request: GroupRequest): Promise<number>;
   defect(error: unknown): void;
 }

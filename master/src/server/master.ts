@@ -16,6 +16,7 @@ import {
   type DaemonRegistration,
   type DaemonReport,
   type Env,
+  type GroupRequest,
   type JsonFields,
   type ListenAddress,
   type MasterStatus,
@@ -30,11 +31,15 @@ import { ClusterLeader, type NewCluster } from '../cluster/cluster-leader.js';
 import { ticketNameOf, type ClientRecord, type ClusterState } from '../cluster/cluster-state.js';
 import { pruneBlocked, rightsOf, TICKET_SECONDS } from '../cluster/decide-clients.js';
 import { registerDaemon } from '../cluster/decide-daemons.js';
+import { decideGroupRequest } from '../cluster/decide-groups.js';
+import { aliveIn } from '../cluster/roster-view.js';
+import { TEND_LIMITS, type TendLimits } from '../cluster/tend-groups.js';
 import { poolRemoved } from '../cluster/decide-pools.js';
 import { Compactor } from '../state/compactor.js';
 import { JUMP } from '../recovery/rebuild-state.js';
 import { Election, type Leadership, type LeaderInfo } from '../state/election.js';
 import type { StateStore } from '../state/state-store.js';
+import { GroupTender } from './group-tender.js';
 import { Guest, type Entrance, type Principal } from './guest.js';
 import type { Host } from './host.js';
 import { MasterPresence } from './master-presence.js';
@@ -64,6 +69,8 @@ export interface MasterOptions {
   readonly begin: (() => NewCluster) | null;
   /** For how long a leader that died is waited for. */
   readonly ttlMs: number;
+  /** How groups are tended; what is left out is as always. */
+  readonly tend?: Partial<TendLimits>;
   readonly defect: (error: unknown) => void;
 }
 
@@ -86,6 +93,7 @@ export class Master implements Host {
   readonly env: Env;
   readonly listenTls: TlsContext | null;
   readonly admin: ClusterAdmin;
+  readonly tendLimits: TendLimits;
   readonly #options: MasterOptions;
   readonly #masterId: Buffer;
   readonly #listeners: Listener[] = [];
@@ -100,6 +108,7 @@ export class Master implements Host {
   #leadership: Leadership | null = null;
   #leader: ClusterLeader | null = null;
   #compactor: Compactor | null = null;
+  #tender: GroupTender | null = null;
   #roster: Roster;
   #traffic: TrafficRecorder;
   #encoded: { version: number; bytes: Buffer; map: StorageMap } | null = null;
@@ -112,6 +121,7 @@ export class Master implements Host {
     this.#options = options;
     this.env = options.env;
     this.listenTls = options.listenTls;
+    this.tendLimits = { ...TEND_LIMITS, ...options.tend };
     this.#masterId = options.env.random.bytes(16);
     this.#roster = new Roster(options.env);
     this.#traffic = new TrafficRecorder(options.env);
@@ -326,7 +336,7 @@ export class Master implements Host {
     };
     const now = Math.floor(this.env.clock.wallSeconds());
     const daemon = await this.leader.decide((state) => {
-      const decided = registerDaemon(state, located, now);
+      const decided = registerDaemon(state, located, now, aliveIn(this.#roster.view()));
       return { state: decided.state, result: decided.daemon };
     });
     return { daemonId: daemon.id, startId: registration.startId };
@@ -339,6 +349,7 @@ export class Master implements Host {
     if (before !== undefined && before !== guest)
       before.channel.fail(new StoreError('E_CLOSED', 'The daemon has connected again'));
     this.env.log.info({ daemon: connection.daemonId, from: connection.peer }, 'A daemon is up');
+    this.#tender?.look();
     this.#tell();
   }
 
@@ -366,6 +377,16 @@ export class Master implements Host {
         }));
   }
 
+  async decideGroup(connection: DaemonConnection, request: GroupRequest): Promise<number> {
+    const isAlive = aliveIn(this.#roster.view());
+    await this.leader.decide((state) => ({
+      state: decideGroupRequest(state, request, connection, isAlive),
+      result: null,
+    }));
+    this.env.log.debug({ ...request, daemon: connection.daemonId }, 'A group has changed');
+    return this.state.map.version;
+  }
+
   defect(error: unknown): void {
     this.#options.defect(error);
   }
@@ -378,6 +399,7 @@ export class Master implements Host {
     await this.#election?.close();
     await this.#presence?.close();
     await this.#stopCompacting();
+    this.#stopTending();
     const guests = [...this.#guests];
     const deadline = this.env.clock.now() + LEAVE_MS;
     while (guests.some(({ channel }) => channel.isAsked) && this.env.clock.now() < deadline)
@@ -427,6 +449,13 @@ export class Master implements Host {
         if (!leadership.isLeader()) return;
         this.#leader = leader;
         this.#compactor = new Compactor(this.env, store);
+        this.#tender = new GroupTender({
+          env: this.env,
+          leader,
+          view: this.#roster.view(),
+          limits: this.tendLimits,
+          defect: (error) => this.defect(error),
+        });
         this.#trouble = null;
         this.#changed(leader.state);
         this.env.log.info(
@@ -451,6 +480,7 @@ export class Master implements Host {
     if (this.#leadership !== leadership) return;
     this.#leadership = null;
     this.#leader = null;
+    this.#stopTending();
     this.#trouble = null; // that of the next leader is its own
     void this.#stopCompacting();
     if (!this.#isClosed) this.env.log.warn({}, `This master does not lead any more: ${reason}`);
@@ -461,6 +491,11 @@ export class Master implements Host {
   #follows(leader: LeaderInfo | null): void {
     if (leader !== null)
       this.env.log.info({ leader: placesOf(leader)?.listen }, 'Another master leads');
+  }
+
+  #stopTending(): void {
+    this.#tender?.stop();
+    this.#tender = null;
   }
 
   async #stopCompacting(): Promise<void> {
@@ -498,6 +533,7 @@ export class Master implements Host {
   #standDown(error: StoreError): never {
     this.#trouble = error;
     this.#leader = null;
+    this.#stopTending();
     this.env.log.error({}, error.message);
     this.#sendAway();
     throw error;
@@ -579,6 +615,7 @@ export class Master implements Host {
       if (this.#isClosed) return;
       if (this.#traffic.look(() => sumOf(this.#roster.traffics))) this.#tell();
       if (this.isLeader) this.#prune();
+      this.#tender?.look();
       this.#lookLater();
     });
   }

@@ -3,6 +3,7 @@
  * from the daemons themselves within moments.
  */
 import type { DaemonReport, Env, Traffic } from '@store/core';
+import type { RosterView } from '../cluster/roster-view.js';
 import { NO_TRAFFIC, trafficBetween } from './traffic.js';
 
 /** A daemon's connection. */
@@ -24,6 +25,9 @@ export interface DaemonPresence {
   readonly starts: readonly number[];
 }
 
+/** From here on a disk is given nothing new, and says so in the status; from the first it warns. */
+export const NEARLY_FULL_PERCENT = 85;
+export const FULL_PERCENT = 95;
 const HOUR_MS = 3_600_000;
 const STARTS_MAX = 1000;
 
@@ -93,6 +97,18 @@ export class Roster {
     this.#presences.set(connection.daemonId, { ...before, report, traffic });
   }
 
+  /** What decisions about groups want to know. */
+  view(): RosterView {
+    return {
+      startOf: (daemon) => this.presence(daemon).connection?.startId ?? null,
+      sinceOf: (daemon) => this.presence(daemon).since,
+      isFull: (daemon) => {
+        const { report } = this.presence(daemon);
+        return report !== null && (report.isFull || fullPercent(report) >= FULL_PERCENT);
+      },
+    };
+  }
+
   forget(daemonId: number): void {
     this.#presences.delete(daemonId);
   }
@@ -101,4 +117,12 @@ export class Roster {
   get traffics(): Traffic[] {
     return [...this.#presences.values()].map(({ traffic }) => traffic);
   }
+}
+
+export function fullPercent({
+  capacityBytes,
+  freeBytes,
+}: Pick<DaemonReport, 'capacityBytes' | 'freeBytes'>): number {
+  if (capacityBytes === 0) return 0;
+  return Math.round((100 * (capacityBytes - freeBytes)) / capacityBytes);
 }

@@ -1,6 +1,7 @@
 /**
  * What a daemon of a cluster serves, for tests: pools that are in its map, under their ids, and of those only the groups
- * that it is the primary of. Several may stand on one store in memory: then a group that moves has moved its data.
+ * that it is the primary of, in their epochs. Several may stand on one store in memory: then a group that moves has moved
+ * its data. An operation is judged by the map of when it is its turn, not of when it came.
  */
 import {
   groupOf,
@@ -9,7 +10,9 @@ import {
   type CheckedStore,
   type Done,
   type DoneWith,
+  type EpochedPool,
   type Extent,
+  type GroupAtEpoch,
   type ListOptions,
   type ListPage,
   type LocatorHash,
@@ -35,6 +38,8 @@ export class MappedStore implements CheckedStore {
   readonly waiting: (() => void)[] = [];
   isHolding = false;
   flushCount = 0;
+  /** Groups that flushes were about, in order. */
+  readonly flushed: number[] = [];
   /** What flushes end with. */
   flushError: StoreError | null = null;
 
@@ -76,11 +81,21 @@ export class MappedStore implements CheckedStore {
   }
 
   /** Remembers where an object belongs. @returns Why nothing is done for it here */
-  objection(pool: number, ref: ObjectRef): StoreError | null {
+  objection(pool: number, ref: ObjectRef, epoch: number): StoreError | null {
     this.#data.hashes.set(ref.id, ref.hash);
-    return this.#serves(pool, ref.hash)
-      ? null
-      : new StoreError('E_STALE_MAP', `Daemon ${this.#daemon} is not the primary of this group`);
+    const found = this.#view().poolById(pool);
+    return this.groupObjection(pool, found === undefined ? 0 : groupOf(found, ref.hash), epoch);
+  }
+
+  groupObjection(pool: number, number: number, epoch: number): StoreError | null {
+    const group = this.#view().poolById(pool)?.groups[number];
+    if (group?.hasPrimary !== true || group.members[0]?.daemon !== this.#daemon)
+      return new StoreError(
+        'E_STALE_MAP',
+        `Daemon ${this.#daemon} is not the primary of this group`,
+      );
+    if (epoch === 0 || epoch === group.epoch) return null;
+    return new StoreError('E_STALE_MAP', `The group is in epoch ${group.epoch}, not ${epoch}`);
   }
 
   isListed(pool: number, key: Buffer): boolean {
@@ -96,16 +111,22 @@ export class MappedStore implements CheckedStore {
   }
 }
 
-class MappedPool extends PoolWrapper implements CheckedPool {
+class MappedPool extends PoolWrapper implements EpochedPool {
   readonly #checked: CheckedPool;
   readonly #store: MappedStore;
   readonly #id: number;
+  readonly #epoch: number;
 
-  constructor(below: CheckedPool, store: MappedStore, id: number) {
+  constructor(below: CheckedPool, store: MappedStore, id: number, epoch = 0) {
     super(below);
+    this.#epoch = epoch;
     this.#checked = below;
     this.#store = store;
     this.#id = id;
+  }
+
+  at(epoch: number): CheckedPool {
+    return new MappedPool(this.#checked, this.#store, this.#id, epoch);
   }
 
   readChecked(ref: ObjectRef, offset: number, target: Buffer, done: DoneWith<PieceChecks>): void {
@@ -152,6 +173,19 @@ class MappedPool extends PoolWrapper implements CheckedPool {
     else super.flush(done);
   }
 
+  flushGroups(groups: readonly GroupAtEpoch[], done: Done): void {
+    this.#store.when(() => {
+      for (const { group, epoch } of groups) {
+        const objection = this.#store.groupObjection(this.#id, group, epoch);
+        if (objection === null) continue;
+        done(objection);
+        return;
+      }
+      this.#store.flushed.push(...groups.map(({ group }) => group));
+      this.flush(done);
+    });
+  }
+
   override async list(options: ListOptions): Promise<ListPage> {
     const page = await super.list(options);
     return {
@@ -162,7 +196,7 @@ class MappedPool extends PoolWrapper implements CheckedPool {
 
   #run(ref: ObjectRef, refuse: (error: StoreError) => void, operation: () => void): void {
     this.#store.when(() => {
-      const objection = this.#store.objection(this.#id, ref);
+      const objection = this.#store.objection(this.#id, ref, this.#epoch);
       if (objection !== null) refuse(objection);
       else operation();
     });

@@ -1,0 +1,433 @@
+/**
+ * The replication of one daemon: all groups that it is a member of, its leases, the joins it drives, and its flushes.
+ * Synchronous: it is told what happens (a map, a message, a link, time), and does what follows from it before it returns.
+ */
+import {
+  groupOf,
+  StoreError,
+  type Done,
+  type GroupRequestKind,
+  type LocatorHash,
+  type MapPool,
+  type MapView,
+  type Timer,
+} from '@store/core';
+import type { Change, ObjectPlace } from './change.js';
+import { Flushes } from './flushes.js';
+import type { GroupHost, StartOf } from './group-host.js';
+import { Group } from './group.js';
+import type { GroupPrimary } from './group-primary.js';
+import { Joins } from './joins.js';
+import { Leases } from './leases.js';
+import { PeerAnswers } from './peer-answers.js';
+import type { GroupEpoch, PeerMessage } from './peer-message.js';
+import { PeerQuestions } from './peer-questions.js';
+import type { ReplicationPorts } from './ports.js';
+import { ReplicatedPool } from './replicated-pool.js';
+import type { ReplicaPool } from './replica-pool.js';
+import { checkTiming, REPLICATION_TIMING, type ReplicationTiming } from './timing.js';
+
+/** A map is asked for so often at most. */
+const WANT_MAP_MS = 100;
+
+export class ReplicaNode implements GroupHost {
+  readonly timing: ReplicationTiming;
+  readonly leases: Leases;
+  readonly joins: Joins;
+  readonly questions: PeerQuestions;
+  readonly #ports: ReplicationPorts;
+  readonly #flushes: Flushes;
+  readonly #answers: PeerAnswers;
+  /** By pool, then by number; those this daemon is a member of, and some that it was. */
+  readonly #groups = new Map<number, (Group | undefined)[]>();
+  readonly #pools = new Map<number, ReplicatedPool>();
+  readonly #announcing = new WeakSet<ReplicaPool>();
+  /** Starts that there are links to. */
+  readonly #up = new Map<number, string>();
+  #view: MapView | null = null;
+  #mapWantedAt = -Infinity;
+  #heartbeatAt = -Infinity;
+  #timer: Timer | null = null;
+  #isClosed = false;
+
+  constructor(ports: ReplicationPorts, timing: ReplicationTiming = REPLICATION_TIMING) {
+    checkTiming(timing);
+    this.#ports = ports;
+    this.timing = timing;
+    this.leases = new Leases(timing);
+    this.questions = new PeerQuestions(
+      (daemon, message) => this.send(daemon, message),
+      () => this.now,
+    );
+    this.joins = new Joins(this, this.questions);
+    this.#flushes = new Flushes({
+      send: (daemon, message) => this.send(daemon, message),
+      flushHere: (pool, done) => this.#flushHere(pool, done),
+      ...nowOf(ports),
+    });
+    this.#answers = new PeerAnswers(this);
+    this.#tickLater();
+  }
+
+  get now(): number {
+    return this.#ports.clock.now();
+  }
+
+  get self(): StartOf {
+    return { daemon: this.#ports.daemonId, startId: this.#ports.startId };
+  }
+
+  get log(): ReplicationPorts['log'] {
+    return this.#ports.log;
+  }
+
+  get mapVersion(): number {
+    return this.#view?.map.version ?? 0;
+  }
+
+  get canAsk(): boolean {
+    return this.#ports.masters.isUp;
+  }
+
+  poolOf(pool: number): MapPool | undefined {
+    return this.#view?.poolById(pool);
+  }
+
+  storeOf(pool: number): ReplicaPool | null {
+    const store = this.#ports.poolOf(pool);
+    if (store !== null && !this.#announcing.has(store)) {
+      this.#announcing.add(store);
+      this.#listenTo(pool, store);
+    }
+    return store;
+  }
+
+  startOf(daemon: number): string | null {
+    return this.#view?.daemonById(daemon)?.startId ?? null;
+  }
+
+  isUp(daemon: number, startId: string): boolean {
+    return this.#up.get(daemon) === startId;
+  }
+
+  send(daemon: number, message: PeerMessage): void {
+    if (!this.#isClosed) this.#ports.peers.send(daemon, message);
+  }
+
+  ask(
+    kind: GroupRequestKind,
+    group: { readonly pool: number; readonly number: number; readonly epoch: number },
+    about: StartOf | null,
+    done: (error: StoreError | null) => void,
+  ): void {
+    const { pool, number, epoch } = group;
+    this.#ports.masters.ask(
+      {
+        ...{ kind, pool, group: number, epoch, startId: this.#ports.startId },
+        member: about?.daemon ?? 0,
+        memberStart: about?.startId ?? '',
+      },
+      done,
+    );
+  }
+
+  wantMap(from: number | null): void {
+    const { now } = this;
+    if (now - this.#mapWantedAt < WANT_MAP_MS) return;
+    this.#mapWantedAt = now;
+    if (from !== null) this.send(from, { type: 'askMap', version: this.mapVersion });
+    else this.#ports.wantMap();
+  }
+
+  sendMap(daemon: number): void {
+    const bytes = this.#ports.mapBytes();
+    if (bytes !== null) this.send(daemon, { type: 'newerMap', bytes });
+  }
+
+  soon(run: () => void): void {
+    this.#ports.timers.after(0, () => {
+      if (!this.#isClosed) this.#guard(run);
+    });
+  }
+
+  membersChanged(): void {
+    this.#flushes.membersChanged();
+  }
+
+  /** The group of an object; undefined: this daemon was never a member of it. */
+  groupOf(pool: number, hash: LocatorHash): Group | undefined {
+    const groups = this.#groups.get(pool);
+    return groups?.[groupOf({ groups: groups as unknown as MapPool['groups'] }, hash)];
+  }
+
+  group({ pool, group }: Pick<GroupEpoch, 'pool' | 'group'>): Group | undefined {
+    return this.#groups.get(pool)?.[group];
+  }
+
+  /** Of the groups of a pool that this daemon serves. */
+  primariesOf(pool: number): GroupPrimary[] {
+    const primaries: GroupPrimary[] = [];
+    for (const group of this.#groups.get(pool) ?? []) {
+      const primary = group?.primary;
+      if (primary !== undefined && primary !== null) primaries.push(primary);
+    }
+    return primaries;
+  }
+
+  /** All groups that this daemon holds or held since its start. */
+  *groups(): Generator<Group> {
+    for (const groups of this.#groups.values())
+      for (const group of groups) if (group !== undefined) yield group;
+  }
+
+  /** A pool as clients use it. */
+  poolFor(pool: number, name: string, objectBytes: number): ReplicatedPool {
+    let replicated = this.#pools.get(pool);
+    if (replicated === undefined) {
+      replicated = new ReplicatedPool(this, { pool, name, objectBytes });
+      this.#pools.set(pool, replicated);
+    }
+    return replicated;
+  }
+
+  /** Makes what was answered in these groups durable, here and at all who must have it. */
+  flush(pool: number, primaries: readonly GroupPrimary[], done: Done): void {
+    this.#flushes.flush(pool, primaries, done);
+  }
+
+  /** A map, newer than the one before. */
+  mapIs(view: MapView): void {
+    if (this.#isClosed) return;
+    this.#guard(() => {
+      this.#view = view;
+      const wanted = new Set<number>();
+      for (const pool of view.map.pools) this.#takePool(pool, wanted);
+      for (const [id, groups] of this.#groups)
+        if (view.poolById(id) === undefined) {
+          for (const group of groups) group?.mapIs(null);
+          this.#groups.delete(id);
+        }
+      wanted.delete(this.#ports.daemonId);
+      this.#ports.peers.want(wanted);
+      this.#flushes.membersChanged();
+      this.joins.goOn();
+      this.#heartbeat();
+    });
+  }
+
+  /** There is a link to a start of a daemon. */
+  peerUp(daemon: number, startId: string): void {
+    this.#guard(() => {
+      this.#up.set(daemon, startId);
+      this.leases.heard(daemon, startId, this.now);
+      const from = { daemon, startId };
+      this.#heartbeatTo(from);
+      this.#flushes.linkIsUp(from);
+      for (const group of this.groups()) group.primary?.linkIsUp(from);
+      this.joins.goOn();
+    });
+  }
+
+  peerDown(daemon: number): void {
+    this.#up.delete(daemon);
+  }
+
+  /** A message of a start of a daemon, over a link to it. */
+  received(daemon: number, startId: string, message: PeerMessage): void {
+    if (this.#isClosed) return;
+    this.#guard(() => {
+      this.leases.heard(daemon, startId, this.now);
+      this.#take({ daemon, startId }, message);
+    });
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    const error = new StoreError('E_CLOSED', 'The daemon is stopping');
+    for (const group of this.groups()) group.close(error);
+    this.#flushes.close(error);
+    this.questions.close();
+    this.#isClosed = true;
+    this.#timer?.cancel();
+  }
+
+  #take(from: StartOf, message: PeerMessage): void {
+    switch (message.type) {
+      case 'heartbeat':
+        this.#grant(from, message.sentAt, message.mapVersion);
+        return;
+      case 'grant':
+        this.leases.granted(from.daemon, from.startId, message, this.now);
+        if (message.mapVersion > this.mapVersion) this.wantMap(from.daemon);
+        for (const group of this.groups()) group.primary?.leaseIsNew();
+        return;
+      case 'prepare':
+        this.#groupFor(message)?.prepare(from, message);
+        return;
+      case 'ack': {
+        const primary = this.group(message)?.primary;
+        primary?.acknowledged(from, message.epoch, message.indexes);
+        this.joins.acknowledged(primary?.stream(from.daemon));
+        return;
+      }
+      case 'refusal':
+        this.group(message)?.primary?.refused(from, message.epoch, message.reason);
+        return;
+      case 'behind':
+        this.group(message)?.primary?.behind(from, message);
+        return;
+      case 'askTail':
+        this.#groupFor(message)?.askTail(from, message);
+        return;
+      case 'tail':
+        this.group(message)?.primary?.tailIs(from, message);
+        return;
+      case 'sync':
+        this.#sync(from, message.id, message.pool);
+        return;
+      case 'synced':
+        this.#flushes.synced(from, message.id, message.isDone);
+        this.questions.answered(from, message);
+        return;
+      case 'askInventory':
+      case 'askDigest':
+      case 'askBlocks':
+      case 'askVerify':
+        this.#answers.asked(from, message);
+        return;
+      case 'inventory':
+      case 'digest':
+      case 'blocks':
+      case 'verified':
+        this.questions.answered(from, message);
+        return;
+      case 'askMap':
+        if (this.mapVersion > message.version) this.sendMap(from.daemon);
+        return;
+      case 'newerMap':
+        this.#ports.takeMap(message.bytes);
+        return;
+    }
+  }
+
+  /** The group a message is about. One that is not known here is in a map that is still to come. */
+  #groupFor(message: GroupEpoch & PeerMessage): Group | undefined {
+    const group = this.group(message);
+    if (group === undefined) this.wantMap(null);
+    return group;
+  }
+
+  #grant(from: StartOf, sentAt: number, mapVersion: number): void {
+    if (mapVersion > this.mapVersion) this.wantMap(from.daemon);
+    // Leases belong to a start: only to the one that the masters know.
+    if (this.startOf(from.daemon) !== from.startId) return;
+    if (!this.leases.grant(from.daemon, from.startId, this.now)) return;
+    this.send(from.daemon, {
+      type: 'grant',
+      sentAt,
+      mapVersion: this.mapVersion,
+      isFull: this.#isFull(),
+    });
+  }
+
+  #isFull(): boolean {
+    for (const pool of this.#groups.keys())
+      if (this.#ports.poolOf(pool)?.isFull === true) return true;
+    return false;
+  }
+
+  #sync(from: StartOf, id: number, pool: number): void {
+    this.#flushHere(pool, (error) =>
+      this.send(from.daemon, { type: 'synced', id, isDone: error === null }),
+    );
+  }
+
+  #flushHere(pool: number, done: Done): void {
+    const store = this.storeOf(pool);
+    if (store === null) done(new StoreError('E_STALE_MAP', `Pool ${pool} is not open here yet`));
+    else store.flush(done);
+  }
+
+  #takePool(pool: MapPool, wanted: Set<number>): void {
+    const self = this.#ports.daemonId;
+    let groups = this.#groups.get(pool.id);
+    for (let number = 0; number < pool.groups.length; number += 1) {
+      const group = pool.groups[number];
+      if (group === undefined) continue;
+      const isMember = group.members.some(({ daemon }) => daemon === self);
+      if (!isMember && groups?.[number] === undefined) continue;
+      if (groups === undefined) {
+        groups = Array.from({ length: pool.groups.length }, () => undefined);
+        this.#groups.set(pool.id, groups);
+      }
+      const known = (groups[number] ??= new Group(this, pool.id, number, (primary) =>
+        this.joins.serve(primary),
+      ));
+      known.mapIs(group);
+      if (isMember) for (const { daemon } of group.members) wanted.add(daemon);
+    }
+  }
+
+  #listenTo(pool: number, store: ReplicaPool): void {
+    store.announceTo({
+      nextVersion: (object: ObjectPlace, before: number) =>
+        this.groupOf(pool, object.hash)?.nextVersion(before) ?? 0,
+      changed: (change: Change) => {
+        this.groupOf(pool, change.object.hash)?.changed(change);
+      },
+      notMade: (object: ObjectPlace, wasAnnounced: boolean) => {
+        this.groupOf(pool, object.hash)?.notMade(wasAnnounced);
+      },
+    });
+  }
+
+  #heartbeat(): void {
+    this.#heartbeatAt = this.now;
+    const told = new Set<number>();
+    for (const group of this.groups())
+      for (const stream of group.primary?.streams ?? [])
+        if (!told.has(stream.daemon)) {
+          told.add(stream.daemon);
+          this.#heartbeatTo(stream);
+        }
+  }
+
+  #heartbeatTo({ daemon, startId }: StartOf): void {
+    if (!this.isUp(daemon, startId)) return;
+    this.send(daemon, { type: 'heartbeat', sentAt: this.now, mapVersion: this.mapVersion });
+  }
+
+  #tickLater(): void {
+    this.#timer = this.#ports.timers.after(this.timing.heartbeatMs / 2, () => {
+      if (this.#isClosed) return;
+      this.#guard(() => this.#tick());
+      this.#tickLater();
+    });
+  }
+
+  #tick(): void {
+    const { now } = this;
+    if (now - this.#heartbeatAt >= this.timing.heartbeatMs * 0.9) this.#heartbeat();
+    for (const group of this.groups()) group.tick();
+    this.#flushes.tick();
+    this.questions.tick(({ daemon, startId }) => this.isUp(daemon, startId));
+    this.joins.tick(this.groups());
+  }
+
+  /** What is thrown here is a defect of ours. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#ports.defect(error);
+    }
+  }
+}
+
+function nowOf({ clock }: ReplicationPorts): { readonly now: number } {
+  return {
+    get now() {
+      return clock.now();
+    },
+  };
+}

@@ -1,0 +1,315 @@
+/**
+ * A pool of the cluster as its clients use it on one daemon: operations on objects of groups that this daemon is primary of.
+ * Each is let in by the group's primary, done by the engine, and answered when all who must have it have it.
+ *
+ * A read whose bytes do not match their checksum here is answered with those of another member, and mended.
+ */
+import {
+  BLOCK_BYTES,
+  BLOCKS_PER_OBJECT,
+  OBJECT_KIND,
+  promisedWith,
+  StoreError,
+  WRITE_FLAGS,
+  partsBytes,
+  type CheckedPool,
+  type Done,
+  type DoneWith,
+  type Extent,
+  type ListOptions,
+  type ListPage,
+  type ObjectRef,
+  type ObjectStat,
+  type PieceChecks,
+} from '@store/core';
+import { EVERY_BLOCK } from './change.js';
+import type { GroupPrimary } from './group-primary.js';
+import { rangeOf } from './join.js';
+import { mendBlocks } from './read-repair.js';
+import type { ReplicaNode } from './replica-node.js';
+import type { ReplicaPool } from './replica-pool.js';
+
+/** What all views of one pool share. */
+export interface ReplicatedPoolParts {
+  readonly pool: number;
+  readonly name: string;
+  readonly objectBytes: number;
+}
+
+/** Views are kept for so many epochs; there are as many as groups that differ in it. */
+const VIEWS_MAX = 4096;
+
+export class ReplicatedPool implements CheckedPool {
+  readonly name: string;
+  readonly objectBytes: number;
+  readonly #node: ReplicaNode;
+  readonly #parts: ReplicatedPoolParts;
+  readonly #epoch: number;
+  readonly #views: Map<number, ReplicatedPool>;
+
+  /** @param epoch - That whoever asks believes in; 0: it has none */
+  constructor(
+    node: ReplicaNode,
+    parts: ReplicatedPoolParts,
+    epoch = 0,
+    views: Map<number, ReplicatedPool> = new Map(),
+  ) {
+    this.#node = node;
+    this.#parts = parts;
+    this.#epoch = epoch;
+    this.#views = views;
+    this.name = parts.name;
+    this.objectBytes = parts.objectBytes;
+  }
+
+  /** The pool for requests that name this epoch of their group: in another one they are refused. */
+  at(epoch: number): ReplicatedPool {
+    let view = this.#views.get(epoch);
+    if (view === undefined) {
+      if (this.#views.size >= VIEWS_MAX) this.#views.clear();
+      view = new ReplicatedPool(this.#node, this.#parts, epoch, this.#views);
+      this.#views.set(epoch, view);
+    }
+    return view;
+  }
+
+  read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
+    this.readChecked(ref, offset, target, (error) => done(error));
+  }
+
+  readChecked(ref: ObjectRef, offset: number, target: Buffer, done: DoneWith<PieceChecks>): void {
+    this.#admit(ref, false, done, (primary, store) =>
+      this.#readHere(ref, offset, target, primary, store, true, done),
+    );
+  }
+
+  write(ref: ObjectRef, offset: number, parts: readonly Buffer[], flags: number, done: Done): void {
+    const range = blockRange(ref, offset, partsBytes(parts));
+    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+      store.write(ref, offset, parts, flagsHere, made),
+    );
+  }
+
+  writeChecked(
+    ref: ObjectRef,
+    offset: number,
+    parts: readonly Buffer[],
+    checks: PieceChecks,
+    flags: number,
+    done: Done,
+  ): void {
+    const range = blockRange(ref, offset, partsBytes(parts));
+    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+      store.writeChecked(ref, offset, parts, checks, flagsHere, made),
+    );
+  }
+
+  zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
+    const range = blockRange(ref, offset, bytes);
+    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+      store.zero(ref, offset, bytes, flagsHere, made),
+    );
+  }
+
+  extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {
+    const { first, last } = blockRange(ref, offset, bytes);
+    this.#admit(ref, false, done, (primary, store) => {
+      primary.running += 1;
+      store.extents(ref, offset, bytes, (error, extents) => {
+        primary.running -= 1;
+        primary.proveRead(ref, first, last, (late) => {
+          if (late === null && error === null) done(null, extents);
+          else done(late ?? error);
+        });
+      });
+    });
+  }
+
+  prefetch(ref: ObjectRef, offset: number, bytes: number, done: Done): void {
+    this.#admit(ref, false, done, (_, store) => store.prefetch(ref, offset, bytes, done));
+  }
+
+  /** Other clients make objects as well. */
+  absentRun(): null {
+    return null;
+  }
+
+  /** The engine fails as a whole; what a group has lost the map says. */
+  forUser(): this {
+    return this;
+  }
+
+  /** Everything that was answered in groups that this daemon is primary of is durable with all who must have it. */
+  flush(done: Done): void {
+    const primaries = this.#node.primariesOf(this.#parts.pool);
+    let left = primaries.length + 1;
+    let failed: StoreError | null = null;
+    const admitted = (error: StoreError | null): void => {
+      failed ??= error;
+      left -= 1;
+      if (left > 0) return;
+      if (failed === null) this.#node.flush(this.#parts.pool, primaries, done);
+      else done(failed);
+    };
+    // Below `minReplicas` copies writes and flushes wait.
+    for (const primary of primaries) primary.admit(0, true, () => admitted(null), admitted);
+    admitted(null);
+  }
+
+  stat(ref: ObjectRef): Promise<ObjectStat | null> {
+    return this.#ask(ref, false, (store) => store.stat(ref));
+  }
+
+  compareAndSwap(ref: ObjectRef, expectedVersion: number, bytes: Buffer): Promise<number> {
+    return this.#ask(ref, true, (store) => store.compareAndSwap(ref, expectedVersion, bytes));
+  }
+
+  delete(ref: ObjectRef, version?: number): Promise<boolean> {
+    return this.#ask(ref, true, (store) => store.delete(ref, version));
+  }
+
+  /** Of the groups that this daemon is primary of, from the beginning to the end of the page. */
+  async list(options: ListOptions): Promise<ListPage> {
+    const { pool } = this.#parts;
+    const map = this.#node.poolOf(pool);
+    const store = this.#node.storeOf(pool);
+    if (map === undefined || store === null) throw notServed(this.name);
+    const primaries = this.#node.primariesOf(pool).filter(({ isServing }) => isServing);
+    const ranges = primaries.map(({ number }) => rangeOf(map, number));
+    const page = await store.listIn(ranges, options);
+    for (const primary of primaries)
+      await promisedWith<null>((done) =>
+        primary.proveLease((error) => {
+          if (error === null) done(null, null);
+          else done(error);
+        }),
+      );
+    return page;
+  }
+
+  /** @param mends - Whether a bad block may be asked for elsewhere: once */
+  #readHere(
+    ref: ObjectRef,
+    offset: number,
+    target: Buffer,
+    primary: GroupPrimary,
+    store: ReplicaPool,
+    mends: boolean,
+    done: DoneWith<PieceChecks>,
+  ): void {
+    const { first, last } = blockRange(ref, offset, target.length);
+    const startedAt = this.#node.now;
+    primary.running += 1;
+    store.readChecked(ref, offset, target, (error, checks) => {
+      primary.running -= 1;
+      this.#node.joins.pace.tookMs(this.#node.now - startedAt);
+      if (error?.code === 'E_CHECKSUM' && mends) {
+        mendBlocks(this.#node, primary, store, ref, { first, last }, (isMended) => {
+          if (isMended) this.#readHere(ref, offset, target, primary, store, false, done);
+          else done(error);
+        });
+        return;
+      }
+      primary.proveRead(ref, first, last, (late) => {
+        if (late !== null) done(late);
+        else if (error !== null) done(error);
+        else done(null, checks);
+      });
+    });
+  }
+
+  #change(
+    ref: ObjectRef,
+    { first, last }: { first: number; last: number },
+    flags: number,
+    done: Done,
+    make: (store: ReplicaPool, flags: number, made: Done) => void,
+  ): void {
+    const { pool } = this.#parts;
+    this.#admit(ref, true, done, (primary, store) => {
+      const isDurable =
+        (flags & WRITE_FLAGS.durable) !== 0 || this.#node.poolOf(pool)?.durability === 'write';
+      const startedAt = this.#node.now;
+      primary.running += 1;
+      make(store, flags & ~WRITE_FLAGS.durable, (error) => {
+        primary.running -= 1;
+        if (error !== null) {
+          // What is refused may be refused because of what nobody else has yet.
+          primary.proveRead(ref, first, last, (late) => done(late ?? error));
+          return;
+        }
+        primary.whenCommitted(ref, first, last, (late) => {
+          this.#node.joins.pace.tookMs(this.#node.now - startedAt);
+          if (late !== null || !isDurable) done(late);
+          else this.#node.flush(pool, [primary], done);
+        });
+      });
+    });
+  }
+
+  #ask<T>(ref: ObjectRef, changes: boolean, work: (store: ReplicaPool) => Promise<T>): Promise<T> {
+    const { first, last } = EVERY_BLOCK;
+    return promisedWith<T>((done) =>
+      this.#admit(ref, changes, done, (primary, store) => {
+        primary.running += 1;
+        const prove = (answer: () => void): void => {
+          primary.running -= 1;
+          primary.proveRead(ref, first, last, (late) => {
+            if (late === null) answer();
+            else done(late);
+          });
+        };
+        work(store).then(
+          (value) => prove(() => done(null, value)),
+          (error: unknown) =>
+            prove(() => done(error instanceof StoreError ? error : asDefect(error))),
+        );
+      }),
+    );
+  }
+
+  #admit<T>(
+    ref: ObjectRef,
+    changes: boolean,
+    done: DoneWith<T>,
+    run: (primary: GroupPrimary, store: ReplicaPool) => void,
+  ): void {
+    const { pool } = this.#parts;
+    const primary = this.#node.groupOf(pool, ref.hash)?.primary ?? null;
+    const store = this.#node.storeOf(pool);
+    if (primary === null || store === null) {
+      done(notServed(this.name));
+      return;
+    }
+    primary.admit(
+      this.#epoch,
+      changes,
+      () => run(primary, store),
+      (error) => done(error ?? notServed(this.name)),
+    );
+  }
+}
+
+/** Blocks that an operation is about; all of an object that is not image data, as whether it exists matters. */
+function blockRange(
+  ref: ObjectRef,
+  offset: number,
+  bytes: number,
+): { first: number; last: number } {
+  if (ref.kind !== OBJECT_KIND.imageData || bytes === 0) return EVERY_BLOCK;
+  return {
+    first: Math.floor(offset / BLOCK_BYTES),
+    last: Math.min(BLOCKS_PER_OBJECT, Math.floor((offset + bytes - 1) / BLOCK_BYTES)),
+  };
+}
+
+function notServed(name: string): StoreError {
+  return new StoreError(
+    'E_STALE_MAP',
+    `This daemon does not serve that group of pool '${name}', by its map`,
+  );
+}
+
+function asDefect(error: unknown): never {
+  throw error;
+}

@@ -1,0 +1,511 @@
+/**
+ * Compares this copy of an object with another member's, and says what makes the other one equal. Each piece is taken
+ * while its blocks are held, so what is emitted has its place among the changes that are announced; those in between
+ * reach the other one by themselves.
+ */
+import {
+  BLOCKS_PER_OBJECT,
+  BLOCK_BYTES,
+  BLOCK_STATE,
+  INLINE_BYTES_MAX,
+  StoreError,
+  crc32c,
+  type BlockState,
+  type Done,
+  type DoneWith,
+  type ObjectKind,
+} from '@store/core';
+import type { Change } from '../replication/change.js';
+import type { ObjectDigest } from '../replication/replica-pool.js';
+import { misfit } from './change-applier.js';
+import type { Engine } from './engine.js';
+import { CHUNKS_PER_OBJECT, BLOCKS_PER_CHUNK, chunkOf } from './format.js';
+import { UNREADABLE_CHECKSUM, isImageData, printable, type ObjectTable } from './object-table.js';
+import { plainCheck, type Reader } from './reader.js';
+import type { StoredObject } from './stored-object.js';
+import type { WholeObjects } from './whole-objects.js';
+import type { Zeroer } from './zeroer.js';
+
+const LAST_BLOCK = BLOCKS_PER_OBJECT - 1;
+
+export interface ComparerParts {
+  readonly engine: Engine;
+  readonly table: ObjectTable;
+  readonly reader: Reader;
+  readonly whole: WholeObjects;
+  readonly zeroer: Zeroer;
+}
+
+/** Blocks of ours that could not be verified. */
+export interface Unverified {
+  readonly unverified: readonly number[];
+}
+
+export type Emit = (change: Change) => void;
+
+/** A run of blocks in one state. */
+interface Run {
+  readonly first: number;
+  count: number;
+  readonly state: BlockState;
+}
+
+const NO_DIGEST: ObjectDigest = {
+  version: 0,
+  length: 0,
+  isInline: false,
+  states: new Uint8Array(),
+  checks: new Uint32Array(),
+  unknown: [],
+};
+
+export class Comparer {
+  readonly #parts: ComparerParts;
+
+  constructor(parts: ComparerParts) {
+    this.#parts = parts;
+  }
+
+  /** Null as well for what is broken, or of another kind: `difference` then begins from nothing. */
+  digest(object: StoredObject, kind: ObjectKind, done: DoneWith<ObjectDigest | null>): void {
+    const { engine, reader } = this.#parts;
+    object.locks.acquire(0, LAST_BLOCK, false, (lock) => {
+      const finish = (error: StoreError | null, digest: ObjectDigest | null): void => {
+        object.locks.release(lock);
+        if (error === null) done(null, digest);
+        else done(error);
+      };
+      if (engine.failure !== null) finish(engine.failure, null);
+      else if (!object.exists || misfit(object, kind) !== null) finish(null, null);
+      else if (object.inline) finish(engine.failure, this.#inlineDigest(object));
+      else
+        reader.resolveSuspects(object, 0, LAST_BLOCK, (error) =>
+          finish(error, error === null ? this.#slotDigest(object) : null),
+        );
+    });
+  }
+
+  #inlineDigest(object: StoredObject): ObjectDigest {
+    const content = this.#parts.whole.content(object);
+    const isGood = Buffer.isBuffer(content);
+    return {
+      version: object.version,
+      length: object.length,
+      isInline: true,
+      states: new Uint8Array(),
+      checks: Uint32Array.of(isGood ? crc32c(content) : 0),
+      unknown: isGood ? [] : [0],
+    };
+  }
+
+  #slotDigest(object: StoredObject): ObjectDigest {
+    const count = usedEnd(object);
+    const checks = new Uint32Array(count);
+    const unknown: number[] = [];
+    for (let block = 0; block < count; block += 1) {
+      if (object.states[block] !== BLOCK_STATE.data) continue;
+      const check = this.#check(object, block);
+      if (check === null) unknown.push(block);
+      else checks[block] = check;
+    }
+    const { version, length } = object;
+    return {
+      version,
+      length,
+      isInline: false,
+      states: object.states.slice(0, count),
+      checks,
+      unknown,
+    };
+  }
+
+  /** Recorded of a block of data, bound to nothing; null: that is lost. */
+  #check(object: StoredObject, block: number): number | null {
+    this.#parts.table.loadChecks(object, chunkOf(block));
+    return object.checks.get(block) === UNREADABLE_CHECKSUM ? null : plainCheck(object, block);
+  }
+
+  /**
+   * See `ReplicaPool.difference`. Of an object in a slot the last change emitted is always `states` of no blocks: with
+   * it the other one is complete. Before that it may begin with `delete`, if nothing of what is there can be used.
+   */
+  difference(
+    object: StoredObject,
+    kind: ObjectKind,
+    theirs: ObjectDigest | null,
+    emit: Emit,
+    done: DoneWith<Unverified>,
+  ): void {
+    const unverified: number[] = [];
+    const answer: Done = (error) => {
+      if (error === null) done(null, { unverified });
+      else done(error);
+    };
+    this.#settled(object, (error, release) => {
+      const finish: Done = (failure) => {
+        release();
+        answer(failure);
+      };
+      if (error !== null) finish(error);
+      else if (!object.exists || misfit(object, kind) !== null) {
+        if (theirs !== null) emit(goneOf(object, kind, theirs.version));
+        finish(null);
+      } else if (object.inline) {
+        this.#inlineDifference(object, kind, theirs, emit, unverified);
+        finish(null);
+      } else if (theirs === null || theirs.isInline)
+        this.#wholeOf(object, kind, emit, (isWhole) => {
+          if (!isWhole) emit(goneOf(object, kind, object.latestVersion));
+          release();
+          const rest = isWhole ? null : NO_DIGEST;
+          if (rest === null) answer(this.#parts.engine.failure);
+          else this.#pieces(object, kind, rest, emit, unverified, answer);
+        });
+      else {
+        release();
+        this.#pieces(object, kind, theirs, emit, unverified, answer);
+      }
+    });
+  }
+
+  #inlineDifference(
+    object: StoredObject,
+    kind: ObjectKind,
+    theirs: ObjectDigest | null,
+    emit: Emit,
+    unverified: number[],
+  ): void {
+    const ours = this.#inlineDigest(object);
+    const isEqual =
+      theirs?.isInline === true &&
+      theirs.unknown.length === 0 &&
+      theirs.version === ours.version &&
+      theirs.length === ours.length &&
+      theirs.checks[0] === ours.checks[0];
+    if (ours.unknown.length > 0) unverified.push(0);
+    else if (!isEqual) this.#emitContent(object, kind, emit);
+  }
+
+  /** @returns why the content of an inline object cannot be emitted */
+  #emitContent(object: StoredObject, kind: ObjectKind, emit: Emit): StoreError | null {
+    const content = this.#parts.whole.content(object);
+    if (!Buffer.isBuffer(content)) return content;
+    const [place, version] = [object.placeAs(kind), object.latestVersion];
+    emit({ op: 'whole', object: place, version, content: Buffer.from(content) });
+    return null;
+  }
+
+  /** The pieces of an object in a slot, and then its version. */
+  #pieces(
+    object: StoredObject,
+    kind: ObjectKind,
+    theirs: ObjectDigest,
+    emit: Emit,
+    unverified: number[],
+    done: Done,
+  ): void {
+    const unknown = new Set(theirs.unknown);
+    const differs = (block: number): boolean => {
+      const state = object.states[block];
+      if (state !== (theirs.states[block] ?? BLOCK_STATE.absent)) return true;
+      if (state !== BLOCK_STATE.data) return false;
+      return unknown.has(block) || this.#check(object, block) !== theirs.checks[block];
+    };
+    let count = 0;
+    const counted: Emit = (change) => {
+      count += 1;
+      emit(change);
+    };
+    const next = (chunk: number): void => {
+      if (chunk === CHUNKS_PER_OBJECT) {
+        this.#end(object, kind, count > 0 ? NO_DIGEST : theirs, emit, done);
+        return;
+      }
+      const first = chunk * BLOCKS_PER_CHUNK;
+      const last = first + BLOCKS_PER_CHUNK - 1;
+      this.#piece(object, kind, first, last, differs, counted, unverified, (error, isThere) => {
+        if (error !== null || !isThere) done(error);
+        else next(chunk + 1);
+      });
+    };
+    next(0);
+  }
+
+  /** Version and length, if they are not theirs already. */
+  #end(object: StoredObject, kind: ObjectKind, theirs: ObjectDigest, emit: Emit, done: Done): void {
+    object.locks.acquire(0, 0, false, (lock) => {
+      const [version, length] = [object.latestVersion, object.latestLength];
+      const isEqual = theirs.version === version && theirs.length === length;
+      if (!isEqual && object.exists && isInSlot(object, kind))
+        emit(statesOf(object, kind, { first: 0, count: 0, state: BLOCK_STATE.absent }));
+      object.locks.release(lock);
+      done(this.#parts.engine.failure);
+    });
+  }
+
+  /**
+   * Emits those of blocks `first..last` that differ, as they are now.
+   * @param done - is told whether there still is such an object in a slot; if not, others have heard what became of it
+   */
+  #piece(
+    object: StoredObject,
+    kind: ObjectKind,
+    first: number,
+    last: number,
+    differs: (block: number) => boolean,
+    emit: Emit,
+    unverified: number[],
+    done: (error: StoreError | null, isThere: boolean) => void,
+  ): void {
+    object.locks.acquire(first, last, false, (lock) => {
+      const finish = (error: StoreError | null, isThere: boolean): void => {
+        object.locks.release(lock);
+        done(error ?? this.#parts.engine.failure, isThere);
+      };
+      if (!isInSlot(object, kind)) {
+        finish(null, false);
+        return;
+      }
+      this.#parts.reader.resolveSuspects(object, first, last, (error) => {
+        if (error !== null) finish(error, true);
+        else
+          this.#emitRuns(
+            object,
+            kind,
+            runsOf(object, first, last, differs),
+            emit,
+            unverified,
+            (failure) => finish(failure, true),
+          );
+      });
+    });
+  }
+
+  /** The caller holds the blocks. */
+  #emitRuns(
+    object: StoredObject,
+    kind: ObjectKind,
+    runs: readonly Run[],
+    emit: Emit,
+    unverified: number[],
+    done: Done,
+  ): void {
+    let pending = 1;
+    let failed: StoreError | null = null;
+    const finish: Done = (error) => {
+      failed ??= error;
+      pending -= 1;
+      if (pending === 0) done(failed);
+    };
+    for (const run of runs) {
+      pending += 1;
+      if (run.state === BLOCK_STATE.data)
+        this.#emitData(object, kind, run, emit, unverified, finish);
+      else {
+        emit(statesOf(object, kind, run));
+        finish(null);
+      }
+    }
+    finish(null);
+  }
+
+  /** A run of data; if not all of it can be verified, what can be, a block at a time. */
+  #emitData(
+    object: StoredObject,
+    kind: ObjectKind,
+    { first, count }: Run,
+    emit: Emit,
+    unverified: number[],
+    done: Done,
+  ): void {
+    const bytes = Buffer.allocUnsafeSlow(count * BLOCK_BYTES);
+    const last = first + count - 1;
+    this.#parts.reader.readBlocks(object, first, last, bytes, (error) => {
+      if (error === null) {
+        emit(this.#writeOf(object, kind, first, bytes));
+        done(null);
+      } else if (error.code !== 'E_CHECKSUM') done(error);
+      else if (count === 1) {
+        unverified.push(first);
+        done(null);
+      } else {
+        const state = BLOCK_STATE.data;
+        const singles = Array.from({ length: count }, (_, index) => ({
+          first: first + index,
+          count: 1,
+          state,
+        }));
+        this.#emitRuns(object, kind, singles, emit, unverified, done);
+      }
+    });
+  }
+
+  #writeOf(object: StoredObject, kind: ObjectKind, first: number, bytes: Buffer): Change {
+    const checks = new Uint32Array(bytes.length / BLOCK_BYTES);
+    for (let index = 0; index < checks.length; index += 1)
+      checks[index] = plainCheck(object, first + index);
+    return {
+      op: 'write',
+      object: object.placeAs(kind),
+      version: object.latestVersion,
+      first,
+      blocks: [bytes],
+      checks,
+      length: object.latestLength,
+    };
+  }
+
+  /**
+   * An object in a slot as one change, and its blocks that are not data; the caller holds all of it.
+   * @param done - is told whether that can be: not of image data, nor if something cannot be verified
+   */
+  #wholeOf(
+    object: StoredObject,
+    kind: ObjectKind,
+    emit: Emit,
+    done: (isWhole: boolean) => void,
+  ): void {
+    const { length } = object;
+    // So short it would be inline there, and have no blocks.
+    const isShort = object.length <= INLINE_BYTES_MAX;
+    if (isImageData(kind) || isShort) {
+      done(false);
+      return;
+    }
+    const content = Buffer.alloc(length);
+    this.#parts.reader.readHeld(object, 0, content, (error) => {
+      if (error !== null) {
+        done(false);
+        return;
+      }
+      const [place, version] = [object.placeAs(kind), object.latestVersion];
+      emit({ op: 'whole', object: place, version, content });
+      const count = Math.ceil(length / BLOCK_BYTES);
+      const differs = (block: number): boolean =>
+        object.states[block] !== (block < count ? BLOCK_STATE.data : BLOCK_STATE.absent);
+      for (const run of runsOf(object, 0, LAST_BLOCK, differs)) emit(statesOf(object, kind, run));
+      done(true);
+    });
+  }
+
+  /** See `ReplicaPool.present`. */
+  present(
+    object: StoredObject,
+    kind: ObjectKind,
+    first: number,
+    last: number,
+    emit: Emit,
+    done: Done,
+  ): void {
+    this.#settled(object, (error, release) => {
+      const finish: Done = (failure) => {
+        release();
+        done(failure);
+      };
+      if (error !== null) finish(error);
+      else if (!object.exists || misfit(object, kind) !== null) {
+        emit(goneOf(object, kind, object.latestVersion));
+        finish(null);
+      } else if (object.inline) finish(this.#emitContent(object, kind, emit));
+      else
+        this.#wholeOf(object, kind, emit, (isWhole) => {
+          release();
+          if (isWhole) done(this.#parts.engine.failure);
+          else if (isImageData(kind)) this.#presentBlocks(object, kind, first, last, emit, done);
+          else this.#presentBlocks(object, kind, 0, LAST_BLOCK, emit, done);
+        });
+    });
+  }
+
+  #presentBlocks(
+    object: StoredObject,
+    kind: ObjectKind,
+    first: number,
+    last: number,
+    emit: Emit,
+    done: Done,
+  ): void {
+    const end = Math.min(last, LAST_BLOCK);
+    const unverified: number[] = [];
+    const next = (at: number): void => {
+      if (at > end) {
+        done(unverified.length === 0 ? null : unverifiable(object, unverified));
+        return;
+      }
+      const to = Math.min(end, at + BLOCKS_PER_CHUNK - 1);
+      this.#piece(
+        object,
+        kind,
+        at,
+        to,
+        () => true,
+        emit,
+        unverified,
+        (error, isThere) => {
+          if (error !== null || !isThere) done(error);
+          else next(to + 1);
+        },
+      );
+    };
+    next(first);
+  }
+
+  /** Holds all of the object, once its version says something about its bytes. */
+  #settled(
+    object: StoredObject,
+    work: (error: StoreError | null, release: () => void) => void,
+  ): void {
+    const { engine, zeroer } = this.#parts;
+    object.locks.acquire(0, LAST_BLOCK, object.isUnsure, (lock) => {
+      const release = (): void => object.locks.release(lock);
+      const refusal = engine.failure ?? object.broken;
+      if (refusal !== null) work(refusal, release);
+      else zeroer.settleVersion(object, (error) => work(error, release));
+    });
+  }
+}
+
+function isInSlot(object: StoredObject, kind: ObjectKind): boolean {
+  return object.version > 0 && !object.inline && misfit(object, kind) === null;
+}
+
+/** Runs of equal state of those of blocks `first..last` that differ. */
+function runsOf(
+  object: StoredObject,
+  first: number,
+  last: number,
+  differs: (block: number) => boolean,
+): Run[] {
+  const runs: Run[] = [];
+  for (let block = first; block <= last; block += 1) {
+    if (!differs(block)) continue;
+    const state = object.states[block] as BlockState; // we wrote it
+    const run = runs.at(-1);
+    if (run?.state === state && run.first + run.count === block) run.count += 1;
+    else runs.push({ first: block, count: 1, state });
+  }
+  return runs;
+}
+
+/** The end of the blocks that are not absent. */
+function usedEnd(object: StoredObject): number {
+  let end = object.usedBlocks === 0 ? 0 : BLOCKS_PER_OBJECT;
+  while (end > 0 && object.states[end - 1] === BLOCK_STATE.absent) end -= 1;
+  return end;
+}
+
+function statesOf(object: StoredObject, kind: ObjectKind, { first, count, state }: Run): Change {
+  const [version, length] = [object.latestVersion, object.latestLength];
+  return { op: 'states', object: object.placeAs(kind), version, first, count, state, length };
+}
+
+function goneOf(object: StoredObject, kind: ObjectKind, version: number): Change {
+  return { op: 'delete', object: object.placeAs(kind), version };
+}
+
+function unverifiable(object: StoredObject, blocks: readonly number[]): StoreError {
+  return new StoreError(
+    'E_CHECKSUM',
+    `Blocks ${blocks.join(', ')} of object '${printable(object.name)}' do not match their checksums`,
+  );
+}
