@@ -2,7 +2,7 @@
  * What must hold at every moment, seen from outside of all processes: what each disk holds, what the masters have decided,
  * who answers what. See FAULTS.md 3.3; the numbers in messages are those there.
  */
-import { BLOCK_STATE, groupOf, type MapGroup } from '@store/core';
+import { BLOCK_STATE, crc32c, groupOf, type MapGroup } from '@store/core';
 import type { ClusterState } from '@store/master';
 import {
   CELL_BYTES,
@@ -263,6 +263,7 @@ function tagIn(image: ObjectImage | null, cell: number): number | null {
   const block = Math.floor(cell / CELLS_PER_BLOCK);
   if (image.states[block] !== BLOCK_STATE.data) return ZERO_TAG;
   const bytes = image.blocks[block] ?? ZEROS;
+  if (crc32c(bytes) !== image.checks[block]) return null;
   const at = (cell % CELLS_PER_BLOCK) * CELL_BYTES;
   const tag = bytes.readUInt32LE(at);
   return bytes.readUInt32LE(at + CELL_BYTES - 4) === tag && tag !== MISSING_TAG ? tag : null;

@@ -73,7 +73,7 @@ export interface SimClientOptions {
 export class SimClient implements NetworkUser {
   readonly name: string;
   readonly process: SimProcess;
-  readonly startId = '';
+  readonly identity = '';
   /** For planted bugs. */
   readonly hooks = { forgetsLosses: false, sendsTwice: false, abandonsEarly: false };
   readonly #options: SimClientOptions;
@@ -213,7 +213,7 @@ export class SimClient implements NetworkUser {
   #send(open: Open): void {
     const place = this.#view?.poolById(this.#options.poolId)?.groups[open.group];
     const daemon = place?.hasPrimary === true ? (place.members[0]?.daemon ?? 0) : 0;
-    const name = `d${daemon}`;
+    const name = /^[^:]*/.exec(this.#view?.daemonById(daemon)?.address ?? '')?.[0] ?? '';
     const end = this.#ends.get(name);
     if (place === undefined || daemon === 0 || end === undefined) {
       this.#waiting.add(open);
@@ -256,8 +256,7 @@ export class SimClient implements NetworkUser {
     switch (error.code) {
       case 'E_STALE_MAP':
         // Nothing was done by it, or the epoch ended over it.
-        if (open.call.op === 'write' || open.call.op === 'zero') this.#staleWrite(open);
-        else this.#later(open, RETRY_MS);
+        this.#inDoubt(open);
         this.#refresh();
         return;
       case 'E_CHECKSUM':
@@ -269,11 +268,6 @@ export class SimClient implements NetworkUser {
         if (error.retry === 'later' || error.code === 'E_DISK_FAILED') this.#inDoubt(open);
         else this.#end(open, error);
     }
-  }
-
-  #staleWrite(open: Open): void {
-    if (open.call.isRetried) this.#later(open, RETRY_MS);
-    else this.#end(open, new StoreError('E_IN_DOUBT', 'The epoch has ended over it'));
   }
 
   #inDoubt(open: Open): void {

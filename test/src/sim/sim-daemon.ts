@@ -14,6 +14,7 @@ import {
   type GroupRequest,
   type Log,
   type MapView as View,
+  type Timer,
 } from '@store/core';
 import type { SimRandom } from '@store/core/sim';
 import type { PeerMessage, ReplicationPorts } from '@store/daemon/testing';
@@ -113,6 +114,7 @@ export class DaemonProcess implements NetworkUser {
   readonly daemon: SimDaemon;
   readonly process: SimProcess;
   readonly startId: string;
+  readonly identity: string;
   readonly node: Node;
   readonly ports: ReplicationPorts;
   /** For planted bugs: what it sends to other daemons goes through here. */
@@ -123,8 +125,11 @@ export class DaemonProcess implements NetworkUser {
   readonly #world: SimWorld;
   readonly #network: SimNetwork;
   readonly #random: SimRandom;
-  readonly #peers = new Map<number, LinkEnd>();
+  /** By id. */
+  readonly #peers = new Map<number, { readonly end: LinkEnd; readonly startId: string }>();
+  readonly #byEnd = new WeakMap<LinkEnd, number>();
   readonly #clients = new Map<string, ClientSession>();
+  readonly #nodeTimers = new Set<object>();
   readonly #asking = new Map<number, (error: StoreError | null) => void>();
   #wanted: ReadonlySet<number> = new Set();
   #master = 0;
@@ -139,6 +144,7 @@ export class DaemonProcess implements NetworkUser {
     this.#random = daemon.disk.random;
     this.process = new SimProcess(host);
     this.startId = this.#random.bytes(16).toString('hex');
+    this.identity = `${daemon.disk.diskId} ${this.startId}`;
     this.#master = this.#random.below(3);
     if (daemon.disk.keptMap !== null) this.view = new MapView(decodeMap(daemon.disk.keptMap));
     this.daemonId = this.view?.daemonOfDisk(daemon.disk.diskId)?.id ?? 0;
@@ -153,6 +159,11 @@ export class DaemonProcess implements NetworkUser {
       this.#keepLinks();
       this.#register();
     });
+  }
+
+  /** Timers of the replication that have neither fired nor been cancelled. */
+  get nodeTimerCount(): number {
+    return this.#nodeTimers.size;
   }
 
   end(isSilent: boolean): void {
@@ -174,10 +185,10 @@ export class DaemonProcess implements NetworkUser {
   unlinked(end: LinkEnd): void {
     if (end === this.#masterEnd) this.#masterGone();
     else if (end.peer.startsWith('d')) {
-      const id = daemonOf(end.peer);
-      if (this.#peers.get(id) !== end) return;
+      const id = this.#byEnd.get(end) ?? 0;
+      if (this.#peers.get(id)?.end !== end) return;
       this.#peers.delete(id);
-      this.node.peerDown(this.#idOfMachine(id));
+      this.node.peerDown(id);
     }
   }
 
@@ -189,9 +200,11 @@ export class DaemonProcess implements NetworkUser {
     const known = message as ClusterMessage; // nobody sends anything else
     switch (known.type) {
       case 'peer': {
-        if (this.#peers.get(daemonOf(end.peer)) !== end) return;
+        const id = this.#byEnd.get(end) ?? 0;
+        const peer = this.#peers.get(id);
+        if (peer?.end !== end) return;
         if (this.#world.isTraced) this.#tracePeer(end, known.message);
-        this.node.received(this.#idOfMachine(daemonOf(end.peer)), end.peerStart, known.message);
+        this.node.received(id, peer.startId, known.message);
         return;
       }
       case 'request':
@@ -314,24 +327,30 @@ export class DaemonProcess implements NetworkUser {
 
   // --- other daemons ---
 
+  /** Who is at the other end was proved. One that this map does not know is not let in. */
   #peerLinked(end: LinkEnd): void {
-    const id = daemonOf(end.peer);
-    const old = this.#peers.get(id);
-    if (old !== undefined) {
-      this.#peers.delete(id);
-      old.close();
-      this.node.peerDown(this.#idOfMachine(id));
+    const [diskId = '', startId = ''] = end.peerIdentity.split(' ');
+    const daemon = this.view?.daemonOfDisk(diskId)?.id ?? 0;
+    if (daemon === 0) {
+      end.close();
+      return;
     }
-    this.#peers.set(id, end);
-    const daemon = this.#idOfMachine(id);
-    if (daemon !== 0) this.node.peerUp(daemon, end.peerStart);
+    const old = this.#peers.get(daemon);
+    if (old !== undefined) {
+      this.#peers.delete(daemon);
+      old.end.close();
+      this.node.peerDown(daemon);
+    }
+    this.#peers.set(daemon, { end, startId });
+    this.#byEnd.set(end, daemon);
+    this.node.peerUp(daemon, startId);
   }
 
   /** Dials whoever is wanted; the one with the smaller number does it at once, the other one as well after a while. */
   #keepLinks(): void {
     for (const daemon of this.#wanted) {
       const machine = this.#machineOf(daemon);
-      if (machine === 0 || this.#peers.has(machine)) continue;
+      if (machine === 0 || this.#peers.has(daemon)) continue;
       const own = daemonOf(this.daemon.name);
       if (own < machine || this.#random.chance(0.1))
         this.#network.connect(this.daemon.name, `d${machine}`);
@@ -343,14 +362,6 @@ export class DaemonProcess implements NetworkUser {
   #machineOf(daemon: number): number {
     const address = this.view?.daemonById(daemon)?.address ?? '';
     return Number(/^d(\d+):/.exec(address)?.[1] ?? 0);
-  }
-
-  /** The daemon that runs on a machine now, by the newest map; of several disks that were there, the last. */
-  #idOfMachine(machine: number): number {
-    let found = 0;
-    for (const { id, address } of this.view?.map.daemons ?? [])
-      if (address.startsWith(`d${machine}:`)) found = Math.max(found, id);
-    return found;
   }
 
   #tellNode(): void {
@@ -438,14 +449,14 @@ export class DaemonProcess implements NetworkUser {
     const idNow = (): number => this.daemonId;
     return {
       clock: this.process.clock,
-      timers: this.process.timers,
+      timers: { after: (ms, callback) => this.#nodeTimer(ms, callback) },
       random: { bytes: (count) => this.#random.bytes(count) },
       log: this.#log(),
       peers: {
         send: (daemon, message) => {
           const kept = this.sending(daemon, message);
           if (kept !== null)
-            this.#peers.get(this.#machineOf(daemon))?.send({ type: 'peer', message: kept } as SimMessage);
+            this.#peers.get(daemon)?.end.send({ type: 'peer', message: kept } as SimMessage);
         },
         want: (daemons) => {
           this.#wanted = new Set(daemons);
@@ -472,6 +483,20 @@ export class DaemonProcess implements NetworkUser {
       defect: (error) => {
         const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
         this.#world.fail(`${this.daemon.name} found a defect of its own: ${text}`);
+      },
+    };
+  }
+
+  #nodeTimer(ms: number, callback: () => void): Timer {
+    const timer = this.process.timers.after(ms, () => {
+      this.#nodeTimers.delete(timer);
+      callback();
+    });
+    this.#nodeTimers.add(timer);
+    return {
+      cancel: () => {
+        this.#nodeTimers.delete(timer);
+        timer.cancel();
       },
     };
   }

@@ -31,7 +31,7 @@ export const POOL_ID = 1;
 const COMMIT_MS = 3;
 const TEND_MS = 1000;
 /** A little sooner than in a real cluster: nothing here takes minutes. */
-const LIMITS = { ...TEND_LIMITS, waitForMemberMs: 8000, downOutMs: 60_000 };
+const LIMITS = { ...TEND_LIMITS, waitForMemberMs: 8000, downOutMs: 10_000 };
 
 export interface PoolShape {
   readonly replicas: number;
@@ -119,7 +119,7 @@ export class SimMasters {
 
 class MasterProcess implements NetworkUser {
   readonly process: SimProcess;
-  readonly startId = '';
+  readonly identity = '';
   readonly #masters: SimMasters;
   readonly #name: string;
   readonly #links = new Set<LinkEnd>();

@@ -94,10 +94,13 @@ export type ClusterMessage =
 
 /** Everything that the sender may use again is another one in the copy. */
 export function copyMessage(message: SimMessage): SimMessage {
-  const known = message as ClusterMessage; // nobody sends anything else
+  return copied(message as ClusterMessage); // nobody sends anything else
+}
+
+function copied(known: ClusterMessage): ClusterMessage {
   switch (known.type) {
     case 'peer':
-      return { type: 'peer', message: copyPeerMessage(known.message) } satisfies PeerEnvelope;
+      return { type: 'peer', message: copyPeerMessage(known.message) };
     case 'request':
       return known.data === null
         ? known

@@ -14,8 +14,8 @@ import { exponential, type SimWorld } from './sim-world.js';
 /** A process as the network sees it. */
 export interface NetworkUser {
   readonly process: SimProcess;
-  /** Who it says it is when a link is made: a start, or empty. */
-  readonly startId: string;
+  /** Who it proves to be when a link is made; empty: nobody asks. */
+  readonly identity: string;
   linked(end: LinkEnd): void;
   unlinked(end: LinkEnd): void;
   received(end: LinkEnd, message: SimMessage): void;
@@ -45,7 +45,7 @@ interface Path {
 export class LinkEnd {
   readonly peer: string;
   /** Of the process at the other end. */
-  readonly peerStart: string;
+  readonly peerIdentity: string;
   readonly user: NetworkUser;
   isOpen = true;
   /** The other end; what is sent goes there. */
@@ -55,11 +55,11 @@ export class LinkEnd {
   readonly #network: SimNetwork;
   #lastArrival = 0;
 
-  constructor(network: SimNetwork, user: NetworkUser, peer: string, peerStart: string) {
+  constructor(network: SimNetwork, user: NetworkUser, peer: string, peerIdentity: string) {
     this.#network = network;
     this.user = user;
     this.peer = peer;
-    this.peerStart = peerStart;
+    this.peerIdentity = peerIdentity;
   }
 
   /** Lost, without a word, if the link is broken. */
@@ -145,8 +145,8 @@ export class SimNetwork {
         process.later(ms, () => user.refused(to));
         return;
       }
-      const there = new LinkEnd(this, peer, from, user.startId);
-      const here = new LinkEnd(this, user, to, peer.startId);
+      const there = new LinkEnd(this, peer, from, user.identity);
+      const here = new LinkEnd(this, user, to, peer.identity);
       there.other = here;
       here.other = there;
       this.#ends.get(to)?.add(there);
