@@ -41,7 +41,8 @@ export interface Unverified {
   readonly unverified: readonly number[];
 }
 
-export type Emit = (change: Change) => void;
+/** Takes a change; `isLast`: with it the other copy is complete. */
+export type Emit = (change: Change, isLast: boolean) => void;
 
 /** A run of blocks in one state. */
 interface Run {
@@ -148,14 +149,14 @@ export class Comparer {
       };
       if (error !== null) finish(error);
       else if (!object.exists || misfit(object, kind) !== null) {
-        if (theirs !== null) emit(goneOf(object, kind, theirs.version));
+        if (theirs !== null) emit(goneOf(object, kind, theirs.version), true);
         finish(null);
       } else if (object.inline) {
         this.#inlineDifference(object, kind, theirs, emit, unverified);
         finish(null);
       } else if (theirs === null || theirs.isInline)
         this.#wholeOf(object, kind, emit, (isWhole) => {
-          if (!isWhole) emit(goneOf(object, kind, object.latestVersion));
+          if (!isWhole) emit(goneOf(object, kind, object.latestVersion), false);
           release();
           const rest = isWhole ? null : NO_DIGEST;
           if (rest === null) answer(this.#parts.engine.failure);
@@ -191,7 +192,7 @@ export class Comparer {
     const content = this.#parts.whole.content(object);
     if (!Buffer.isBuffer(content)) return content;
     const [place, version] = [object.placeAs(kind), object.latestVersion];
-    emit({ op: 'whole', object: place, version, content: Buffer.from(content) });
+    emit({ op: 'whole', object: place, version, content: Buffer.from(content) }, true);
     return null;
   }
 
@@ -212,9 +213,9 @@ export class Comparer {
       return unknown.has(block) || this.#check(object, block) !== theirs.checks[block];
     };
     let count = 0;
-    const counted: Emit = (change) => {
+    const counted: Emit = (change, isLast) => {
       count += 1;
-      emit(change);
+      emit(change, isLast);
     };
     const next = (chunk: number): void => {
       if (chunk === CHUNKS_PER_OBJECT) {
@@ -237,7 +238,7 @@ export class Comparer {
       const [version, length] = [object.latestVersion, object.latestLength];
       const isEqual = theirs.version === version && theirs.length === length;
       if (!isEqual && object.exists && isInSlot(object, kind))
-        emit(statesOf(object, kind, { first: 0, count: 0, state: BLOCK_STATE.absent }));
+        emit(statesOf(object, kind, { first: 0, count: 0, state: BLOCK_STATE.absent }), true);
       object.locks.release(lock);
       done(this.#parts.engine.failure);
     });
@@ -302,7 +303,7 @@ export class Comparer {
       if (run.state === BLOCK_STATE.data)
         this.#emitData(object, kind, run, emit, unverified, finish);
       else {
-        emit(statesOf(object, kind, run));
+        emit(statesOf(object, kind, run), false);
         finish(null);
       }
     }
@@ -322,7 +323,7 @@ export class Comparer {
     const last = first + count - 1;
     this.#parts.reader.readBlocks(object, first, last, bytes, (error) => {
       if (error === null) {
-        emit(this.#writeOf(object, kind, first, bytes));
+        emit(this.#writeOf(object, kind, first, bytes), false);
         done(null);
       } else if (error.code !== 'E_CHECKSUM') done(error);
       else if (count === 1) {
@@ -379,11 +380,12 @@ export class Comparer {
         return;
       }
       const [place, version] = [object.placeAs(kind), object.latestVersion];
-      emit({ op: 'whole', object: place, version, content });
       const count = Math.ceil(length / BLOCK_BYTES);
       const differs = (block: number): boolean =>
         object.states[block] !== (block < count ? BLOCK_STATE.data : BLOCK_STATE.absent);
-      for (const run of runsOf(object, 0, LAST_BLOCK, differs)) emit(statesOf(object, kind, run));
+      const runs = runsOf(object, 0, LAST_BLOCK, differs);
+      emit({ op: 'whole', object: place, version, content }, runs.length === 0);
+      runs.forEach((run, index) => emit(statesOf(object, kind, run), index === runs.length - 1));
       done(true);
     });
   }
@@ -404,7 +406,7 @@ export class Comparer {
       };
       if (error !== null) finish(error);
       else if (!object.exists || misfit(object, kind) !== null) {
-        emit(goneOf(object, kind, object.latestVersion));
+        emit(goneOf(object, kind, object.latestVersion), true);
         finish(null);
       } else if (object.inline) finish(this.#emitContent(object, kind, emit));
       else

@@ -215,3 +215,11 @@ export class Engine {
     return failure;
   }
 }
+
+/** What an operation hears that began while this daemon led a group, and comes to its change when it does not any more. */
+export function notLedHere(): StoreError {
+  return new StoreError(
+    'E_STALE_MAP',
+    'This daemon does not lead the group of the object any more',
+  );
+}

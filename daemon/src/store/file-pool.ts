@@ -328,7 +328,7 @@ export class FilePool implements ReplicaPool {
     else if (object !== null)
       this.#parts.comparer.difference(object, place.kind, theirs, emit, done);
     else {
-      if (theirs !== null) emit({ op: 'delete', object: place, version: theirs.version });
+      if (theirs !== null) emit({ op: 'delete', object: place, version: theirs.version }, true);
       done(null, { unverified: [] });
     }
   }
@@ -339,7 +339,7 @@ export class FilePool implements ReplicaPool {
     else if (object !== null)
       this.#parts.comparer.present(object, place.kind, first, last, emit, done);
     else {
-      emit({ op: 'delete', object: place, version: 0 });
+      emit({ op: 'delete', object: place, version: 0 }, true);
       done(null);
     }
   }

@@ -23,7 +23,7 @@ import {
 import { bindChecks } from './block-checks.js';
 import type { BlockLock } from './block-locks.js';
 import type { Transaction } from './committer.js';
-import type { Engine } from './engine.js';
+import { notLedHere, type Engine } from './engine.js';
 import {
   CHUNKS_PER_OBJECT,
   NO_SLOT,
@@ -300,6 +300,10 @@ export class WholeObjects {
       const place = object.placeAs(object.kind);
       const isOurs = given === undefined && existed && tap !== null;
       const number = isOurs ? tap.nextVersion(place, object.latestVersion) : 0;
+      if (isOurs && number === 0) {
+        finish(notLedHere(), existed);
+        return;
+      }
       const stamp = isOurs ? object.stamp(number, 0) : (given ?? null);
       const gone = (): void => {
         this.#forget(object);
@@ -312,6 +316,7 @@ export class WholeObjects {
       } catch (error) {
         const isFull = error instanceof DiskError && error.errno === 'ENOSPC';
         const { path } = this.#engine.disk;
+        this.#notMade(object, object.kind, stamp, isOurs);
         finish(isFull ? noSpaceForMetadata(path) : this.#engine.failFrom(error), existed);
         return;
       }
@@ -331,6 +336,7 @@ export class WholeObjects {
           if (this.#engine.failure !== null) finish(this.#engine.failure, existed);
           else if (error !== null) {
             if (!object.inline && object.broken === null) this.#persister.markChanged(object);
+            this.#notMade(object, object.kind, stamp, isOurs);
             finish(noSpaceForMetadata(this.#engine.disk.path), existed);
           } else {
             gone();
@@ -369,8 +375,13 @@ export class WholeObjects {
       done(this.#engine.failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;
     }
-    const objectId = object.inline ? object.objectId : this.#engine.newObjectId();
     const stamp = given ?? this.#stamp(object, kind, content.length);
+    if (stamp === 'refused') {
+      object.locks.release(lock);
+      done(notLedHere());
+      return;
+    }
+    const objectId = object.inline ? object.objectId : this.#engine.newObjectId();
     const version = stamp?.version ?? this.#engine.newVersion(object.version);
     const fields = { kind, inline: true, slot: NO_SLOT, length: content.length, version, objectId };
     const key = contentKey(objectId);
@@ -379,7 +390,7 @@ export class WholeObjects {
       if (error === null) {
         object.content = content;
         this.#made(object, kind, content, stamp, given === null);
-      }
+      } else this.#notMade(object, kind, stamp, given === null);
       object.locks.release(lock);
       if (error === null) done(null, version);
       else done(error);
@@ -426,8 +437,12 @@ export class WholeObjects {
           finish(failure, 0);
           return;
         }
-        const objectId = engine.newObjectId();
         const stamp = given ?? this.#stamp(object, kind, content.length);
+        if (stamp === 'refused') {
+          finish(notLedHere(), 0);
+          return;
+        }
+        const objectId = engine.newObjectId();
         const version = stamp?.version ?? engine.newVersion(object.version);
         const fields = { kind, inline: false, slot, length: content.length, version, objectId };
         const states = new Uint8Array(BLOCKS_PER_OBJECT).fill(BLOCK_STATE.data, 0, blocks);
@@ -435,6 +450,7 @@ export class WholeObjects {
         const records = checksRecords(objectId, checks);
         this.#beginLife(object, encodeHead(fields, states), records, (refusal) => {
           if (refusal === null) this.#made(object, kind, content, stamp, given === null);
+          else this.#notMade(object, kind, stamp, given === null);
           finish(refusal, version);
         });
       });
@@ -475,11 +491,22 @@ export class WholeObjects {
     });
   }
 
-  /** A change of the whole object that others are to hear of; null: nobody is. */
-  #stamp(object: StoredObject, kind: ObjectKind, length: number): ChangeStamp | null {
+  /** A change of the whole object that others are to hear of; null: nobody is; `refused`: nothing may be changed here. */
+  #stamp(object: StoredObject, kind: ObjectKind, length: number): ChangeStamp | 'refused' | null {
     if (object.tap === null) return null;
     const version = object.tap.nextVersion(object.placeAs(kind), object.latestVersion);
-    return object.stamp(version, length);
+    return version === 0 ? 'refused' : object.stamp(version, length);
+  }
+
+  /** What has got a version was refused by the disk. */
+  #notMade(
+    object: StoredObject,
+    kind: ObjectKind,
+    stamp: ChangeStamp | null,
+    isOurs: boolean,
+  ): void {
+    this.#passed(object, stamp);
+    if (isOurs && this.#engine.failure === null) object.tap?.notMade(object.placeAs(kind), false);
   }
 
   /** The new content is durable, nobody has read it yet. */

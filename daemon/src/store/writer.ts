@@ -22,7 +22,7 @@ import {
 } from '@store/core';
 import type { ChangeTap } from '../replication/replica-pool.js';
 import type { BlockLock } from './block-locks.js';
-import type { Engine } from './engine.js';
+import { notLedHere, type Engine } from './engine.js';
 import { bindChecks } from './block-checks.js';
 import { NO_SLOT, chunkOf, partOf } from './format.js';
 import { isImageData, type ObjectTable } from './object-table.js';
@@ -249,7 +249,10 @@ export class Writer {
     if (object.tap === null || op.stamp !== null) op.checks = bindChecks(object, first, plain);
     else {
       op.checks = bindChecks(object, first, plain.slice());
-      this.#announce(op, object.tap, plain);
+      if (!this.#announce(op, object.tap, plain)) {
+        this.#finish(op, notLedHere());
+        return;
+      }
     }
     if (!this.#parts.opener.isNeeded(object, partOf(first), partOf(last))) {
       this.#writeInPlace(op);
@@ -262,17 +265,19 @@ export class Writer {
     this.#openThenWrite(op);
   }
 
-  /** Gives the write its place in the order of changes, and tells of it. */
-  #announce(op: WriteOp, tap: ChangeTap, checks: PieceChecks): void {
+  /** Gives the write its place in the order of changes, and tells of it. @returns false if nothing may be changed here */
+  #announce(op: WriteOp, tap: ChangeTap, checks: PieceChecks): boolean {
     this.#hold(op);
     const { object, first } = op;
     const place = object.placeAs(op.kind);
     const length = Math.max(object.latestLength, op.offset + op.bytes);
     const version = tap.nextVersion(place, object.latestVersion);
+    if (version === 0) return false;
     op.stamp = object.stamp(version, length);
     op.isAnnounced = true;
     const blocks = op.blocks ?? [];
     tap.changed({ op: 'write', object: place, version, first, blocks, checks, length });
+    return true;
   }
 
   /** Makes the object and its slot if need be. @returns why there is no room */
@@ -429,8 +434,9 @@ export class Writer {
       op.lock = null;
       if (!op.isLockBorrowed) op.object.locks.release(lock);
     }
+    if (error !== null && op.stamp !== null) op.object.pass(op.stamp);
     if (error?.code === 'E_NO_SPACE' && op.isAnnounced)
-      op.object.tap?.notMade(op.object.placeAs(op.kind));
+      op.object.tap?.notMade(op.object.placeAs(op.kind), true);
     // Refused before it held anything: the slot it was given goes back.
     if (error !== null) this.#parts.persister.releaseIfGone(op.object);
     const refusal = error ?? this.#engine.lateRefusal;

@@ -13,7 +13,8 @@ import {
   type StoreError,
 } from '@store/core';
 import type { BlockLock } from './block-locks.js';
-import type { Engine } from './engine.js';
+import type { ChangeTap } from '../replication/replica-pool.js';
+import { notLedHere, type Engine } from './engine.js';
 import { partOf } from './format.js';
 import type { OpenSet } from './open-set.js';
 import type { Persister } from './persister.js';
@@ -175,8 +176,17 @@ export class Zeroer {
       );
       return;
     }
-    if (object.version === 0) object.create(kind, this.#engine.newObjectId());
-    const stamp = given ?? announceStates(object, kind, first, count, state);
+    const isNew = object.version === 0;
+    if (isNew) object.create(kind, this.#engine.newObjectId());
+    let stamp = given;
+    if (stamp === null && object.tap !== null) {
+      stamp = announceStates(object, object.tap, kind, first, count, state);
+      if (stamp === null) {
+        if (isNew) this.#parts.persister.releaseIfGone(object);
+        done(notLedHere());
+        return;
+      }
+    }
     const last = first + count - 1;
     for (let block = first; block <= last; block += 1) {
       if (object.states[block] === BLOCK_STATE.data) object.unpunched.add(block);
@@ -191,7 +201,7 @@ export class Zeroer {
     } catch (error) {
       const refusal = this.#engine.refusalFrom(error);
       if (given === null && this.#engine.failure === null)
-        object.tap?.notMade(object.placeAs(kind));
+        object.tap?.notMade(object.placeAs(kind), true);
       done(refusal);
       return;
     }
@@ -220,19 +230,19 @@ export class Zeroer {
   }
 }
 
-/** @returns null if nobody is to hear of it */
+/** @returns null if nothing may be changed here */
 function announceStates(
   object: StoredObject,
+  tap: ChangeTap,
   kind: ObjectKind,
   first: number,
   count: number,
   state: BlockState,
 ): ChangeStamp | null {
-  const { tap } = object;
-  if (tap === null) return null;
   const place = object.placeAs(kind);
   const length = object.latestLength;
   const version = tap.nextVersion(place, object.latestVersion);
+  if (version === 0) return null;
   const stamp = object.stamp(version, length);
   tap.changed({ op: 'states', object: place, version, first, count, state, length });
   return stamp;
