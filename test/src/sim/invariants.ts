@@ -26,8 +26,8 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
   readonly #history: History;
   readonly #daemons: readonly SimDaemon[];
   readonly #masters: () => SimMasters;
-  /** By group: the newest epoch in which something was answered. */
-  readonly #served = new Map<number, number>();
+  /** By group: the newest epoch in which something was answered, and by whom. */
+  readonly #served = new Map<number, { readonly epoch: number; readonly startId: string }>();
   readonly #epochs = new Map<number, number>();
 
   constructor(
@@ -70,14 +70,15 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
   answering(daemon: SimDaemon, request: Request, { error }: Answer): void {
     if (error !== null) return;
     const { group, epoch, op } = request;
-    const served = this.#served.get(group) ?? 0;
+    const served = this.#served.get(group);
+    const startId = daemon.process?.startId ?? '';
     const isRead = op === 'read' || op === 'stat';
-    if (isRead && epoch < served)
+    if (isRead && served !== undefined && epoch < served.epoch && startId !== served.startId)
       this.#world.fail(
-        `I1: ${daemon.name} answered a ${op} of group ${group} in epoch ${epoch}, after somebody had served epoch ${served}`,
+        `I1: ${daemon.name} answered a ${op} of group ${group} in epoch ${epoch}, after somebody else had served epoch ${served.epoch}`,
       );
     if (op === 'flush') return;
-    this.#served.set(group, Math.max(served, epoch));
+    if (epoch >= (served?.epoch ?? 0)) this.#served.set(group, { epoch, startId });
     if (op === 'write' || op === 'zero') this.#lookAtCopies(request);
   }
 

@@ -1,4 +1,7 @@
-/** Runs the simulator: `make sim`, `make sim SEEDS=n`, `make sim SEED=x` (with a trace), `SABOTAGE=name`, `PROFILE=name`. */
+/**
+ * Runs the simulator: `make sim`, `make sim SEEDS=n`, `make sim SEED=x` (with a trace), `SABOTAGE=name`, `PROFILE=name`,
+ * `WITHOUT=kinds of faults`, `FIRST=seed`, `FAILURES=so many, then stop`.
+ */
 import { argv, env, exit, stderr, stdout } from 'node:process';
 import { PROFILES, type ProfileName } from './profiles.js';
 import { NO_SABOTAGE, SABOTAGES, type Sabotage } from './sabotage.js';
@@ -10,6 +13,8 @@ function numberOf(name: string): number | null {
   const text = env[name] ?? '';
   return text === '' ? null : Number(text);
 }
+
+const without = (env['WITHOUT'] ?? '').split(',');
 
 function profileNames(): ProfileName[] {
   const all = Object.keys(PROFILES) as ProfileName[]; // the table's own keys
@@ -35,7 +40,7 @@ async function replay(seed: number, profile: ProfileName, sabotage: Sabotage): P
   const isLive = argv.includes('--live');
   const print = (line: string): boolean => stdout.write(`${line}\n`);
   const result = await simRun({
-    ...{ seed, profile, sabotage, isTraced: true },
+    ...{ seed, profile, sabotage, without, isTraced: true },
     ...(isLive ? { print } : {}),
   });
   if (!isLive) for (const line of result.lines) print(line);
@@ -61,7 +66,7 @@ async function batch(first: number, count: number, names: ProfileName[], sabotag
     // The usual profile takes half of the seeds, the others share the rest.
     const profile = names.length === 1 || seed % 2 === 0 ? names[0] : names[((seed - 1) / 2) % names.length];
     if (profile === undefined) break;
-    const result = await simRun({ seed, profile, sabotage, isTraced: false });
+    const result = await simRun({ seed, profile, sabotage, without, isTraced: false });
     done += 1;
     virtualMs += result.virtualMs;
     events += result.events;

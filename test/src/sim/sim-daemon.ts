@@ -6,6 +6,7 @@
 import {
   decodeMap,
   encodeMap,
+  isEpoched,
   isNewer,
   MapView,
   StoreError,
@@ -37,7 +38,7 @@ export interface Node {
   peerUp(daemon: number, startId: string): void;
   peerDown(daemon: number): void;
   received(daemon: number, startId: string, message: PeerMessage): void;
-  poolFor(poolId: number, name: string, objectBytes: number): { at(epoch: number): CheckedPool };
+  poolFor(poolId: number, name: string, objectBytes: number): CheckedPool & { at(epoch: number): CheckedPool };
   close(): void;
 }
 
@@ -279,7 +280,7 @@ export class DaemonProcess implements NetworkUser {
         pool.zero(ref, offset, bytes, flags, (error) => answer(error));
         return;
       case 'flush':
-        pool.flush((error) => answer(error));
+        this.#flush(request, answer);
         return;
       case 'swap':
         this.#settle(pool.compareAndSwap(ref, version, data ?? Buffer.alloc(0)), answer, (made) => ({
@@ -291,6 +292,21 @@ export class DaemonProcess implements NetworkUser {
         return;
       case 'stat':
         this.#settle(pool.stat(ref), answer, (stat) => ({ version: stat?.version ?? 0 }));
+    }
+  }
+
+  /** Of one group in one epoch. */
+  #flush({ pool: poolId, group, epoch }: Request, answer: (error: StoreError | null) => void): void {
+    const pool = this.node.poolFor(poolId, POOL_NAME, SIM_OBJECT_BYTES);
+    if (isEpoched(pool)) pool.flushGroups([{ group, epoch }], answer);
+    else {
+      const isPrimary = (): boolean => {
+        const at = this.view?.poolById(poolId)?.groups[group];
+        return at?.epoch === epoch && at.members[0]?.inSync === this.startId;
+      };
+      const stale = new StoreError('E_STALE_MAP', 'Another epoch');
+      if (!isPrimary()) answer(stale);
+      else pool.flush((error) => answer(error ?? (isPrimary() ? null : stale)));
     }
   }
 
@@ -353,7 +369,7 @@ export class DaemonProcess implements NetworkUser {
       if (machine === 0 || this.#peers.has(daemon)) continue;
       const own = daemonOf(this.daemon.name);
       if (own < machine || this.#random.chance(0.1))
-        this.#network.connect(this.daemon.name, `d${machine}`);
+        this.#network.connect(this.daemon.name, `d${machine}`, this.view?.daemonById(daemon)?.diskId);
     }
     this.process.timers.after(REDIAL_MS + this.#random.below(100), () => this.#keepLinks());
   }

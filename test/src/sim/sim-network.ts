@@ -127,8 +127,11 @@ export class SimNetwork {
     this.#ends.delete(name);
   }
 
-  /** Asks for a link. Both ends hear of it when it is made. */
-  connect(from: string, to: string): void {
+  /**
+   * Asks for a link. Both ends hear of it when it is made.
+   * @param disk - What the identity of the other end must begin with.
+   */
+  connect(from: string, to: string, disk = ''): void {
     const user = this.#users.get(from);
     if (user === undefined) return;
     const isBlocked = this.#isBlocked(from, to) || this.#isBlocked(to, from);
@@ -140,8 +143,8 @@ export class SimNetwork {
     this.world.scheduler.at(this.#delay(from, to), () => {
       const peer = this.#users.get(to);
       if (this.#users.get(from) !== user) return;
-      if (peer === undefined || peer.process.host.isStopped) {
-        const ms = peer === undefined ? this.#delay(to, from) : HANDSHAKE_TIMEOUT_MS;
+      if (peer?.identity.startsWith(disk) !== true || peer.process.host.isStopped) {
+        const ms = peer?.process.host.isStopped !== true ? this.#delay(to, from) : HANDSHAKE_TIMEOUT_MS;
         process.later(ms, () => user.refused(to));
         return;
       }

@@ -5,7 +5,7 @@
 import { ReplicaNode, type ReplicationPorts } from '@store/daemon/testing';
 import type { SimRandom } from '@store/core/sim';
 import { judge } from './checker/judge.js';
-import { Faults } from './faults.js';
+import { Faults, type FaultRates } from './faults.js';
 import { History } from './history.js';
 import { Invariants } from './invariants.js';
 import { PROFILES, type Profile, type ProfileName } from './profiles.js';
@@ -32,6 +32,8 @@ const CLIENTS = ['c1', 'c2'] as const;
 export interface RunOptions extends WorldOptions {
   readonly profile: ProfileName;
   readonly sabotage?: Sabotage;
+  /** Kinds of faults that are left out, to look beyond what is known of them. */
+  readonly without?: readonly string[];
 }
 
 export interface RunResult {
@@ -66,6 +68,7 @@ class SimRun {
   readonly history = new History();
   eventCount = 0;
   readonly #profile: Profile;
+  readonly #rates: FaultRates;
   readonly #sabotage: Sabotage;
   readonly #random: SimRandom;
   readonly #network: SimNetwork;
@@ -79,6 +82,9 @@ class SimRun {
   constructor(options: RunOptions) {
     this.world = new SimWorld(options);
     this.#profile = PROFILES[options.profile];
+    const { without = [] } = options;
+    const rates = Object.entries(this.#profile.rates).filter(([kind]) => !without.includes(kind));
+    this.#rates = Object.fromEntries(rates);
     this.#sabotage = options.sabotage ?? NO_SABOTAGE;
     this.#random = this.world.fork('run');
     this.#shape = this.#drawShape();
@@ -122,7 +128,7 @@ class SimRun {
       invariants: this.#invariants,
       hosts: this.#hosts,
     });
-    faults.begin(this.#profile.rates, this.#profile.isSwarm);
+    faults.begin(this.#rates, this.#profile.isSwarm);
     await this.#until(this.#profile.chaosMs, () => false);
     faults.heal();
     for (const workload of workloads) workload.stop();
