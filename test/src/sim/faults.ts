@@ -173,7 +173,6 @@ export class Faults {
         daemon.disk.inject(kind);
         return;
       case 'diskError':
-        if (!this.#parts.invariants.mayLose(daemon)) return;
         daemon.disk.inject(this.#random.chance(0.5) ? 'writeError' : 'syncError');
         this.#replaceLater(daemon);
         return;
@@ -269,7 +268,11 @@ export class Faults {
   /** A disk that failed is not used again: an empty one comes in its place. */
   #replaceLater(daemon: SimDaemon): void {
     this.#parts.world.scheduler.at(500 + exponential(this.#random, 2000), () => {
-      if (!daemon.disk.isFailed) return;
+      if (this.#isOver) return;
+      if (!daemon.disk.isFailed) {
+        this.#replaceLater(daemon);
+        return;
+      }
       daemon.replaceDisk();
       daemon.start();
     });

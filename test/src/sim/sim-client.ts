@@ -56,8 +56,6 @@ interface Open {
   epoch: number;
   id: number;
   timer: Timer | null;
-  /** Whether some daemon may have got it already. */
-  wasSent: boolean;
   checksumErrors: number;
 }
 
@@ -122,7 +120,7 @@ export class SimClient implements NetworkUser {
     const group = this.#groupOf(call.ref);
     this.#send({
       ...{ call, group, done, end: null, epoch: 0, id: 0, timer: null },
-      ...{ wasSent: false, checksumErrors: 0 },
+      checksumErrors: 0,
     });
   }
 
@@ -211,6 +209,8 @@ export class SimClient implements NetworkUser {
   }
 
   #send(open: Open): void {
+    open.timer?.cancel();
+    open.timer = null;
     const place = this.#view?.poolById(this.#options.poolId)?.groups[open.group];
     const daemon = place?.hasPrimary === true ? (place.members[0]?.daemon ?? 0) : 0;
     const name = /^[^:]*/.exec(this.#view?.daemonById(daemon)?.address ?? '')?.[0] ?? '';
@@ -226,7 +226,6 @@ export class SimClient implements NetworkUser {
     this.#nextId += 1;
     open.end = end;
     open.epoch = place.epoch;
-    open.wasSent = true;
     this.#open.set(open.id, open);
     const request: Request = {
       type: 'request',
@@ -279,9 +278,9 @@ export class SimClient implements NetworkUser {
   #later(open: Open, ms: number): void {
     this.#waiting.add(open);
     open.end = null;
-    this.process.timers.after(ms, () => {
-      if (!this.#waiting.delete(open)) return;
-      this.#send(open);
+    open.timer = this.process.timers.after(ms, () => {
+      open.timer = null;
+      if (this.#waiting.delete(open)) this.#send(open);
     });
   }
 

@@ -102,10 +102,11 @@ export class SimDaemon {
   replaceDisk(): void {
     this.stop('kill');
     this.#diskCount += 1;
-    const { diskId, random, mayDamage } = this.disk;
+    const { diskId, random, mayDamage, mayFail } = this.disk;
     const next = `${this.#diskCount}`.padStart(2, '0') + diskId.slice(2);
     this.disk = new SimDisk(next, random);
     this.disk.mayDamage = mayDamage;
+    this.disk.mayFail = mayFail;
     this.options.world.trace(this.name, 'has an empty disk');
   }
 }

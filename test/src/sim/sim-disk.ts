@@ -148,6 +148,8 @@ export class SimDisk {
   hasLostUnflushed = false;
   /** Whether a block of this disk may be damaged now: another good copy is left. */
   mayDamage: (poolId: number, object: SimObject, block: number) => boolean = () => false;
+  /** Whether it may fail now: nothing is lost that nobody else has. */
+  mayFail: () => boolean = () => false;
   /** What is under way, and what becomes of it when the process dies. */
   readonly inFlight = new Set<() => void>();
   readonly #faults: DiskFault[] = [];
@@ -183,6 +185,7 @@ export class SimDisk {
     if (this.#faults.length === 0) return false;
     const index = this.#faults.indexOf(fault);
     if (index < 0) return false;
+    if ((fault === 'writeError' || fault === 'syncError') && !this.mayFail()) return false;
     this.#faults.splice(index, 1);
     return true;
   }

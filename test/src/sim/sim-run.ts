@@ -234,6 +234,7 @@ class SimRun {
         started: (process) => this.#sabotage.daemon?.(process),
       });
       disk.mayDamage = (_, object, block) => this.#invariants.mayDamage(daemon, object, block);
+      disk.mayFail = () => this.#invariants.mayLose(daemon);
       this.#daemons.push(daemon);
     }
   }
