@@ -72,6 +72,8 @@ export class ClientRequest implements Gated, Listed<ClientRequest> {
   target: Buffer | null = null;
   /** Makes the body where `ref` is null. */
   body: ((pool: number) => Buffer) | null = null;
+  /** Where requests have a choice of daemons, of what is not about one object: it is for another one by now. */
+  isElsewhere: (() => boolean) | null = null;
   /** May go, for all the gate knows. */
   isThrough = false;
   /** 0: it has not been sent. */

@@ -230,7 +230,11 @@ export class DaemonClient {
       if (!isHere || !which(request)) continue;
       if (request.id > 0) request.isInDoubt = true;
       if (request.isInDoubt && request.op === OP.compareAndSwap) {
-        this.#end(request, this.#inDoubtError(), NOTHING);
+        this.#end(
+          request,
+          this.#inDoubtError('has not answered, and is not asked any more'),
+          NOTHING,
+        );
         continue;
       }
       this.#leave(request);
@@ -238,6 +242,19 @@ export class DaemonClient {
       taken.push(request);
     }
     return taken;
+  }
+
+  /** Whether one of the requests that it was given is such a one. Not for each request: it looks at all. */
+  holds(which: (request: ClientRequest) => boolean): boolean {
+    return this.#submitted.all().some(which);
+  }
+
+  /**
+   * Hangs up: nothing that is under way here is answered any more, and nothing more of it leaves. The keeper is told that
+   * the daemon cannot be reached, and takes back what he wants; the rest is sent again over the next connection.
+   */
+  hangUp(why: string): void {
+    this.#reset(new StoreError('E_UNREACHABLE', why));
   }
 
   /** The request is with this daemon no more. */
@@ -583,14 +600,15 @@ export class DaemonClient {
       const request = this.#bySlot(id);
       if (request === null) continue;
       request.isInDoubt = true;
-      if (request.op === OP.compareAndSwap) this.#end(request, this.#inDoubtError(), NOTHING);
+      if (request.op === OP.compareAndSwap)
+        this.#end(request, this.#inDoubtError('was restarted before it answered'), NOTHING);
     }
   }
 
-  #inDoubtError(): StoreError {
+  #inDoubtError(why: string): StoreError {
     return new StoreError(
       'E_IN_DOUBT',
-      `${nameOf(this)} was restarted before it answered; the change was made, or not: look again`,
+      `${nameOf(this)} ${why}; the change was made, or not: look again`,
     );
   }
 

@@ -60,7 +60,7 @@ export class RemotePool extends RequestPool implements ObjectPool {
   list(options: ListOptions): Promise<ListPage> {
     const refusal = this.pageRefusal(options);
     if (refusal !== null) return Promise.reject(refusal);
-    return promisedWith((done) => this.submit(listRequest(this.#served, options, done)));
+    return promisedWith((done) => this.submit(listRequest(this.#served, [], options, done)));
   }
 
   protected submit(request: ClientRequest): void {

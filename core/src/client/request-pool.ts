@@ -219,9 +219,10 @@ export function flushRequest(
   return request;
 }
 
-/** Asks for a page of a list. */
+/** Asks for a page of a list. @param groups - As of a flush */
 export function listRequest(
   pool: PoolHandle,
+  groups: readonly GroupAtEpoch[],
   options: ListOptions,
   done: DoneWith<ListPage>,
 ): ClientRequest {
@@ -229,7 +230,7 @@ export function listRequest(
     if (error !== null) done(error);
     else decoded(() => decodeListPage(body), done);
   });
-  request.body = (handle) => encodeListRequest(handle, options);
+  request.body = (handle) => encodeListRequest(handle, options, groups);
   return request;
 }
 

@@ -73,13 +73,36 @@ t.test('a flush covers those that are under way, whatever becomes of them', asyn
   t.strictSame([...second.changes.keys()].sort(), [1, 2], 'each has its own list');
 });
 
-t.test(
-  'a group remembers its last daemon, and what was lost before its first change',
-  async (t) => {
-    const tally = new ChangeTally();
-    tally.flushed(tally.flushCalled(), NONE);
-    tally.changed(1, one, 4);
-    tally.changed(1, two, 7);
-    t.strictSame([...tally.flushCalled().changes], [[1, { lane: two, lostAt: 4 }]]);
-  },
-);
+t.test('a group remembers its last daemon, and the epoch of its oldest change', async (t) => {
+  const tally = new ChangeTally();
+  tally.flushed(tally.flushCalled(), NONE);
+  tally.changed(1, one, 4);
+  tally.changed(1, two, 7);
+  tally.changed(2, one, 6);
+  tally.changed(2, one, 5);
+  const [left] = [tally.flushCalled()];
+  t.strictSame(
+    [...left.changes],
+    [
+      [1, { lane: two, hasMoved: true, epoch: 4, losses: 0 }],
+      [2, { lane: one, hasMoved: false, epoch: 5, losses: 0 }],
+    ],
+    'answers come in any order',
+  );
+  tally.changed(2, one, 9);
+  tally.flushed(left, new Set([2]));
+  const again = tally.flushCalled();
+  t.strictSame([...again.changes], [[2, { lane: one, hasMoved: false, epoch: 5, losses: 0 }]]);
+});
+
+t.test('a group remembers how often its daemon had lost something before', async (t) => {
+  const tally = new ChangeTally();
+  const lane = laneTo(3);
+  tally.flushed(tally.flushCalled(), NONE);
+  tally.changed(1, lane, 1);
+  lane.losses.count += 1;
+  tally.changed(1, lane, 1);
+  tally.changed(2, lane, 1);
+  const losses = [...tally.flushCalled().changes.values()].map((change) => change.losses);
+  t.strictSame(losses, [0, 1], 'what was lost was lost to who had written before');
+});

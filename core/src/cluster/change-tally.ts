@@ -2,15 +2,18 @@
  * What one user of a pool has changed and not flushed, by group: it tells which daemons a flush of his must ask, and
  * whether something of his was lost. What was there before he came is unknown, so his first flush is about all groups.
  */
-import { WriteTally } from '../client/write-tally.js';
 import type { PoolLane } from './pool-lane.js';
 
 /** Changes of one group. */
 export interface GroupChange {
   /** To the daemon that answered the last one. */
   readonly lane: PoolLane;
-  /** `lostAt` of the group when the first one was answered: if it has grown since, that one is lost. */
-  readonly lostAt: number;
+  /** Some were answered by another one. */
+  readonly hasMoved: boolean;
+  /** Of the group, in which the oldest one was answered. */
+  readonly epoch: number;
+  /** How often that daemon had lost what it had answered, when it answered the oldest one of its own. */
+  readonly losses: number;
 }
 
 /** A flush under way. */
@@ -25,24 +28,13 @@ export class ChangeTally {
   /** The next flush is about all groups. */
   #coversAll = true;
   readonly #underWay = new Set<ChangeTicket>();
-  readonly #byLane = new Map<PoolLane, WriteTally>();
 
-  /** A change was answered, and is not durable. */
-  changed(group: number, lane: PoolLane, lostAt: number): void {
-    this.ofLane(lane).answered();
+  /** A change was answered, in an epoch of its group, and is not durable. */
+  changed(group: number, lane: PoolLane, epoch: number): void {
     const before = this.#changes.get(group);
-    if (before?.lane === lane) return;
-    this.#changes.set(group, { lane, lostAt: before?.lostAt ?? lostAt });
-  }
-
-  /** What he has to lose with one start of a daemon. */
-  ofLane(lane: PoolLane): WriteTally {
-    let tally = this.#byLane.get(lane);
-    if (tally === undefined) {
-      tally = new WriteTally(lane.losses);
-      this.#byLane.set(lane, tally);
-    }
-    return tally;
+    if (before !== undefined && before.lane === lane && before.epoch <= epoch) return;
+    const change = { lane, hasMoved: false, epoch, losses: lane.losses.count };
+    this.#changes.set(group, before === undefined ? change : joined(before, change));
   }
 
   /** It covers what those that are not over cover, too: they may yet fail. */
@@ -71,6 +63,16 @@ export class ChangeTally {
 
 /** Adds older changes of a group. */
 function merge(changes: Map<number, GroupChange>, group: number, older: GroupChange): void {
-  const { lane } = changes.get(group) ?? older;
-  changes.set(group, { lane, lostAt: older.lostAt });
+  const newer = changes.get(group);
+  changes.set(group, newer === undefined ? older : joined(older, newer));
+}
+
+function joined(older: GroupChange, newer: GroupChange): GroupChange {
+  const isSame = older.lane === newer.lane;
+  return {
+    lane: newer.lane,
+    hasMoved: older.hasMoved || newer.hasMoved || !isSame,
+    epoch: Math.min(older.epoch, newer.epoch),
+    losses: isSame ? Math.min(older.losses, newer.losses) : newer.losses,
+  };
 }

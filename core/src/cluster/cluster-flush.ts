@@ -1,16 +1,37 @@
 /**
  * A flush of a pool that lies on many daemons. For each group that its user has changed, the primary of now is asked: it
  * has all that was answered in the group, and answers when all who must keep it have it durably. If the group moves to
- * another one before that, that one is asked.
+ * another one before that, that one is asked. Who was the primary before is not: whatever became of him, the new one has
+ * all that was answered, or the map says that it was lost.
  *
- * A daemon that a group has moved away from is asked as well, as long as it can be reached: what it fails to keep
- * is said. Its silence, and what its restart lost, is not: others have the group, and what they have lost the map says.
+ * **What is lost.** With copies, the loss of a daemon loses nothing, and its restart is nobody's business. Answered writes
+ * are lost when a group is given to a member that may not have them, and then the map says so in the very change that does
+ * it: `lostAt` is the epoch that begins with the loss. So what was answered in an older epoch than `lostAt`, and was
+ * not flushed, may be gone; what was answered in `lostAt` or later is not. Both numbers are exact. A write is answered in
+ * the epoch that its request named, and no other (`ClientRequest.epoch`). A flush names each group with its epoch, and the
+ * daemon refuses it in any other: so the `lostAt` that is compared is the one by which the group is flushed, whichever of
+ * the two maps is newer. A primary that lags behind could leave copies out that it does not know of yet; a client that
+ * does would miss a loss. What is lost after the primary has answered was flushed before.
+ *
+ * A flush answers once for a loss: the groups that it flushed have no older writes any more.
+ *
+ * **One copy.** A daemon that is the only one to hold a group may serve it again after a crash before the masters know of
+ * it, in the same epoch. There its lineage says what its restart has lost, at once and to the right ones: who was answered
+ * by it before. `lostAt`, which comes later for the same loss, counts only for what another daemon has answered.
  */
 import { flushRequest, lostWrites } from '../client/request-pool.js';
+import type { GroupAtEpoch } from '../pool/epoched-pool.js';
 import type { StoreError } from '../util/errors.js';
-import type { ChangeTally, ChangeTicket } from './change-tally.js';
+import { NAMED_GROUPS_MAX } from '../wire/wire-limits.js';
+import type { ChangeTally, ChangeTicket, GroupChange } from './change-tally.js';
 import type { PoolLane } from './pool-lane.js';
 import type { PoolRouter } from './pool-router.js';
+
+/** A group as a daemon is asked about it. */
+interface AskedGroup extends GroupAtEpoch {
+  /** In this epoch of it. */
+  readonly lostAt: number;
+}
 
 /**
  * @param only - These groups, whatever the tally says
@@ -35,6 +56,8 @@ class PoolFlush {
   readonly #lateAt: number;
   #isLost = false;
   #failure: StoreError | null = null;
+  /** What the last daemon said that was asked in vain. */
+  #refusal: StoreError | null = null;
 
   constructor(router: PoolRouter, tally: ChangeTally, only: ReadonlySet<number> | null) {
     const { env, deadlineMs } = router.options;
@@ -47,78 +70,64 @@ class PoolFlush {
   }
 
   async run(): Promise<StoreError | null> {
-    const former = this.#askFormer();
     while (this.#isUnderWay()) {
+      const { mapVersion } = this.#router;
       const asking = [...this.#byPrimary()].map(([lane, groups]) => this.#askPrimary(lane, groups));
       await Promise.all(asking);
-      if (this.#isUnderWay()) await this.#waitForMap();
+      if (this.#isUnderWay()) await this.#waitForMap(mapVersion);
     }
-    await former;
-    this.#findLost();
     this.#tally.flushed(this.#ticket, this.#left);
     // Said once, so it goes before what the next flush will say again.
     return this.#isLost ? lostWrites(this.#router.pool.name) : this.#failure;
   }
 
-  /** What the map says was lost. */
-  #findLost(): void {
-    const { changes } = this.#ticket;
-    for (const [group, { lane, lostAt }] of changes) {
-      const lostNow = this.#router.lostAt(group);
-      if (lostNow === lostAt) continue;
-      this.#isLost = true;
-      changes.set(group, { lane, lostAt: lostNow });
-    }
-  }
-
-  #byPrimary(): Map<PoolLane, number[]> {
-    const found = new Map<PoolLane, number[]>();
+  #byPrimary(): Map<PoolLane, AskedGroup[]> {
+    const found = new Map<PoolLane, AskedGroup[]>();
     for (const group of this.#left) {
       const lane = this.#router.laneOf(group);
       if (lane === null) continue;
-      const groups = found.get(lane);
-      if (groups === undefined) found.set(lane, [group]);
-      else groups.push(group);
+      const epoch = this.#router.epochOf(group);
+      const asked = { group, epoch, lostAt: this.#router.lostAt(group) };
+      const others = found.get(lane);
+      if (others === undefined) found.set(lane, [asked]);
+      else others.push(asked);
     }
     return found;
   }
 
-  async #askPrimary(lane: PoolLane, groups: readonly number[]): Promise<void> {
-    const tally = this.#tally.ofLane(lane);
-    const ticket = tally.flushCalled();
-    const error = await this.#ask(lane);
-    if (error === null) {
-      if (!tally.flushed(ticket)) this.#isLost = true;
-      for (const group of groups) this.#left.delete(group);
-      return;
+  async #askPrimary(lane: PoolLane, groups: readonly AskedGroup[]): Promise<void> {
+    for (let from = 0; from < groups.length; from += NAMED_GROUPS_MAX) {
+      const asked = groups.slice(from, from + NAMED_GROUPS_MAX);
+      const error = await this.#ask(lane, asked);
+      if (error === null) this.#flushed(lane, asked);
+      else this.#failed(lane, asked, error);
     }
-    tally.flushFailed(ticket);
-    const isStill = groups.some((group) => this.#router.laneOf(group) === lane);
+  }
+
+  #flushed(lane: PoolLane, groups: readonly AskedGroup[]): void {
+    const isSole = this.#router.pool.replicas === 1;
+    for (const { group, lostAt } of groups) {
+      this.#left.delete(group);
+      const change = this.#ticket.changes.get(group);
+      if (change !== undefined && wasLost(change, lane, lostAt, isSole)) this.#isLost = true;
+    }
+  }
+
+  #failed(lane: PoolLane, groups: readonly AskedGroup[], error: StoreError): void {
+    const router = this.#router;
+    const isStill = groups.some(({ group }) => router.laneOf(group) === lane);
     const isOthers = error.code === 'E_STALE_MAP' || (error.retry === 'later' && !isStill);
-    if (!isOthers || this.#router.refusal !== null) this.#failure ??= error;
+    if (!isOthers || router.refusal !== null) this.#failure ??= error;
+    this.#refusal = error;
   }
 
-  async #askFormer(): Promise<void> {
-    const former = new Set<PoolLane>();
-    for (const [group, { lane }] of this.#ticket.changes)
-      if (this.#router.laneOf(group) !== lane) former.add(lane);
-    const primaries = this.#byPrimary();
-    const ask = async (lane: PoolLane): Promise<void> => {
-      const tally = this.#tally.ofLane(lane);
-      const ticket = tally.flushCalled();
-      const error = lane.isConnected ? await this.#ask(lane) : null;
-      tally.flushed(ticket);
-      if (error !== null && error.code !== 'E_STALE_MAP' && error.retry !== 'later')
-        this.#failure ??= error;
-    };
-    await Promise.all([...former].filter((lane) => !primaries.has(lane)).map(ask));
-  }
-
-  #ask(lane: PoolLane): Promise<StoreError | null> {
+  #ask(lane: PoolLane, groups: readonly AskedGroup[]): Promise<StoreError | null> {
+    const router = this.#router;
     return new Promise((resolve) => {
-      const request = flushRequest(lane, [], resolve);
+      const request = flushRequest(lane, groups, resolve);
       request.lateAt = this.#lateAt;
-      this.#router.submitTo(lane, request);
+      request.isElsewhere = () => groups.some(({ group }) => router.laneOf(group) !== lane);
+      router.submitTo(lane, request);
     });
   }
 
@@ -126,10 +135,23 @@ class PoolFlush {
     return this.#left.size > 0 && this.#failure === null;
   }
 
-  /** Groups are left that nobody serves, or somebody else than was asked. */
-  async #waitForMap(): Promise<void> {
+  /** Groups are left that nobody serves, or somebody else than was asked, or in another epoch. */
+  async #waitForMap(asked: number): Promise<void> {
     const [group = 0] = this.#left;
-    if (this.#router.options.env.clock.now() < this.#lateAt) await this.#router.newerMap();
-    else this.#failure = this.#router.lateError(group, null);
+    const router = this.#router;
+    if (router.options.env.clock.now() >= this.#lateAt)
+      this.#failure = router.lateError(group, this.#refusal);
+    else if (router.mapVersion === asked) await router.newerMap();
   }
+}
+
+/** @param lane - Of the daemon that has flushed the group */
+function wasLost(
+  { lane: last, hasMoved, epoch, losses }: GroupChange,
+  lane: PoolLane,
+  lostAt: number,
+  isSole: boolean,
+): boolean {
+  if (!isSole || last !== lane) return lostAt > epoch;
+  return lane.losses.count > losses || (hasMoved && lostAt > epoch);
 }

@@ -50,10 +50,10 @@ export class ClusterPool extends RequestPool implements ObjectPool {
     this.#router.submit(request);
   }
 
-  protected changed({ ref, pool: lane }: ClientRequest): void {
+  protected changed({ ref, pool: lane, epoch }: ClientRequest): void {
     const router = this.#router;
     const group = router.groupOf(ref);
     router.changedGroups.add(group);
-    if (lane instanceof PoolLane) this.#tally.changed(group, lane, router.lostAt(group));
+    if (lane instanceof PoolLane) this.#tally.changed(group, lane, epoch);
   }
 }

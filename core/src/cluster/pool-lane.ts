@@ -3,7 +3,7 @@ import { DaemonClient, type ClientCounters } from '../client/daemon-client.js';
 import type { ClientRequest } from '../client/client-request.js';
 import type { RequestKeeper } from '../client/request-keeper.js';
 import { ServedPool } from '../client/served-pool.js';
-import type { Env } from '../env/env.js';
+import type { Env, Timer } from '../env/env.js';
 import type { ListenAddress, TlsClientContext } from '../env/network.js';
 import type { MapDaemon, MapPool } from '../map/storage-map.js';
 import type { Chain } from '../pool/chain.js';
@@ -24,6 +24,9 @@ export interface ClusterStoreOptions {
   readonly datagramBytes: number;
 }
 
+/** So long a daemon may take to say what became of requests that are for another one by now. */
+const PARTING_MS = 300;
+
 /** Who decides where requests go. */
 export interface LaneOwner {
   readonly options: ClusterStoreOptions;
@@ -35,14 +38,11 @@ export interface LaneOwner {
 export class PoolLane extends ServedPool implements RequestKeeper {
   /** Id of the daemon. */
   readonly daemon: number;
-  /** By the present map it is the primary of a group of the pool. */
-  isPrimary = false;
-  /** Version of the map by which it last became the primary of one that it was not. */
-  gainedAt = 0;
   readonly #owner: LaneOwner;
   readonly #diskId: Buffer;
   #address: string;
   #client: DaemonClient | null = null;
+  #parting: Timer | null = null;
 
   constructor(owner: LaneOwner, pool: MapPool, { id, diskId, address }: MapDaemon) {
     super({ name: pool.name, objectBytes: pool.objectBytes, handle: 0 });
@@ -77,6 +77,22 @@ export class PoolLane extends ServedPool implements RequestKeeper {
     return this.#client?.takeBack(which) ?? [];
   }
 
+  /**
+   * Sees that requests under way which are for another daemon by now come back soon: this one has a moment to answer them,
+   * as one that lives does. Then it is hung up on, and what is sent to it later goes over a new connection. One that hangs, or
+   * whose host is gone without a word, keeps its connection for long, and nobody else may run them before it is closed.
+   */
+  part(isElsewhere: (request: ClientRequest) => boolean): void {
+    if (this.#parting !== null || this.#client?.holds(isElsewhere) !== true) return;
+    this.#parting = this.#owner.options.env.timers.after(PARTING_MS, () => {
+      this.#parting = null;
+      if (this.#client?.holds(isElsewhere) === true)
+        this.#client.hangUp(
+          'it is not the primary any more of groups whose requests it does not answer',
+        );
+    });
+  }
+
   addressIs(address: string): void {
     if (address === this.#address) return;
     this.#address = address;
@@ -96,6 +112,7 @@ export class PoolLane extends ServedPool implements RequestKeeper {
   }
 
   async close(): Promise<void> {
+    this.#parting?.cancel();
     await this.#client?.close();
   }
 

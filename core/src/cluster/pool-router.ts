@@ -6,6 +6,12 @@
  * their daemon is still being opened, does not know yet that it is the primary, or gives its group away, and a request
  * that is sent again, here or there, cannot land on a newer one.
  *
+ * When a group goes elsewhere, requests about it that the former primary has not answered are run again by the new one. What
+ * was never sent goes there at once, as does all of a daemon whose connection is broken. What is under way on a living
+ * connection may be answered for a moment more; then the connection is closed (`PoolLane.part`), so that a daemon that hangs
+ * holds nobody up, and nothing of it arrives afterwards. A daemon that only this client cannot reach is waited for until the
+ * deadline: while the map names it, nobody else may answer.
+ *
  * Each request says which epoch of its group it is meant for: that of the map it was sent by. A daemon runs it in no other
  * epoch, so a copy that was left behind on the way to a former primary changes nothing when that one wakes up, also if it
  * has become the primary once more. Refused for an epoch that the map has left since, it is sent again at once; else when
@@ -19,6 +25,7 @@ import { chainHandle, type Chain } from '../pool/chain.js';
 import type { ObjectRef } from '../pool/object-pool.js';
 import { StoreError } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
+import { OP } from '../wire/ops.js';
 import { HeldRequests } from './held-requests.js';
 import { PoolLane, type ClusterStoreOptions, type LaneOwner } from './pool-lane.js';
 
@@ -95,6 +102,11 @@ export class PoolRouter implements LaneOwner {
     return this.#pool.groups[group]?.epoch ?? 0;
   }
 
+  /** To a daemon that something was sent to, or may be; null: it is none of those. */
+  laneTo(daemon: number): PoolLane | null {
+    return this.#lanes.get(daemon) ?? null;
+  }
+
   /** See `MapGroup.lostAt`. */
   lostAt(group: number): number {
     return this.#pool.groups[group]?.lostAt ?? 0;
@@ -115,7 +127,7 @@ export class PoolRouter implements LaneOwner {
     if (this.#gate.enter(request)) this.#send(request);
   }
 
-  /** Takes a request for one daemon alone. It ends with `E_STALE_MAP` when that one has nothing to say any more. */
+  /** Takes a request for one daemon alone. It ends with `E_STALE_MAP` when it is for another one by then (`isElsewhere`). */
   submitTo(lane: PoolLane, request: ClientRequest): void {
     if (this.#refusal !== null) {
       request.done(this.#refusal, NOTHING);
@@ -187,7 +199,7 @@ export class PoolRouter implements LaneOwner {
     if (error === null) this.#finish(request, null, body);
     else if (error.code === 'E_STALE_MAP' && this.#refusal !== null)
       this.#finish(request, this.#refusal);
-    else if (error.code === 'E_STALE_MAP' && request.ref !== null)
+    else if (request.ref !== null && this.#mayRunAgain(request, error))
       this.#refused(lane, request, error);
     else this.#finish(request, this.#named(lane, request, error), body);
   }
@@ -207,7 +219,16 @@ export class PoolRouter implements LaneOwner {
     await Promise.all([...this.#lanes.values()].map((lane) => lane.close()));
   }
 
-  /** A daemon says that it is not the primary, or in another epoch, and has done nothing. */
+  /** Who is the primary then may run it, whether this one has done something or not. */
+  #mayRunAgain(request: ClientRequest, { code }: StoreError): boolean {
+    if (code === 'E_IN_DOUBT' && request.op !== OP.compareAndSwap) {
+      request.isInDoubt = true;
+      return true;
+    }
+    return code === 'E_STALE_MAP';
+  }
+
+  /** A daemon says that it is not the primary, or in another epoch, and has done nothing that counts. */
   #refused(lane: PoolLane, request: ClientRequest, error: StoreError): void {
     const group = this.groupOf(request.ref);
     const isPresent = this.laneOf(group) === lane && this.epochOf(group) === request.epoch;
@@ -239,23 +260,16 @@ export class PoolRouter implements LaneOwner {
 
   /** Finds the primary of each group in the present map. */
   #route(): void {
-    const { version } = this.#view.map;
-    const before = this.#byGroup;
     for (const lane of this.#lanes.values()) {
-      lane.isPrimary = false;
       const daemon = this.#view.daemonById(lane.daemon);
       if (daemon !== undefined) lane.addressIs(daemon.address);
     }
-    this.#byGroup = this.#pool.groups.map(({ members, hasPrimary }, group) => {
-      const lane = hasPrimary ? this.#laneTo(members[0]?.daemon ?? 0) : null;
-      if (lane === null) return null;
-      lane.isPrimary = true;
-      if (before[group] !== lane) lane.gainedAt = version;
-      return lane;
-    });
+    this.#byGroup = this.#pool.groups.map(({ members, hasPrimary }) =>
+      hasPrimary ? this.#openLane(members[0]?.daemon ?? 0) : null,
+    );
   }
 
-  #laneTo(id: number): PoolLane | null {
+  #openLane(id: number): PoolLane | null {
     const known = this.#lanes.get(id);
     if (known !== undefined) return known;
     const daemon = this.#view.daemonById(id);
@@ -265,11 +279,12 @@ export class PoolRouter implements LaneOwner {
     return lane;
   }
 
-  /** Takes from a daemon what it need not answer any more, as far as it has not got it. */
+  /** Takes from a daemon what it need not answer any more: at once what it has not got, and soon what it has. */
   #rescue(lane: PoolLane): void {
-    const isElsewhere = ({ ref }: ClientRequest): boolean => {
+    const isElsewhere = ({ ref, isElsewhere: isMoved }: ClientRequest): boolean => {
       if (this.#refusal !== null) return true;
-      return ref === null ? !lane.isPrimary : this.laneOf(this.groupOf(ref)) !== lane;
+      if (ref !== null) return this.laneOf(this.groupOf(ref)) !== lane;
+      return isMoved?.() ?? false;
     };
     for (const request of lane.takeBack(isElsewhere))
       if (request.ref !== null) this.#send(request);
@@ -277,8 +292,9 @@ export class PoolRouter implements LaneOwner {
         this.#finish(
           request,
           this.#refusal ??
-            new StoreError('E_STALE_MAP', `${lane.title} serves pool '${lane.name}' no more`),
+            new StoreError('E_STALE_MAP', `${lane.title} is not the one to ask any more`),
         );
+    lane.part(isElsewhere);
   }
 
   /** Nothing can be done with this pool any more. What daemons are busy with they may still answer. */

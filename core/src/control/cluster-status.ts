@@ -68,11 +68,73 @@ export interface PoolStatus {
   readonly durability: Durability;
   /** Of all copies together. */
   readonly usedBytes: number;
+  /** Each object once. */
+  readonly storedBytes: number;
   readonly objects: number;
-  /** Groups nobody serves just now; of them reads and writes wait. */
+  /** Groups without a copy in sync that runs; of them reads and writes wait. */
   readonly groupsDown: number;
-  /** Groups with fewer copies than `replicas`. */
+  /** Groups with fewer copies in sync that run than `minReplicas`, but one at least: of them writes wait. */
+  readonly groupsReadOnly: number;
+  /** Groups with fewer copies in sync that run than `replicas`. */
   readonly groupsDegraded: number;
+  /** Groups with a copy that is being made. */
+  readonly groupsJoining: number;
+  /** Groups that lie elsewhere than placement wants. */
+  readonly groupsMisplaced: number;
+  /** Of `groups * replicas`, how many are not in sync or do not run. */
+  readonly copiesMissing: number;
+  readonly recovery: Recovery;
+  readonly scrub: ScrubStatus;
+}
+
+/** What is being copied to where it belongs, and how fast. */
+export interface Recovery {
+  readonly bytesLeft: number;
+  readonly bytesPerSecond: number;
+  /** Null: there is nothing to copy, or nobody can say. */
+  readonly secondsLeft: number | null;
+}
+
+/** How old the last scrub of everything is, by its kind; null: there has been none of all. */
+export interface ScrubStatus {
+  readonly lastLightSeconds: number | null;
+  readonly lastDeepSeconds: number | null;
+  /** Since the daemons were started. */
+  readonly errorsFound: number;
+  readonly errorsRepaired: number;
+}
+
+export type GroupState = 'ok' | 'joining' | 'degraded' | 'read-only' | 'down';
+
+/** One group of a pool. */
+export interface GroupStatus {
+  readonly pool: string;
+  readonly group: number;
+  readonly epoch: number;
+  readonly state: GroupState;
+  /** Epoch at which answered writes that were not flushed were lost; 0: never. */
+  readonly lostAt: number;
+  readonly members: readonly GroupMemberStatus[];
+  /** Daemons where placement wants it; null: that is not known yet. */
+  readonly wanted: readonly number[] | null;
+}
+
+export interface GroupMemberStatus {
+  readonly daemon: number;
+  readonly role: 'primary' | 'copy' | 'joining';
+  /** `restarted`: the start that was in sync is over, and the daemon is up with another one. */
+  readonly state: 'up' | 'down' | 'restarted';
+}
+
+/** Something that an operator gave up. */
+export interface Incident {
+  /** ISO 8601. */
+  readonly time: string;
+  readonly pool: string;
+  readonly group: number;
+  readonly daemon: number;
+  /** Sentences. */
+  readonly what: string;
 }
 
 export interface ImageStatus {
@@ -98,8 +160,9 @@ export interface ClusterStatus {
   readonly freeBytes: number;
   readonly usedBytes: number;
   readonly traffic: Traffic;
-  /** Bytes that are being copied to where they belong, and how fast. */
-  readonly recovery: { readonly bytesLeft: number; readonly bytesPerSecond: number };
+  readonly recovery: Recovery;
+  /** The latest first. */
+  readonly incidents: readonly Incident[];
 }
 
 /** Traffic of all daemons together over the last hour, the oldest first. */

@@ -5,6 +5,7 @@
  */
 import type { Done } from '../util/errors.js';
 import type { CheckedPool } from './checked-pool.js';
+import type { ListOptions, ListPage } from './object-pool.js';
 
 /** A group of a pool, and the epoch that somebody believes it to be in. */
 export interface GroupAtEpoch {
@@ -23,6 +24,8 @@ export interface EpochedPool extends CheckedPool {
    * them in these epochs.
    */
   flushGroups(groups: readonly GroupAtEpoch[], done: Done): void;
+  /** As `list`, of what lies in these groups; refused as `flushGroups` is. A cursor is good on this daemon alone. */
+  listGroups(groups: readonly GroupAtEpoch[], options: ListOptions): Promise<ListPage>;
 }
 
 export function isEpoched(pool: CheckedPool): pool is EpochedPool {

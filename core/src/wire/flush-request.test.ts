@@ -1,6 +1,6 @@
 import t from 'tap';
 import { decodeFlush, encodeFlush, FLUSH_BYTES_MAX } from './flush-request.js';
-import { FLUSH_GROUPS_MAX } from './wire-limits.js';
+import { NAMED_GROUPS_MAX } from './wire-limits.js';
 
 t.test('a flush names its pool, and groups with their epochs', async (t) => {
   t.equal(encodeFlush(7, []).toString('hex'), '07000000');
@@ -21,10 +21,10 @@ t.test(
     for (let bytes = 0; bytes < whole.length; bytes += 1)
       if (bytes !== 4)
         t.throws(() => decodeFlush(whole.subarray(0, bytes)), { code: 'E_BAD_FRAME' });
-    const groups = Array.from({ length: FLUSH_GROUPS_MAX }, (_, group) => ({ group, epoch: 1 }));
+    const groups = Array.from({ length: NAMED_GROUPS_MAX }, (_, group) => ({ group, epoch: 1 }));
     const longest = encodeFlush(7, groups);
     t.equal(longest.length, FLUSH_BYTES_MAX);
-    t.equal(decodeFlush(longest).groups.length, FLUSH_GROUPS_MAX);
+    t.equal(decodeFlush(longest).groups.length, NAMED_GROUPS_MAX);
     t.throws(() => decodeFlush(Buffer.alloc(FLUSH_BYTES_MAX + 6)), { code: 'E_BAD_FRAME' });
   },
 );

@@ -204,10 +204,14 @@ t.test('a list is asked for as it was meant, and stats are whole', async (t) => 
     },
     { requiredKeys: ['limit'] },
   );
+  const groups = fc.array(
+    fc.record({ group: fc.nat({ max: 65_535 }), epoch: fc.nat({ max: 2 ** 32 - 1 }) }),
+    { maxLength: 20 },
+  );
   fc.assert(
-    fc.property(options, fc.nat({ max: 2 ** 32 - 1 }), (asked, pool) => {
-      const body = answers.encodeListRequest(pool, asked);
-      t.same(answers.decodeListRequest(body), { pool, options: asked });
+    fc.property(options, groups, fc.nat({ max: 2 ** 32 - 1 }), (asked, named, pool) => {
+      const body = answers.encodeListRequest(pool, asked, named);
+      t.same(answers.decodeListRequest(body), { pool, options: asked, groups: named });
       t.throws(() => answers.decodeListRequest(body.subarray(0, -1)), { code: 'E_BAD_FRAME' });
     }),
   );

@@ -9,11 +9,13 @@ import {
   type ObjectKind,
   type ObjectStat,
 } from '../pool/object-pool.js';
+import type { GroupAtEpoch } from '../pool/epoched-pool.js';
 import { StoreError } from '../util/errors.js';
 import { KEY_BYTES_MAX, LIST_PAGE_MAX } from '../util/limits.js';
 import { BodyReader } from './body-reader.js';
 import { writeU64 } from './frame-header.js';
-import { BODY_BYTES_MAX, EXTENTS_MAX } from './wire-limits.js';
+import { NAMED_GROUP_BYTES, readGroups, writeGroups } from './named-groups.js';
+import { BODY_BYTES_MAX, EXTENTS_MAX, NAMED_GROUPS_MAX } from './wire-limits.js';
 
 // A stat: kind 1, zeros 7, length 8, version 8, allocated bytes 8. An object that does not exist: no body.
 export const STAT_BYTES = 32;
@@ -83,20 +85,35 @@ function stateOf(number: number): BlockState {
 const CURSOR_BYTES_MAX = 1024;
 const ANY_KIND = 0;
 
-// LIST: pool 4, kind 1 (0: any), zero 1, limit 2, prefix bytes 2, cursor bytes 2 (0: from the start), prefix, cursor.
-export function encodeListRequest(pool: number, options: ListOptions): Buffer {
+const LIST_FIXED_BYTES = 12;
+export const LIST_BYTES_MAX: number =
+  LIST_FIXED_BYTES + KEY_BYTES_MAX + CURSOR_BYTES_MAX + NAMED_GROUPS_MAX * NAMED_GROUP_BYTES;
+
+// LIST: pool 4, kind 1 (0: any), zero 1, limit 2, prefix bytes 2, cursor bytes 2 (0: from the start), prefix, cursor, then
+// the groups that it is about. Without any it is about all that the daemon has of the pool.
+export function encodeListRequest(
+  pool: number,
+  options: ListOptions,
+  groups: readonly GroupAtEpoch[] = [],
+): Buffer {
   const { kind = ANY_KIND, prefix = Buffer.alloc(0), cursor = Buffer.alloc(0) } = options;
-  const fixed = Buffer.alloc(12);
+  const fixed = Buffer.alloc(LIST_FIXED_BYTES);
   fixed.writeUInt32LE(pool, 0);
   fixed[4] = kind;
   fixed.writeUInt16LE(options.limit ?? LIST_PAGE_MAX, 6);
   fixed.writeUInt16LE(prefix.length, 8);
   fixed.writeUInt16LE(cursor.length, 10);
-  return Buffer.concat([fixed, prefix, cursor]);
+  const named = Buffer.allocUnsafe(groups.length * NAMED_GROUP_BYTES);
+  writeGroups(named, 0, groups);
+  return Buffer.concat([fixed, prefix, cursor, named]);
 }
 
 /** @throws StoreError `E_BAD_FRAME` */
-export function decodeListRequest(body: Buffer): { pool: number; options: ListOptions } {
+export function decodeListRequest(body: Buffer): {
+  pool: number;
+  options: ListOptions;
+  groups: GroupAtEpoch[];
+} {
   const reader = new BodyReader(body);
   const pool = reader.u32();
   const kind = reader.u8();
@@ -107,14 +124,14 @@ export function decodeListRequest(body: Buffer): { pool: number; options: ListOp
     throw new StoreError('E_BAD_FRAME', 'A list is asked for with too long a prefix or cursor');
   const prefix = Buffer.from(reader.bytes(prefixBytes));
   const cursor = Buffer.from(reader.bytes(cursorBytes));
-  reader.end();
+  const groups = readGroups(reader, body.length - LIST_FIXED_BYTES - prefixBytes - cursorBytes);
   const options = {
     limit,
     ...(kind === ANY_KIND ? {} : { kind: kindOf(kind) }),
     ...(prefixBytes === 0 ? {} : { prefix }),
     ...(cursorBytes === 0 ? {} : { cursor }),
   };
-  return { pool, options };
+  return { pool, options, groups };
 }
 
 /** So many entries certainly fit into one answer: with keys of any length. */

@@ -1,5 +1,6 @@
 /** The operations of the protocol, and what their frames may hold. Numbers are never used again. */
 import { FLUSH_BYTES_MAX } from './flush-request.js';
+import { LIST_BYTES_MAX } from './object-answers.js';
 import { BODY_BYTES_MAX, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX } from './wire-limits.js';
 
 export const OP = {
@@ -64,7 +65,7 @@ const RULES: ReadonlyMap<number, OpRule> = new Map(
       ['flush', 'r', true, FLUSH_BYTES_MAX, 0],
       ['prefetch', 'r', false, GREETING_BYTES_MAX, 0],
       ['stat', 'r', false, GREETING_BYTES_MAX, 0],
-      ['list', 'r', false, GREETING_BYTES_MAX, 0],
+      ['list', 'r', false, LIST_BYTES_MAX, 0],
       ['compareAndSwap', 'w', true, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX],
       ['delete', 'w', true, GREETING_BYTES_MAX, 0],
       ['registerChain', 'r', false, BODY_BYTES_MAX, 0],

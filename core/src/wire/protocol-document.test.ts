@@ -243,6 +243,12 @@ const EXAMPLES: Readonly<Record<string, Buffer>> = {
     0,
     encodeListPage({ entries: [{ key: Buffer.from('vm1'), stat }], cursor: Buffer.from('here') }),
   ),
+  'list-of-groups': request(
+    OP.list,
+    15,
+    15,
+    encodeListRequest(0, { limit: 100 }, [{ group: 3, epoch: 12 }]),
+  ),
   delete: request(OP.delete, 11, 11, object(image, { extra: 9 })),
   'delete-answer': answer(OP.delete, 11, 0, Buffer.from([1])),
   cancel: request(OP.cancel, 12, 11, u64(11)),

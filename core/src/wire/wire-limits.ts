@@ -22,8 +22,8 @@ export const REQUEST_SPAN_MAX = 4096;
 /** Request ids and everything else in 64 bits fits exactly into a number. */
 export const U64_MAX: number = Number.MAX_SAFE_INTEGER;
 
-/** Groups that one FLUSH names. */
-export const FLUSH_GROUPS_MAX = 4096;
+/** Groups that one request names. */
+export const NAMED_GROUPS_MAX = 4096;
 
 /** A datagram, with its header and seal: what fits into the frames of most networks in at most two of them. */
 export const DATAGRAM_BYTES_DEFAULT: number = 8 * 1024;

@@ -116,13 +116,15 @@ export class GatedPool implements EpochedPool {
   }
 
   flushGroups(groups: readonly GroupAtEpoch[], done: Done): void {
-    for (const { group, epoch } of groups) {
-      const refusal = this.#gate.refusal(group, epoch);
-      if (refusal === null) continue;
-      done(refusal);
-      return;
-    }
-    this.#below.flush(done);
+    const refusal = this.#gate.groupsRefusal(groups);
+    if (refusal === null) this.#below.flush(done);
+    else done(refusal);
+  }
+
+  /** All that is here: nothing here belongs to groups that others have. */
+  listGroups(groups: readonly GroupAtEpoch[], options: ListOptions): Promise<ListPage> {
+    const refusal = this.#gate.groupsRefusal(groups);
+    return refusal === null ? this.#below.list(options) : Promise.reject(refusal);
   }
 
   stat(ref: ObjectRef): Promise<ObjectStat | null> {
@@ -174,11 +176,15 @@ export class Gate {
     return this.#groupRefusal(this.#pool, groupOf(this.#pool, ref.hash), epoch);
   }
 
-  /** As `refusalOf`, for all of a group. */
-  refusal(group: number, epoch: number): StoreError | null {
+  /** As `refusalOf`, for all of some groups. */
+  groupsRefusal(groups: readonly GroupAtEpoch[]): StoreError | null {
     const refusal = this.poolRefusal();
     if (refusal !== null || this.#pool === undefined) return refusal;
-    return this.#groupRefusal(this.#pool, group, epoch);
+    for (const { group, epoch } of groups) {
+      const one = this.#groupRefusal(this.#pool, group, epoch);
+      if (one !== null) return one;
+    }
+    return null;
   }
 
   /** Why nobody gets anything of the pool here. */

@@ -24,6 +24,7 @@ export class PeerAnswers {
     if (message.epoch > group.epoch) this.#node.wantMap(from.daemon);
     const isPrimary = first?.daemon === from.daemon && first.inSync === from.startId;
     if (message.epoch !== group.epoch || !isPrimary || !group.isMember) return;
+    if (this.#node.leftovers.isErasing(message.pool, message.group)) return;
     this.#answer(from.daemon, message, store);
   }
 

@@ -2,6 +2,7 @@
 import type { Clock, GroupRequest, Log, MapView, Random, StoreError, Timers } from '@store/core';
 import type { PeerMessage } from './peer-message.js';
 import type { ReplicaPool } from './replica-pool.js';
+import type { ScrubNotes } from './scrub.js';
 
 /** The links to other daemons. */
 export interface PeerPort {
@@ -49,6 +50,8 @@ export interface ReplicationPorts {
   poolOf(poolId: number): ReplicaPool | null;
   /** The newest map. */
   view(): MapView | null;
+  /** When groups were scrubbed last. */
+  readonly scrubNotes: ScrubNotes;
   /** Of this daemon; 0: it has not registered yet. */
   readonly daemonId: number;
   /** Of its present start, as `MapDaemon.startId`. */

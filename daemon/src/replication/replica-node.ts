@@ -3,6 +3,7 @@
  * Synchronous: it is told what happens (a map, a message, a link, time), and does what follows from it before it returns.
  */
 import {
+  BLOCKS_PER_OBJECT,
   groupOf,
   StoreError,
   type Done,
@@ -19,13 +20,24 @@ import { Group } from './group.js';
 import type { GroupPrimary } from './group-primary.js';
 import { Joins } from './joins.js';
 import { Leases } from './leases.js';
+import { Leftovers } from './leftovers.js';
 import { PeerAnswers } from './peer-answers.js';
 import type { GroupEpoch, PeerMessage } from './peer-message.js';
 import { PeerQuestions } from './peer-questions.js';
 import type { ReplicationPorts } from './ports.js';
+import { mendBlocks } from './read-repair.js';
 import { ReplicatedPool } from './replicated-pool.js';
 import type { ReplicaPool } from './replica-pool.js';
+import { Scrub, SCRUB_PERIODS, type ScrubPeriods } from './scrub.js';
 import { checkTiming, REPLICATION_TIMING, type ReplicationTiming } from './timing.js';
+
+/** What may be set. */
+export interface ReplicationOptions {
+  readonly timing?: ReplicationTiming;
+  readonly scrubPeriods?: ScrubPeriods;
+  /** So long what has moved away is kept, milliseconds. */
+  readonly keepMs?: number;
+}
 
 /** A map is asked for so often at most. */
 const WANT_MAP_MS = 100;
@@ -34,6 +46,8 @@ export class ReplicaNode implements GroupHost {
   readonly timing: ReplicationTiming;
   readonly leases: Leases;
   readonly joins: Joins;
+  readonly scrub: Scrub;
+  readonly leftovers: Leftovers;
   readonly questions: PeerQuestions;
   readonly #ports: ReplicationPorts;
   readonly #flushes: Flushes;
@@ -50,7 +64,8 @@ export class ReplicaNode implements GroupHost {
   #timer: Timer | null = null;
   #isClosed = false;
 
-  constructor(ports: ReplicationPorts, timing: ReplicationTiming = REPLICATION_TIMING) {
+  constructor(ports: ReplicationPorts, options: ReplicationOptions = {}) {
+    const { timing = REPLICATION_TIMING, scrubPeriods = SCRUB_PERIODS, keepMs } = options;
     checkTiming(timing);
     this.#ports = ports;
     this.timing = timing;
@@ -66,6 +81,17 @@ export class ReplicaNode implements GroupHost {
       ...nowOf(ports),
     });
     this.#answers = new PeerAnswers(this);
+    this.leftovers = new Leftovers(this, keepMs);
+    this.scrub = new Scrub({
+      ...{ host: this, questions: this.questions },
+      notes: ports.scrubNotes,
+      periods: scrubPeriods,
+      wallSeconds: () => ports.clock.wallSeconds(),
+      random: () => ports.random.bytes(4).readUInt32LE() / 2 ** 32,
+      after: (ms, run) => this.#after(ms, run),
+      mend: (primary, store, object, done) =>
+        mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done),
+    });
     this.#tickLater();
   }
 
@@ -145,7 +171,11 @@ export class ReplicaNode implements GroupHost {
   }
 
   soon(run: () => void): void {
-    this.#ports.timers.after(0, () => {
+    this.#after(0, run);
+  }
+
+  #after(ms: number, run: () => void): void {
+    this.#ports.timers.after(ms, () => {
       if (!this.#isClosed) this.#guard(run);
     });
   }
@@ -207,6 +237,7 @@ export class ReplicaNode implements GroupHost {
           for (const group of groups) group?.mapIs(null);
           this.#groups.delete(id);
         }
+      this.leftovers.mapIs(view);
       wanted.delete(this.#ports.daemonId);
       this.#ports.peers.want(wanted);
       this.#flushes.membersChanged();
@@ -412,6 +443,8 @@ export class ReplicaNode implements GroupHost {
     this.#flushes.tick();
     this.questions.tick(({ daemon, startId }) => this.isUp(daemon, startId));
     this.joins.tick(this.groups());
+    this.scrub.tick(this.groups());
+    this.leftovers.tick();
   }
 
   /** What is thrown here is a defect of ours. */

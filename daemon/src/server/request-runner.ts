@@ -316,10 +316,13 @@ export class RequestRunner {
   }
 
   async #list(body: Buffer): Promise<Buffer> {
-    const { pool, options } = decodeListRequest(body);
+    const { pool: handle, options, groups } = decodeListRequest(body);
     // A page of the largest keys fits into a frame; whoever wants more goes on from the cursor.
     const limit = Math.min(options.limit ?? LIST_ENTRIES_MAX, LIST_ENTRIES_MAX);
-    return encodeListPage(await this.#pool(pool).list({ ...options, limit }));
+    const pool = this.#pool(handle);
+    const asked = { ...options, limit };
+    const isOfGroups = groups.length > 0 && isEpoched(pool);
+    return encodeListPage(await (isOfGroups ? pool.listGroups(groups, asked) : pool.list(asked)));
   }
 
   async #compareAndSwap(body: Buffer, payload: readonly Buffer[]): Promise<Buffer> {

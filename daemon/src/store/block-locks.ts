@@ -21,6 +21,11 @@ export class BlockLocks {
     return this.#active.length === 0 && this.#waiting.length === 0;
   }
 
+  /** Is something being changed? */
+  get hasWriters(): boolean {
+    return this.#active.some(({ exclusive }) => exclusive);
+  }
+
   /** Would an operation on blocks `first..last` have to wait? */
   conflicts(first: number, last: number, exclusive: boolean): boolean {
     return (

@@ -51,33 +51,41 @@ export class ChangeApplier {
    * a thing has `whole` or `delete` made first.
    */
   apply(poolId: number, change: Change, done: Done): void {
-    const refusal = this.#parts.engine.refusal ?? misshapen(change);
-    if (refusal !== null) done(refusal);
-    else if (change.op === 'write') this.#write(poolId, change, done);
-    else {
-      const object = this.#parts.table.findPlace(poolId, change.object);
-      const { version } = change;
-      const { kind } = change.object;
-      const { whole } = this.#parts;
-      if (change.op === 'states')
-        this.#states(object, change, object.stamp(version, change.length), done);
-      else if (change.op === 'whole')
-        whole.applyWhole(
-          object,
-          kind,
-          change.content,
-          object.stamp(version, change.content.length),
-          done,
-        );
-      else whole.delete(object, 0, (error) => done(error), object.stamp(version, 0));
+    const { engine, table, whole } = this.#parts;
+    const refusal = engine.refusal ?? misshapen(change);
+    if (refusal !== null) {
+      done(refusal);
+      return;
+    }
+    const object = table.findPlace(poolId, change.object);
+    const made: Done = (error) => {
+      if (error !== null) object.isIncomplete = true;
+      done(error);
+    };
+    const { version } = change;
+    const { kind } = change.object;
+    switch (change.op) {
+      case 'write':
+        this.#write(object, change, made);
+        break;
+      case 'states':
+        this.#states(object, change, object.stamp(version, change.length, false), made);
+        break;
+      case 'whole': {
+        const { content } = change;
+        const stamp = object.stamp(version, content.length, false);
+        whole.applyWhole(object, kind, content, stamp, made);
+        break;
+      }
+      case 'delete':
+        whole.delete(object, 0, (error) => made(error), object.stamp(version, 0, false));
     }
   }
 
-  #write(poolId: number, change: WriteChange, done: Done): void {
-    const { engine, table, writer, whole } = this.#parts;
+  #write(object: StoredObject, change: WriteChange, done: Done): void {
+    const { engine, writer, whole } = this.#parts;
     const { first, blocks } = change;
     const { kind } = change.object;
-    const object = table.findPlace(poolId, change.object);
     const sums = pieceChecksOf(0, blocks);
     const differing = firstDifference(sums, change.checks);
     if (differing >= 0) {
@@ -85,7 +93,7 @@ export class ChangeApplier {
       done(arrivedDamaged(printable(object.name), first * BLOCK_BYTES, differing));
       return;
     }
-    const stamp = object.stamp(change.version, change.length);
+    const stamp = object.stamp(change.version, change.length, false);
     if (!isImageData(kind)) {
       whole.applyWrite(object, kind, first, blocks, sums, stamp, done);
       return;
@@ -107,6 +115,8 @@ export class ChangeApplier {
         object.locks.release(lock);
         done(error);
       };
+      // What a difference ends with.
+      if (count === 0) object.compared();
       const isNothing = count === 0 || state === BLOCK_STATE.absent;
       if (isNothing && object.version === 0) {
         object.pass(stamp);

@@ -139,7 +139,8 @@ export class Comparer {
   ): void {
     const unverified: number[] = [];
     const answer: Done = (error) => {
-      if (error === null) done(null, { unverified });
+      if (error === null)
+        done(null, { unverified: unverified.sort((left, right) => left - right) });
       else done(error);
     };
     this.#settled(object, (error, release) => {
@@ -431,6 +432,7 @@ export class Comparer {
     const unverified: number[] = [];
     const next = (at: number): void => {
       if (at > end) {
+        unverified.sort((left, right) => left - right);
         done(unverified.length === 0 ? null : unverifiable(object, unverified));
         return;
       }

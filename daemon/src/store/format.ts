@@ -191,8 +191,6 @@ export interface HeadFields {
   readonly length: number;
   readonly version: number;
   readonly objectId: number;
-  /** Of a pool whose versions come from elsewhere: changes later than this version may be in it. */
-  readonly isUnsure?: boolean;
 }
 
 /** Memory for a head. Not from Node's pool: heads live long, and one would keep 8 KiB of others' alive. */
@@ -206,12 +204,16 @@ export function copyHead(head: Buffer): Buffer {
   return out;
 }
 
-/** Encodes a head with an empty open mask; not sealed yet. `states` has a byte for each block. */
-export function encodeHead(fields: HeadFields, states: Uint8Array): Buffer {
+/**
+ * Encodes a head with an empty open mask; not sealed yet.
+ * @param states - a byte for each block
+ * @param isUnsure - of a pool with copies elsewhere: what the version stands for may not be what this says
+ */
+export function encodeHead(fields: HeadFields, states: Uint8Array, isUnsure = false): Buffer {
   const out = newHead();
   out[AT_VERSION] = HEAD_VERSION;
   out[AT_KIND] = fields.kind;
-  out[AT_FLAGS] = (fields.inline ? FLAG_INLINE : 0) | (fields.isUnsure === true ? FLAG_UNSURE : 0);
+  out[AT_FLAGS] = (fields.inline ? FLAG_INLINE : 0) | (isUnsure ? FLAG_UNSURE : 0);
   out[AT_RESERVED] = 0;
   out.writeUInt32BE(fields.slot, AT_SLOT);
   out.writeUInt32BE(fields.length, AT_LENGTH);
@@ -261,7 +263,7 @@ export function stateInHead(head: Buffer, block: number): number {
   return ((head[AT_STATES + (block >> 2)] ?? 0) >> (2 * (block & 3))) & 3;
 }
 
-/** There may be changes in it later than its version. */
+/** The version may not be that of what is there: of a pool with copies elsewhere, such an object is compared. */
 export function isUnsureHead(head: Buffer): boolean {
   return hasOpenParts(head) || ((head[AT_FLAGS] ?? 0) & FLAG_UNSURE) !== 0;
 }

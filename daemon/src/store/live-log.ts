@@ -225,8 +225,8 @@ function encodeObject(object: StoredObject): Buffer {
   out[2] = object.kind;
   encodeU64(object.objectId).copy(out, 3);
   out.writeUInt32BE(object.slot, 11);
-  out.writeUInt32BE(object.length, 15);
-  encodeU64(object.version).copy(out, 19);
+  out.writeUInt32BE(object.latestLength, 15);
+  encodeU64(object.latestVersion).copy(out, 19);
   key.copy(out, OBJECT_HEAD_BYTES);
   return out;
 }

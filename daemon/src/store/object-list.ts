@@ -185,6 +185,7 @@ function isClosed(object: StoredObject): boolean {
     object.durable !== null &&
     !object.changed &&
     !object.isUnsure &&
+    !object.isIncomplete &&
     !object.deleting &&
     object.broken === null &&
     object.snapshots === 0 &&

@@ -25,7 +25,7 @@ import {
   unseal,
 } from './format.js';
 import { PresentObjects } from './present-objects.js';
-import { StoredObject, versionInHead } from './stored-object.js';
+import { PART, StoredObject, versionInHead } from './stored-object.js';
 
 /** What checksums are filled with when their record cannot be read: matches a block once in 4 billion. */
 export const UNREADABLE_CHECKSUM = 0x5bad5bad;
@@ -59,6 +59,7 @@ export class ObjectTable {
   announce(poolId: number, tap: ChangeTap): void {
     this.#replicated.set(poolId, tap);
     for (const object of this.#pool(poolId).values()) {
+      if (!object.isReplicated) object.isUnsure = object.parts.includes(PART.suspect);
       object.isReplicated = true;
       object.tap = tap;
     }
@@ -286,6 +287,7 @@ export class ObjectTable {
   #isEvictable(object: StoredObject): boolean {
     return (
       !object.changed &&
+      !object.isIncomplete &&
       object.broken === null &&
       object.openedAt === 0 &&
       object.snapshots === 0 &&

@@ -307,9 +307,10 @@ export class Persister {
       const isGone =
         isEmpty && !object.changed && object.durable === null && object.staged === undefined;
       if (object.objectId === objectId && isGone && !object.inline) {
-        const { slot } = object;
+        const { slot, isIncomplete } = object;
         this.forget(object);
         object.reset();
+        object.isIncomplete = isIncomplete; // what comes next may be only a part of it
         this.#holes.freeSlot(slot);
       }
       object.locks.release(lock);

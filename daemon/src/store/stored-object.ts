@@ -57,6 +57,8 @@ export interface ChangeStamp {
   readonly length: number;
   /** Of the changes of this object: grows. */
   readonly order: number;
+  /** Its version was given out here, and so stands for what is here. */
+  readonly isOurs: boolean;
 }
 
 const NO_STATES = new Uint8Array(BLOCKS_PER_OBJECT); // shared by all that do not exist; never written
@@ -120,10 +122,12 @@ export class StoredObject {
   /** Who hears of its changes. */
   tap: ChangeTap | null = null;
   /**
-   * Of replicated objects: it was open at a crash, and may hold changes later than `version`. Until the next change, which
-   * gives it a version that nobody has seen, the version says nothing about the bytes.
+   * Of replicated objects: it was open at a crash, and may hold other changes than `version` stands for. Until it gets a
+   * version that nobody has seen, or was compared, the version says nothing about the bytes.
    */
   isUnsure = false;
+  /** Of replicated objects: a change was refused that others have made. Until it was compared. */
+  isIncomplete = false;
   #comingVersion = 0;
   #comingLength = 0;
   #ordersGiven = 0;
@@ -161,11 +165,11 @@ export class StoredObject {
   }
 
   /** A change to this version and length takes its place in the order of changes. */
-  stamp(version: number, length: number): ChangeStamp {
+  stamp(version: number, length: number, isOurs: boolean): ChangeStamp {
     this.#ordersGiven += 1;
     this.#comingVersion = version;
     this.#comingLength = length;
-    return { version, length, order: this.#ordersGiven };
+    return { version, length, order: this.#ordersGiven, isOurs };
   }
 
   /** That change is made. */
@@ -174,7 +178,13 @@ export class StoredObject {
     this.#orderMade = stamp.order;
     this.version = stamp.version;
     this.length = stamp.length;
+    if (stamp.isOurs) this.isUnsure = false;
+  }
+
+  /** It is what its version says. */
+  compared(): void {
     this.isUnsure = false;
+    this.isIncomplete = false;
   }
 
   /** That change left nothing whose version or length it could be. */
@@ -200,6 +210,7 @@ export class StoredObject {
     this.kind = fields.kind;
     this.version = this.isReplicated ? fields.version : versionInHead(head, startVersion);
     this.isUnsure = this.isReplicated && isUnsureHead(head);
+    this.isIncomplete = false;
     this.objectId = fields.objectId;
     this.slot = fields.slot;
     this.length = fields.length;
@@ -252,7 +263,7 @@ export class StoredObject {
     this.changed = false;
     this.deleting = false;
     this.broken = null;
-    this.isUnsure = false;
+    this.compared();
     this.openRequests = 0;
   }
 
@@ -281,8 +292,16 @@ export class StoredObject {
 
   /** The head as it is in memory now, nothing open, not sealed. */
   encode(): Buffer {
-    return encodeHead(this, this.states);
+    // A later change of other blocks may be made before an earlier one, and its version would stand for both.
+    const isUnsure = this.isUnsure || this.isIncomplete || this.locks.hasWriters;
+    return encodeHead(this, this.states, this.isReplicated && isUnsure);
   }
+}
+
+/** A change that was announced is not made here: the object has to be compared before its version counts again. */
+export function notMade(object: StoredObject, kind: ObjectKind): void {
+  object.isIncomplete = true;
+  object.tap?.notMade(object.placeAs(kind), true);
 }
 
 /**

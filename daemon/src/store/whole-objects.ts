@@ -304,7 +304,7 @@ export class WholeObjects {
         finish(notLedHere(), existed);
         return;
       }
-      const stamp = isOurs ? object.stamp(number, 0) : (given ?? null);
+      const stamp = isOurs ? object.stamp(number, 0, true) : (given ?? null);
       const gone = (): void => {
         this.#forget(object);
         this.#passed(object, stamp);
@@ -369,10 +369,10 @@ export class WholeObjects {
     lock: BlockLock,
     done: DoneWith<number>,
   ): void {
-    const hasRoom = this.#engine.space.admit(content.length, given !== null);
-    if (this.#engine.failure !== null || !hasRoom) {
+    const { failure, space } = this.#engine;
+    if (failure !== null || !space.admit(content.length, given !== null)) {
       object.locks.release(lock);
-      done(this.#engine.failure ?? noSpaceForMetadata(this.#engine.disk.path));
+      done(failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;
     }
     const stamp = given ?? this.#stamp(object, kind, content.length);
@@ -495,7 +495,7 @@ export class WholeObjects {
   #stamp(object: StoredObject, kind: ObjectKind, length: number): ChangeStamp | 'refused' | null {
     if (object.tap === null) return null;
     const version = object.tap.nextVersion(object.placeAs(kind), object.latestVersion);
-    return version === 0 ? 'refused' : object.stamp(version, length);
+    return version === 0 ? 'refused' : object.stamp(version, length, true);
   }
 
   /** What has got a version was refused by the disk. */

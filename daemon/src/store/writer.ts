@@ -32,7 +32,7 @@ import type { ParkedWrites } from './parked-writes.js';
 import type { Persister } from './persister.js';
 import type { Reader } from './reader.js';
 import { slotPosition } from './slot-map.js';
-import { PART, type ChangeStamp, type StoredObject } from './stored-object.js';
+import { PART, notMade, type ChangeStamp, type StoredObject } from './stored-object.js';
 
 /** How long a parked write waits before it asks again for what was refused for lack of space. */
 const RETRY_MS = 250;
@@ -273,7 +273,7 @@ export class Writer {
     const length = Math.max(object.latestLength, op.offset + op.bytes);
     const version = tap.nextVersion(place, object.latestVersion);
     if (version === 0) return false;
-    op.stamp = object.stamp(version, length);
+    op.stamp = object.stamp(version, length, true);
     op.isAnnounced = true;
     const blocks = op.blocks ?? [];
     tap.changed({ op: 'write', object: place, version, first, blocks, checks, length });
@@ -435,8 +435,7 @@ export class Writer {
       if (!op.isLockBorrowed) op.object.locks.release(lock);
     }
     if (error !== null && op.stamp !== null) op.object.pass(op.stamp);
-    if (error?.code === 'E_NO_SPACE' && op.isAnnounced)
-      op.object.tap?.notMade(op.object.placeAs(op.kind), true);
+    if (error?.code === 'E_NO_SPACE' && op.isAnnounced) notMade(op.object, op.kind);
     // Refused before it held anything: the slot it was given goes back.
     if (error !== null) this.#parts.persister.releaseIfGone(op.object);
     const refusal = error ?? this.#engine.lateRefusal;

@@ -18,7 +18,7 @@ import { notLedHere, type Engine } from './engine.js';
 import { partOf } from './format.js';
 import type { OpenSet } from './open-set.js';
 import type { Persister } from './persister.js';
-import type { ChangeStamp, StoredObject } from './stored-object.js';
+import { notMade, type ChangeStamp, type StoredObject } from './stored-object.js';
 import type { Writer } from './writer.js';
 
 export interface ZeroerParts {
@@ -200,8 +200,7 @@ export class Zeroer {
       this.#engine.live.appendState(object, first, count, state);
     } catch (error) {
       const refusal = this.#engine.refusalFrom(error);
-      if (given === null && this.#engine.failure === null)
-        object.tap?.notMade(object.placeAs(kind), true);
+      if (given === null && this.#engine.failure === null) notMade(object, kind);
       done(refusal);
       return;
     }
@@ -243,7 +242,7 @@ function announceStates(
   const length = object.latestLength;
   const version = tap.nextVersion(place, object.latestVersion);
   if (version === 0) return null;
-  const stamp = object.stamp(version, length);
+  const stamp = object.stamp(version, length, true);
   tap.changed({ op: 'states', object: place, version, first, count, state, length });
   return stamp;
 }

@@ -43,6 +43,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     service.setPool(nameIn(args), settingsIn(args), booleanIn(args, 'dryRun')),
   ),
   'pool rm': closed((service, args) => service.removePool(nameIn(args), booleanIn(args, 'dryRun'))),
+  'group ls': open((service, args) => service.groups(nameIn(args))),
+  'group show': open((service, args) => service.group(nameIn(args), number(args, 'group'))),
+  'group accept-data-loss': closed((service, args) =>
+    service.acceptDataLoss(
+      { pool: nameIn(args), group: number(args, 'group'), daemon: number(args, 'daemon') },
+      booleanIn(args, 'dryRun'),
+    ),
+  ),
   'daemon set': closed((service, args) =>
     service.changeDaemon(
       numberIn(args, 'daemon', NUMBER_MAX),

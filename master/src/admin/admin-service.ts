@@ -8,12 +8,14 @@ import type {
   ClusterStatus,
   Durability,
   FailureDomain,
+  GroupStatus,
   Membership,
   PoolStatus,
   StorageMap,
   TrafficHistory,
   WhyAnswer,
 } from '@store/core';
+import type { AcceptedLoss } from '../cluster/accept-data-loss.js';
 
 export interface PoolSettings {
   readonly replicas?: number;
@@ -52,6 +54,12 @@ export interface AdminService {
   setPool(name: string, settings: PoolSettings, dryRun: boolean): Promise<ChangePlan>;
   removePool(name: string, dryRun: boolean): Promise<ChangePlan>;
   pool(name: string): PoolStatus;
+  /** All groups of a pool. @throws StoreError `E_NOT_FOUND` */
+  groups(pool: string): readonly GroupStatus[];
+  /** @throws StoreError `E_NOT_FOUND` */
+  group(pool: string, group: number): GroupStatus;
+  /** The group goes on with a copy that is not in sync. @throws StoreError what `acceptDataLoss` says */
+  acceptDataLoss(loss: AcceptedLoss, dryRun: boolean): Promise<ChangePlan>;
   changeDaemon(daemon: number, change: DaemonChange, dryRun: boolean): Promise<ChangePlan>;
   removeDaemon(daemon: number, dryRun: boolean): Promise<ChangePlan>;
   clients(): readonly ClientStatus[];

@@ -8,6 +8,7 @@ import {
   type ChangePlan,
   type ClientStatus,
   type ClusterStatus,
+  type GroupStatus,
   type MapDaemon,
   type MapPool,
   type PlacementPlan,
@@ -19,6 +20,12 @@ import {
 import type { ClientRecord, ClusterState } from '../cluster/cluster-state.js';
 import { createClient, removeClient, rotateClient, setClient } from '../cluster/decide-clients.js';
 import { changeDaemon, daemonOf, isBearer, removeDaemon } from '../cluster/decide-daemons.js';
+import {
+  acceptDataLoss,
+  lossWarnings,
+  type AcceptedLoss,
+  type LossContext,
+} from '../cluster/accept-data-loss.js';
 import { presentDaemons } from '../cluster/group-targets.js';
 import type { IsAlive } from '../cluster/roster-view.js';
 import {
@@ -31,7 +38,14 @@ import {
 import type { Master } from '../server/master.js';
 import { sumOf } from '../server/traffic.js';
 import type { AdminService, ClientRights, DaemonChange, PoolSettings } from './admin-service.js';
-import { clusterStatus, isUp, poolStatus, type StatusSources } from './cluster-status.js';
+import { groupStatus } from './group-status.js';
+import {
+  ARRIVAL_MS,
+  clusterStatus,
+  isUp,
+  poolStatus,
+  type StatusSources,
+} from './cluster-status.js';
 
 export class ClusterAdmin implements AdminService {
   readonly #master: Master;
@@ -134,6 +148,44 @@ export class ClusterAdmin implements AdminService {
   pool(name: string): PoolStatus {
     const sources = this.#sources();
     return poolStatus(poolOf(sources.state.map, name), sources);
+  }
+
+  groups(name: string): readonly GroupStatus[] {
+    const sources = this.#sources();
+    const pool = poolOf(sources.state.map, name);
+    return pool.groups.map((_, index) => groupStatus(pool, index, sources));
+  }
+
+  group(name: string, index: number): GroupStatus {
+    const sources = this.#sources();
+    const pool = poolOf(sources.state.map, name);
+    if (index < pool.groups.length) return groupStatus(pool, index, sources);
+    throw new StoreError(
+      'E_NOT_FOUND',
+      `Pool '${name}' has groups 0 to ${pool.groups.length - 1}, and no group ${index}`,
+    );
+  }
+
+  async acceptDataLoss(loss: AcceptedLoss, dryRun: boolean): Promise<ChangePlan> {
+    const { roster, env } = this.#master;
+    const context = (): LossContext => ({
+      view: roster.view(),
+      now: env.clock.now(),
+      time: Math.floor(env.clock.wallSeconds()),
+    });
+    const warnings = lossWarnings(this.#master.state, loss, context());
+    const change = (state: ClusterState): ClusterState => acceptDataLoss(state, loss, context());
+    if (roster.lookedForMs < ARRIVAL_MS)
+      throw new StoreError(
+        'E_BUSY',
+        'This master has just begun to lead, and waits for the daemons that run; ask again in a moment',
+      );
+    const plan = await this.#change(
+      `Group ${loss.group} of pool '${loss.pool}': give up what daemon ${loss.daemon} does not have`,
+      change,
+      dryRun,
+    );
+    return { ...plan, groupsChanged: 1, warnings };
   }
 
   async changeDaemon(id: number, change: DaemonChange, dryRun: boolean): Promise<ChangePlan> {
@@ -277,7 +329,7 @@ export class ClusterAdmin implements AdminService {
   }
 
   #sources(): StatusSources {
-    const { state, roster, env, masters } = this.#master;
+    const { state, roster, env, masters, targets } = this.#master;
     return {
       state,
       presenceOf: (id) => roster.presence(id),
@@ -286,6 +338,7 @@ export class ClusterAdmin implements AdminService {
       time: env.clock.wallTime(),
       masters,
       traffic: sumOf(roster.traffics),
+      targetOf: (pool, group) => targets?.of(pool)?.[group] ?? null,
     };
   }
 }

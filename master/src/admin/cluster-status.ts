@@ -4,20 +4,29 @@ import type {
   DaemonStatus,
   Health,
   ImageStatus,
+  Incident,
   MapGroup,
   MapPool,
   MasterStatus,
   PoolStatus,
   Problem,
+  Recovery,
+  ReportedGroups,
+  ScrubStatus,
   Traffic,
 } from '@store/core';
 import type { ClusterState } from '../cluster/cluster-state.js';
-import type { DaemonPresence } from '../server/roster.js';
+import { inSyncOf } from '../cluster/group-changes.js';
+import {
+  FULL_PERCENT,
+  fullPercent,
+  NEARLY_FULL_PERCENT,
+  type DaemonPresence,
+} from '../server/roster.js';
+import { copiesRunning, isMisplaced } from './group-status.js';
 
 /** A new leader gives daemons so long to come before it calls them down. */
-const ARRIVAL_MS = 8000;
-const FULL_PERCENT = 85;
-const VERY_FULL_PERCENT = 95;
+export const ARRIVAL_MS = 8000;
 const FLAPPING_STARTS = 5;
 const MIB: number = 1024 * 1024;
 
@@ -32,6 +41,8 @@ export interface StatusSources {
   readonly time: string;
   readonly masters: readonly MasterStatus[];
   readonly traffic: Traffic;
+  /** Where placement wants a group; null: that is not known yet. */
+  readonly targetOf: (pool: number, group: number) => readonly number[] | null;
 }
 
 export function clusterStatus(sources: StatusSources): ClusterStatus {
@@ -39,7 +50,7 @@ export function clusterStatus(sources: StatusSources): ClusterStatus {
   const { map } = state;
   const daemons = daemonStatuses(sources);
   const pools = map.pools.map((pool) => poolStatus(pool, sources));
-  const problems = problemsOf(daemons, pools);
+  const problems = problemsOf(daemons, pools, sources);
   const health: Health = problems.some(({ severity }) => severity === 'error')
     ? 'error'
     : problems.length > 0
@@ -59,7 +70,8 @@ export function clusterStatus(sources: StatusSources): ClusterStatus {
     freeBytes: sum(daemons, ({ freeBytes }) => freeBytes),
     usedBytes: sum(daemons, ({ usedBytes }) => usedBytes),
     traffic,
-    recovery: { bytesLeft: 0, bytesPerSecond: 0 },
+    recovery: recoveryOf(pools.map(({ recovery }) => recovery)),
+    incidents: incidentsOf(state),
   };
 }
 
@@ -102,15 +114,20 @@ export function daemonStatuses(sources: StatusSources): DaemonStatus[] {
 }
 
 export function poolStatus(pool: MapPool, sources: StatusSources): PoolStatus {
-  let [usedBytes, objects] = [0, 0];
-  for (const { id } of sources.state.map.daemons)
-    for (const reported of sources.presenceOf(id).report?.pools ?? [])
+  let [usedBytes, storedBytes, objects] = [0, 0, 0];
+  const reports: ReportedGroups[] = [];
+  for (const { id } of sources.state.map.daemons) {
+    const { report, connection } = sources.presenceOf(id);
+    for (const reported of report?.pools ?? [])
       if (reported.id === pool.id) {
         usedBytes += reported.usedBytes;
-        objects += reported.objects;
+        storedBytes += reported.ledBytes;
+        objects += reported.ledObjects;
       }
-  const isDown = ({ hasPrimary, members: [first] }: MapGroup): boolean =>
-    !hasPrimary || first === undefined || !isUp(sources, first.daemon);
+    if (connection === null) continue;
+    for (const reported of report?.groups ?? [])
+      if (reported.pool === pool.id) reports.push(reported);
+  }
   return {
     id: pool.id,
     name: pool.name,
@@ -121,10 +138,76 @@ export function poolStatus(pool: MapPool, sources: StatusSources): PoolStatus {
     failureDomain: pool.failureDomain,
     durability: pool.durability,
     usedBytes,
+    storedBytes,
     objects,
-    groupsDown: pool.groups.filter(isDown).length,
-    groupsDegraded: pool.groups.filter(({ members }) => members.length < pool.replicas).length,
+    ...groupCounts(pool, sources),
+    recovery: recoveryOf(reports),
+    scrub: scrubOf(reports),
   };
+}
+
+function groupCounts(
+  pool: MapPool,
+  sources: StatusSources,
+): Pick<
+  PoolStatus,
+  | 'groupsDown'
+  | 'groupsReadOnly'
+  | 'groupsDegraded'
+  | 'groupsJoining'
+  | 'groupsMisplaced'
+  | 'copiesMissing'
+> {
+  let [down, readOnly, degraded, joining, misplaced, missing] = [0, 0, 0, 0, 0, 0];
+  for (const [index, group] of pool.groups.entries()) {
+    const running = copiesRunning(group, sources);
+    if (running === 0) down += 1;
+    else if (running < pool.minReplicas) readOnly += 1;
+    if (running < pool.replicas) degraded += 1;
+    missing += Math.max(0, pool.replicas - running);
+    if (group.members.some(({ daemon, inSync }) => inSync === null && isUp(sources, daemon)))
+      joining += 1;
+    if (isMisplaced(group, sources.targetOf(pool.id, index))) misplaced += 1;
+  }
+  return {
+    groupsDown: down,
+    groupsReadOnly: readOnly,
+    groupsDegraded: degraded,
+    groupsJoining: joining,
+    groupsMisplaced: misplaced,
+    copiesMissing: missing,
+  };
+}
+
+/** Of several together. */
+function recoveryOf(parts: readonly Pick<Recovery, 'bytesLeft' | 'bytesPerSecond'>[]): Recovery {
+  const bytesLeft = sum(parts, (part) => part.bytesLeft);
+  const bytesPerSecond = sum(parts, (part) => part.bytesPerSecond);
+  const isKnown = bytesLeft > 0 && bytesPerSecond > 0;
+  return { bytesLeft, bytesPerSecond, secondsLeft: isKnown ? bytesLeft / bytesPerSecond : null };
+}
+
+/** All is as old as the oldest part of it. */
+function scrubOf(reports: readonly ReportedGroups[]): ScrubStatus {
+  const oldest = (ages: readonly (number | null)[]): number | null =>
+    ages.reduce((a, b) => (a === null || b === null ? null : Math.max(a, b)), ages[0] ?? null);
+  return {
+    lastLightSeconds: oldest(reports.map(({ lastLightSeconds }) => lastLightSeconds)),
+    lastDeepSeconds: oldest(reports.map(({ lastDeepSeconds }) => lastDeepSeconds)),
+    errorsFound: sum(reports, ({ errorsFound }) => errorsFound),
+    errorsRepaired: sum(reports, ({ errorsRepaired }) => errorsRepaired),
+  };
+}
+
+function incidentsOf({ incidents }: ClusterState): Incident[] {
+  return [...incidents.values()].reverse().map(({ time, pool, group, daemon, what }) => ({
+    // eslint-disable-next-line no-restricted-globals -- it writes down a given time and reads no clock
+    time: new Date(time * 1000).toISOString(),
+    pool,
+    group,
+    daemon,
+    what,
+  }));
 }
 
 /** A leader that has only just begun calls nobody down who may be on its way. */
@@ -143,14 +226,29 @@ function imagesOf({ state, presenceOf }: StatusSources): ImageStatus[] {
     .sort((a, b) => compare(a.pool, b.pool) || compare(a.name, b.name));
 }
 
-function problemsOf(daemons: readonly DaemonStatus[], pools: readonly PoolStatus[]): Problem[] {
+function problemsOf(
+  daemons: readonly DaemonStatus[],
+  pools: readonly PoolStatus[],
+  sources: StatusSources,
+): Problem[] {
+  const needed = daemonsNeeded(sources);
   const problems = [
     ...(daemons.length === 0 ? [noDaemons()] : []),
-    ...daemons.flatMap(daemonProblems),
-    ...pools.flatMap(poolProblems),
+    ...daemons.flatMap((daemon) => daemonProblems(daemon, needed.get(daemon.id) ?? 0)),
+    ...pools.flatMap((pool) => poolProblems(pool, sources)),
   ];
   const rank = ({ severity }: Problem): number => (severity === 'error' ? 0 : 1);
   return problems.sort((a, b) => rank(a) - rank(b));
+}
+
+/** By daemon: how many groups without a copy in sync that runs have one there. */
+function daemonsNeeded(sources: StatusSources): Map<number, number> {
+  const needed = new Map<number, number>();
+  for (const { groups } of sources.state.map.pools)
+    for (const group of groups)
+      if (copiesRunning(group, sources) === 0)
+        for (const { daemon } of inSyncOf(group)) needed.set(daemon, (needed.get(daemon) ?? 0) + 1);
+  return needed;
 }
 
 function noDaemons(): Problem {
@@ -163,19 +261,21 @@ function noDaemons(): Problem {
   };
 }
 
-function daemonProblems(daemon: DaemonStatus): Problem[] {
-  const { id, address, groups, membership, recentStarts, capacityBytes, freeBytes } = daemon;
+function daemonProblems(daemon: DaemonStatus, needed: number): Problem[] {
+  const { id, address, groups, membership, recentStarts, freeBytes } = daemon;
   const where = `daemon ${id}`;
   const problems: Problem[] = [];
   if (daemon.state === 'down' && membership !== 'out')
     problems.push({
-      severity: groups > 0 ? 'error' : 'warning',
+      severity: needed > 0 ? 'error' : 'warning',
       where,
-      what: `Daemon ${id} (${address}) is down${groups > 0 ? `: ${groups} groups are out of reach` : ''}.`,
+      what: `Daemon ${id} (${address}) is down${needed > 0 ? `: ${needed} groups are out of reach` : ''}.`,
       advice:
-        groups > 0
+        needed > 0
           ? 'Start it again: store file-store with its folder. Reads and writes wait until then.'
-          : `Start it again, or remove it: store daemon rm ${id}`,
+          : groups > 0
+            ? 'Start it again: store file-store with its folder. Others serve its groups; if it stays away they get new copies elsewhere.'
+            : `Start it again, or remove it: store daemon rm ${id}`,
     });
   if (recentStarts >= FLAPPING_STARTS)
     problems.push({
@@ -184,11 +284,10 @@ function daemonProblems(daemon: DaemonStatus): Problem[] {
       what: `Daemon ${id} was started ${recentStarts} times within an hour.`,
       advice: `Look into its log; keep new data away from it meanwhile: store daemon drain ${id}`,
     });
-  const percent =
-    daemon.state === 'up' && capacityBytes > 0 ? fullPercent(capacityBytes, freeBytes) : 0;
-  if (percent >= FULL_PERCENT)
+  const percent = daemon.state === 'up' ? fullPercent(daemon) : 0;
+  if (percent >= NEARLY_FULL_PERCENT)
     problems.push({
-      severity: percent >= VERY_FULL_PERCENT ? 'error' : 'warning',
+      severity: percent >= FULL_PERCENT ? 'error' : 'warning',
       where,
       what: `The disk of daemon ${id} is ${percent} % full (${Math.floor(freeBytes / MIB)} MiB left).`,
       advice: 'Add a daemon, or remove images that nobody needs: store-image rm.',
@@ -199,36 +298,70 @@ function daemonProblems(daemon: DaemonStatus): Problem[] {
       where,
       what: `Daemon ${id} is draining and still holds ${groups} groups.`,
       advice:
-        'With one copy of everything groups stay where they are: remove or copy away what lies in them.',
+        'They move to others by themselves. If they do not, too few others are up, or have room: store daemon ls.',
     });
   return problems;
 }
 
-function poolProblems(pool: PoolStatus): Problem[] {
-  const { name, groupsDown, groupsDegraded, groups } = pool;
+/** As many are named one by one. */
+const GROUPS_NAMED_MAX = 8;
+
+function poolProblems(pool: PoolStatus, sources: StatusSources): Problem[] {
+  const { name, groups, groupsDown, groupsReadOnly, groupsDegraded, groupsJoining } = pool;
   const where = `pool ${name}`;
-  if (groupsDegraded > 0)
-    return [
-      {
-        severity: 'warning',
-        where,
-        what: `${groupsDegraded} of ${groups} groups of pool ${name} lie on no daemon.`,
-        advice: 'They get one as soon as a daemon that is in comes up: store daemon ls.',
-      },
-    ];
-  if (groupsDown === 0) return [];
-  return [
-    {
+  const found = sources.state.map.pools.find(({ id }) => id === pool.id)?.groups ?? [];
+  const unplaced = found.filter(({ members }) => members.length === 0).length;
+  const problems: Problem[] = [];
+  if (groupsDown > unplaced) problems.push(downProblem(pool, found, sources));
+  if (groupsReadOnly > 0)
+    problems.push({
       severity: 'error',
       where,
-      what: `${groupsDown} of ${groups} groups of pool ${name} are out of reach.`,
-      advice: 'Their daemon is down; see store daemon ls.',
-    },
-  ];
+      what: `${groupsReadOnly} of ${groups} groups of pool ${name} have fewer copies in sync than the ${pool.minReplicas} that writing needs.`,
+      advice: `Writes to them wait. Start the daemons that are down (store daemon ls), or allow less: store pool set ${name} --min-replicas 1`,
+    });
+  if (unplaced > 0)
+    problems.push({
+      severity: 'warning',
+      where,
+      what: `${unplaced} of ${groups} groups of pool ${name} lie on no daemon.`,
+      advice: 'They get one as soon as a daemon that is in comes up: store daemon ls.',
+    });
+  const degraded = groupsDegraded - groupsReadOnly - groupsDown;
+  if (degraded > 0)
+    problems.push({
+      severity: 'warning',
+      where,
+      what: `${degraded} of ${groups} groups of pool ${name} have fewer than ${pool.replicas} copies in sync.`,
+      advice:
+        groupsJoining > 0
+          ? `New copies are being made in ${groupsJoining} groups; nothing has to be done.`
+          : `New copies are made when daemons are there for them, with --failure-domain ${pool.failureDomain} no two on one: store daemon ls.`,
+    });
+  return problems;
 }
 
-function fullPercent(capacityBytes: number, freeBytes: number): number {
-  return Math.round((100 * (capacityBytes - freeBytes)) / capacityBytes);
+function downProblem(
+  { name, groups, groupsDown }: PoolStatus,
+  found: readonly MapGroup[],
+  sources: StatusSources,
+): Problem {
+  const down = [...found.entries()].filter(
+    ([, group]) => group.members.length > 0 && copiesRunning(group, sources) === 0,
+  );
+  const named = down.slice(0, GROUPS_NAMED_MAX).map(([index]) => index);
+  const more = down.length > named.length ? ', ...' : '';
+  const needed = new Set(down.flatMap(([, group]) => inSyncOf(group).map(({ daemon }) => daemon)));
+  const who = [...needed].sort((a, b) => a - b).slice(0, GROUPS_NAMED_MAX);
+  return {
+    severity: 'error',
+    where: `pool ${name}`,
+    what:
+      groupsDown === 1
+        ? `Group ${named.join()} of pool ${name} has no in-sync copy that runs.`
+        : `${groupsDown} of ${groups} groups of pool ${name} (${named.join(', ')}${more}) have no in-sync copy that runs.`,
+    advice: `Start daemon ${who.join(' and ')}, or see store group accept-data-loss --help`,
+  };
 }
 
 function sum<T>(list: readonly T[], of: (item: T) => number): number {

@@ -86,6 +86,7 @@ function poolRoutes(admin: AdminService): ApiRoute[] {
       PATCH: planned(change),
       DELETE: planned(({ name, isDryRun }) => admin.removePool(name, isDryRun)),
     }),
+    route('pools/*/groups', { GET: read(({ name }) => admin.groups(name)) }),
   ];
 }
 

@@ -73,8 +73,7 @@ export function rebuildState({ old, kept, now, random }: RebuildOptions): Cluste
     map,
     daemons: new Map(
       daemons.map((daemon) => {
-        const capacityBytes =
-          capacityOf.get(daemon.diskId) ?? daemon.weight * 1024 * 1024;
+        const capacityBytes = capacityOf.get(daemon.diskId) ?? daemon.weight * 1024 * 1024;
         const record = { capacityBytes, isWeightFixed: false, created: now };
         const lostSince = oldStartsOf(pools, daemon);
         return [daemon.id, { ...record, ...old?.daemons.get(daemon.id), lostSince }];

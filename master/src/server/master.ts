@@ -32,6 +32,7 @@ import { ticketNameOf, type ClientRecord, type ClusterState } from '../cluster/c
 import { pruneBlocked, rightsOf, TICKET_SECONDS } from '../cluster/decide-clients.js';
 import { registerDaemon } from '../cluster/decide-daemons.js';
 import { decideGroupRequest } from '../cluster/decide-groups.js';
+import type { GroupTargets } from '../cluster/group-targets.js';
 import { aliveIn } from '../cluster/roster-view.js';
 import { TEND_LIMITS, type TendLimits } from '../cluster/tend-groups.js';
 import { poolRemoved } from '../cluster/decide-pools.js';
@@ -170,6 +171,11 @@ export class Master implements Host {
 
   get roster(): Roster {
     return this.#roster;
+  }
+
+  /** Where placement wants groups; null: this master does not lead. */
+  get targets(): GroupTargets | null {
+    return this.#tender?.targets ?? null;
   }
 
   get traffic(): TrafficRecorder {

@@ -1,5 +1,5 @@
 // Whom a flush asks, and what becomes of it when one of them fails.
-import { StoreError, type ObjectRef } from '@store/core';
+import { MapView, StoreError, type ObjectRef } from '@store/core';
 import { codeOf, PoolUser } from '@store/core/testing';
 import t, { type Test } from 'tap';
 import { refsIn } from './group-refs.js';
@@ -14,8 +14,8 @@ interface Story {
   asked(): number[];
 }
 
-async function begin(t: Test, deadlineMs = 5000): Promise<Story> {
-  const cluster = await TestCluster.start({ groups: 4 });
+async function begin(t: Test, deadlineMs = 5000, replicas = 1): Promise<Story> {
+  const cluster = await TestCluster.start({ groups: 4, replicas });
   t.teardown(() => cluster.close());
   const [pool] = cluster.map.pools;
   if (pool === undefined) throw new Error('there is a pool');
@@ -90,7 +90,7 @@ t.test('one that is called while another is under way covers the same', async (t
   t.strictSame(await Promise.all(both), ['E_DISK_FAILED', 'E_DISK_FAILED']);
 });
 
-t.test('what a group wrote before it moved is flushed where it is, and where it was', async (t) => {
+t.test('what a group wrote before it moved is flushed where it is', async (t) => {
   const story = await begin(t);
   await story.user.flush();
   await write(story, 0);
@@ -98,11 +98,47 @@ t.test('what a group wrote before it moved is flushed where it is, and where it 
   story.cluster.move(new Map([[0, 3]]));
   await new Promise(setImmediate);
   await story.user.flush();
-  t.strictSame(story.asked(), [1, 0, 1, 0]);
+  t.strictSame(story.asked(), [0, 0, 1, 0]);
   await write(story, 0);
   await story.user.flush();
   t.strictSame(story.asked(), [0, 0, 1, 0]);
 });
+
+t.test(
+  'a flush names the groups it is about, and waits until both ends mean the same epoch',
+  async (t) => {
+    const story = await begin(t);
+    const { cluster, user } = story;
+    await user.flush();
+    await write(story, 0, 1);
+    const { mapped } = cluster.daemon(1);
+    mapped.flushed.length = 0;
+    await user.flush();
+    t.strictSame(mapped.flushed, [0], 'and not group 1, which another has');
+    await write(story, 0);
+    // The client is behind.
+    cluster.guide.isCutOff = true;
+    cluster.nextEpoch(0);
+    let isOver = false;
+    const flush = user.flush().then(() => (isOver = true));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    t.notOk(isOver, 'it might miss that something was lost');
+    cluster.guide.isCutOff = false;
+    await flush;
+    await write(story, 0);
+    // The daemon is behind.
+    const daemon = cluster.daemon(1);
+    daemon.view = new MapView(cluster.map);
+    cluster.nextEpoch(0);
+    await new Promise(setImmediate);
+    isOver = false;
+    const late = user.flush().then(() => (isOver = true));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    t.notOk(isOver, 'it might not know of all who have copies');
+    daemon.view = null;
+    await late;
+  },
+);
 
 t.test('a daemon that is gone holds no flush up once its groups are elsewhere', async (t) => {
   const story = await begin(t);
@@ -138,24 +174,101 @@ t.test('a daemon that lost what it had answered says so once, to who wrote it', 
 });
 
 t.test('what the map says was lost is said once, to who wrote it', async (t) => {
-  const story = await begin(t);
+  const story = await begin(t, 5000, 2);
   const idle = new PoolUser(story.user.pool.forUser());
   await Promise.all([story.user.flush(), idle.flush()]);
   await write(story, 0, 1);
-  const { map } = story.cluster;
-  const pools = map.pools.map((pool) => ({
-    ...pool,
-    groups: pool.groups.map((group, index) =>
-      index === 0 ? { ...group, epoch: 9, lostAt: 9 } : group,
-    ),
-  }));
-  story.cluster.change({ pools });
+  story.cluster.nextEpoch(0, true);
   await new Promise(setImmediate);
   t.equal(await codeOf(story.user.flush()), 'E_LOST_WRITES');
   t.equal(await codeOf(story.user.flush()), null);
   await write(story, 0);
   t.equal(await codeOf(story.user.flush()), null, 'what is written after the loss is safe');
   t.equal(await codeOf(idle.flush()), null);
+});
+
+t.test('a loss that the client hears of while a write is answered is not missed', async (t) => {
+  const story = await begin(t, 5000, 2);
+  const { cluster, user } = story;
+  await user.flush();
+  // Answered in epoch 1, but the map of epoch 2 is here before.
+  const { mapped } = cluster.daemon(1);
+  mapped.isHolding = true;
+  const writing = write(story, 0);
+  while (mapped.waiting.length === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+  const daemon = cluster.daemon(1);
+  daemon.view = new MapView(cluster.map);
+  cluster.nextEpoch(0, true);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  mapped.release();
+  await writing;
+  daemon.view = null;
+  t.equal(await codeOf(user.flush()), 'E_LOST_WRITES');
+  t.equal(await codeOf(user.flush()), null);
+});
+
+t.test('where there are copies, the restart of a daemon loses nothing', async (t) => {
+  const story = await begin(t, 5000, 2);
+  const { cluster, user } = story;
+  await user.flush();
+  await write(story, 0, 1);
+  const daemon = cluster.daemon(1);
+  await daemon.stop();
+  daemon.start = 2;
+  daemon.lineage = 2;
+  await daemon.run();
+  cluster.move(new Map([[0, 2]]));
+  t.equal(await codeOf(user.flush()), null);
+  cluster.move(new Map([[0, 1]]));
+  await write(story, 0);
+  t.equal(await codeOf(user.flush()), null);
+});
+
+t.test('what was lost before the write was not lost by it', async (t) => {
+  const story = await begin(t, 5000, 2);
+  const { cluster, user } = story;
+  await user.flush();
+  cluster.nextEpoch(0, true);
+  await new Promise(setImmediate);
+  await write(story, 0);
+  cluster.nextEpoch(0);
+  cluster.move(new Map([[0, 3]]));
+  t.equal(await codeOf(user.flush()), null);
+  await write(story, 0);
+  cluster.nextEpoch(0, true);
+  cluster.move(new Map([[0, 4]]));
+  t.equal(await codeOf(user.flush()), 'E_LOST_WRITES', 'whoever serves it by now');
+  t.equal(await codeOf(user.flush()), null);
+});
+
+t.test('one copy: a loss is said once, though the map says it later as well', async (t) => {
+  const story = await begin(t);
+  const { cluster, user } = story;
+  await user.flush();
+  await write(story, 0);
+  const daemon = cluster.daemon(1);
+  const { address } = daemon;
+  await daemon.stop();
+  daemon.start = 2;
+  daemon.lineage = 2;
+  await daemon.run(address);
+  // It goes on by the map it has.
+  await write(story, 0);
+  t.equal(await codeOf(user.flush()), 'E_LOST_WRITES');
+  await write(story, 0);
+  cluster.nextEpoch(0, true);
+  t.equal(await codeOf(user.flush()), null, 'this write came after the loss');
+});
+
+t.test('one copy: a loss by the daemon that a group has moved to is said', async (t) => {
+  const story = await begin(t);
+  const { cluster, user } = story;
+  await user.flush();
+  await write(story, 0);
+  cluster.move(new Map([[0, 4]]));
+  cluster.nextEpoch(0, true);
+  t.equal(await codeOf(user.flush()), 'E_LOST_WRITES');
+  t.equal(await codeOf(user.flush()), null);
 });
 
 t.test('a flush waits for a group that nobody serves, and then says which', async (t) => {

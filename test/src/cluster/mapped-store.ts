@@ -40,6 +40,8 @@ export class MappedStore implements CheckedStore {
   flushCount = 0;
   /** Groups that flushes were about, in order. */
   readonly flushed: number[] = [];
+  /** Deletes are made, but their answer is that nobody knows. */
+  isInDoubt = false;
   /** What flushes end with. */
   flushError: StoreError | null = null;
 
@@ -96,6 +98,13 @@ export class MappedStore implements CheckedStore {
       );
     if (epoch === 0 || epoch === group.epoch) return null;
     return new StoreError('E_STALE_MAP', `The group is in epoch ${group.epoch}, not ${epoch}`);
+  }
+
+  /** -1: nobody knows. */
+  groupOfKey(pool: number, key: Buffer): number {
+    const hash = this.#data.hashes.get(key.toString('latin1'));
+    const found = this.#view().poolById(pool);
+    return hash === undefined || found === undefined ? -1 : groupOf(found, hash);
   }
 
   isListed(pool: number, key: Buffer): boolean {
@@ -164,7 +173,9 @@ class MappedPool extends PoolWrapper implements EpochedPool {
 
   override async delete(ref: ObjectRef, version?: number): Promise<boolean> {
     await this.#turn(ref);
-    return super.delete(ref, version);
+    const existed = await super.delete(ref, version);
+    if (!this.#store.isInDoubt) return existed;
+    throw new StoreError('E_IN_DOUBT', 'This daemon is not the primary any more');
   }
 
   override flush(done: Done): void {
@@ -175,9 +186,8 @@ class MappedPool extends PoolWrapper implements EpochedPool {
 
   flushGroups(groups: readonly GroupAtEpoch[], done: Done): void {
     this.#store.when(() => {
-      for (const { group, epoch } of groups) {
-        const objection = this.#store.groupObjection(this.#id, group, epoch);
-        if (objection === null) continue;
+      const objection = this.#objection(groups);
+      if (objection !== null) {
         done(objection);
         return;
       }
@@ -192,6 +202,26 @@ class MappedPool extends PoolWrapper implements EpochedPool {
       ...page,
       entries: page.entries.filter(({ key }) => this.#store.isListed(this.#id, key)),
     };
+  }
+
+  async listGroups(groups: readonly GroupAtEpoch[], options: ListOptions): Promise<ListPage> {
+    await new Promise<void>((resolve) => this.#store.when(resolve));
+    const objection = this.#objection(groups);
+    if (objection !== null) throw objection;
+    const page = await super.list(options);
+    const named = new Set(groups.map(({ group }) => group));
+    return {
+      ...page,
+      entries: page.entries.filter(({ key }) => named.has(this.#store.groupOfKey(this.#id, key))),
+    };
+  }
+
+  #objection(groups: readonly GroupAtEpoch[]): StoreError | null {
+    for (const { group, epoch } of groups) {
+      const objection = this.#store.groupObjection(this.#id, group, epoch);
+      if (objection !== null) return objection;
+    }
+    return null;
   }
 
   #run(ref: ObjectRef, refuse: (error: StoreError) => void, operation: () => void): void {

@@ -24,6 +24,8 @@ const env = realEnv(silentLog);
 export interface TestClusterOptions {
   readonly daemons?: number;
   readonly groups?: number;
+  /** What pools say they have; there is one copy of everything, or the daemons share it. */
+  readonly replicas?: number;
   /** All daemons serve the same data; otherwise each has its own. */
   readonly isShared?: boolean;
   readonly pools?: readonly string[];
@@ -97,6 +99,7 @@ export class TestCluster {
   readonly guide: FakeGuide;
   #map: StorageMap;
   readonly #groupCount: number;
+  readonly #replicas: number;
   #lastPool = 0;
   readonly #stores: ClusterStore[] = [];
 
@@ -104,6 +107,7 @@ export class TestCluster {
     const { daemons = 4, groups = 64, isShared = true, secrets = new SecretRing([]) } = options;
     const shared = { store: new MemStore(), hashes: new Map() };
     this.#groupCount = groups;
+    this.#replicas = options.replicas ?? 1;
     this.daemons = Array.from({ length: daemons }, (_, index) => {
       const data = isShared ? shared : { store: new MemStore(), hashes: new Map() };
       return new TestDaemon(index + 1, data, secrets, () => new MapView(this.#map));
@@ -152,7 +156,12 @@ export class TestCluster {
       this.#group(1 + (group % this.daemons.length)),
     );
     const pool: MapPool = {
-      ...{ id: Math.max(0, ...ids, this.#lastPool) + 1, name, replicas: 1, minReplicas: 1 },
+      ...{
+        id: Math.max(0, ...ids, this.#lastPool) + 1,
+        name,
+        replicas: this.#replicas,
+        minReplicas: 1,
+      },
       ...{ objectBytes: 4 * 1024 * 1024, failureDomain: 'disk', durability: 'flush', groups },
     };
     this.#lastPool = pool.id;
@@ -175,7 +184,7 @@ export class TestCluster {
       groups: pool.groups.map((group, index) => {
         const daemon = moves.get(index);
         if (daemon === undefined) return group;
-        return { ...this.#group(daemon), epoch: group.epoch + 1 };
+        return { ...this.#group(daemon), epoch: group.epoch + 1, lostAt: group.lostAt };
       }),
     }));
     return { ...this.#map, version: this.#map.version + 1, pools };
@@ -193,6 +202,20 @@ export class TestCluster {
     }));
     this.#map = { ...this.#map, daemons, ...what, version: this.#map.version + 1 };
     this.guide.bring(this.#map);
+  }
+
+  /** Begins a new epoch of a group, for a reason of its own or because answered writes to it were lost. */
+  nextEpoch(number: number, hasLost = false): void {
+    const pools = this.#map.pools.map((pool) => ({
+      ...pool,
+      groups: pool.groups.map((group, index) => {
+        const epoch = group.epoch + 1;
+        return index === number
+          ? { ...group, epoch, lostAt: hasLost ? epoch : group.lostAt }
+          : group;
+      }),
+    }));
+    this.change({ pools });
   }
 
   async close(): Promise<void> {

@@ -277,7 +277,7 @@ t.test(
         capacityBytes: 0,
         traffic: { ...traffic, ...unknown },
       })),
-      recovery: { bytesLeft: 5, bytesPerSecond: 0 },
+      recovery: { bytesLeft: 5, bytesPerSecond: 0, secondsLeft: null },
     });
     for (const cluster of [...clusters, unmeasured]) {
       const server = await serve(t, cluster);

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { addClientCommands } from './client-commands.js';
 import { addDaemonCommands } from './daemon-commands.js';
+import { addGroupCommands } from './group-commands.js';
 import { addMapCommands } from './map-commands.js';
 import { addPlanCommands } from './plan-commands.js';
 import { addPoolCommands } from './pool-commands.js';
@@ -12,6 +13,7 @@ export function addClusterCommands(program: Command): void {
   addStatusCommand(program);
   addDaemonCommands(program);
   addPoolCommands(program);
+  addGroupCommands(program);
   addMapCommands(program);
   addPlanCommands(program);
   addClientCommands(program);

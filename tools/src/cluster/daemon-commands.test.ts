@@ -18,8 +18,8 @@ await t.test('daemons are listed, weighed, drained, taken in again and removed',
   const second = await cluster.daemon('disk2', '--host', 'b', '--rack', 'r2');
   succeeded(
     t,
-    await store('pool', 'create', 'vms', '--groups', '8'),
-    /^Done: Create pool 'vms'\n$/,
+    await store('pool', 'create', 'vms', '--groups', '8', '--replicas', '1'),
+    /^Done: Create pool 'vms' with 1 copy of everything\n$/,
   );
 
   const listed = await store('daemon', 'ls');

@@ -10,8 +10,9 @@ await t.test('what would lose data is refused, and what is empty goes', async (t
   const cluster = await startCluster(t);
   const { store, json } = cluster;
   await cluster.daemon('disk1');
-  await store('pool', 'create', 'vms', '--groups', '8');
   const late = await cluster.daemon('disk2');
+  succeeded(t, await store('daemon', 'out', '2', '--yes'), /^Done: Daemon 2: make it out\n$/);
+  await store('pool', 'create', 'vms', '--groups', '8');
   const [out, dry, full, unasked] = await Promise.all([
     store('daemon', 'out', '1', '--yes'),
     store('daemon', 'out', '1', '--dry-run'),
@@ -22,7 +23,6 @@ await t.test('what would lose data is refused, and what is empty goes', async (t
   failed(t, dry, 1, /only copy of 8 groups/);
   failed(t, full, 1, /holds 8 groups; drain it first/);
   failed(t, unasked, 2, /--yes/);
-  succeeded(t, await store('daemon', 'out', '2', '--yes'), /^Done: Daemon 2: make it out\n$/);
   late.child.kill('SIGKILL');
   await until(() => late.child.signalCode !== null, 'the daemon is gone');
   succeeded(t, await store('daemon', 'rm', '2', '2', '--yes'), /^Done: Remove daemon 2 from/);

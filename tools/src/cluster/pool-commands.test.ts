@@ -18,7 +18,7 @@ await t.test('pools are made, listed, shown, changed and removed', async (t) => 
   succeeded(
     t,
     early,
-    /^Done: Create pool 'early'\n {2}Warning: No daemon is in yet: the groups get/,
+    /^Done: Create pool 'early' with 1 copy of everything\n {2}Warning: No daemon is in yet: the groups get/,
   );
   await cluster.daemon('disk1');
 

@@ -18,8 +18,8 @@ import { addChangeFlags, makeChanges } from './make-changes.js';
 import { poolFacts, poolTable } from './print-pools.js';
 
 const SETTABLE = {
-  replicas: numberSetting('replicas', { min: 1, max: 16, fallback: 1 }),
-  minReplicas: numberSetting('min-replicas', { min: 1, max: 16, fallback: 1 }),
+  replicas: numberSetting('replicas', { min: 1, max: 16, fallback: 3 }),
+  minReplicas: numberSetting('min-replicas', { min: 1, max: 16, fallback: 2 }),
   failureDomain: choiceSetting('failure-domain', FAILURE_DOMAINS, 'disk'),
   durability: choiceSetting('durability', DURABILITIES, 'flush'),
 } as const;
@@ -92,8 +92,11 @@ function addCreate(parent: Command, plans: boolean): void {
     .description('make a pool')
     .argument('[name]', 'what it is called')
     .option('--groups <number>', 'parts that are placed on daemons, a power of two (default: 128)')
-    .addHelpText('after', example(plans, 'create vms --groups 128 --master 127.0.0.1:4010'));
-  addSettableFlags(create);
+    .addHelpText(
+      'after',
+      example(plans, 'create vms --replicas 3 --failure-domain host --master 127.0.0.1:4010'),
+    );
+  addSettableFlags(create, true);
   addChangeFlags(create, { plans, asks: false });
   handles(create, async (context, [positional]) => {
     const name = poolNamed(create, positional);
@@ -107,8 +110,13 @@ function addSet(parent: Command, plans: boolean): void {
     .command('set')
     .description('change what a pool promises; what is not named stays')
     .argument('[name]', 'the pool')
-    .addHelpText('after', example(plans, 'set vms --durability write --master 127.0.0.1:4010'));
-  addSettableFlags(set);
+    .addHelpText(
+      'after',
+      `
+With more --replicas new copies are made one group after the other; with fewer they go.
+${example(plans, 'set vms --replicas 3 --master 127.0.0.1:4010')}`,
+    );
+  addSettableFlags(set, false);
   addChangeFlags(set, { plans, asks: false });
   handles(set, async (context, [positional]) => {
     const name = poolNamed(set, positional);
@@ -138,17 +146,24 @@ function addRemove(parent: Command, plans: boolean): void {
   });
 }
 
-function addSettableFlags(command: Command): void {
+function addSettableFlags(command: Command, isNew: boolean): void {
+  const byDefault = (text: string): string => (isNew ? ` (default: ${text})` : '');
   command
-    .option('--replicas <number>', 'copies of everything (default: 1)')
-    .option('--min-replicas <number>', 'with fewer copies in sync nothing is written (default: 1)')
+    .option(
+      '--replicas <number>',
+      `copies of everything, 1 to 16${byDefault('3, or as many as there are daemons to keep them apart')}`,
+    )
+    .option(
+      '--min-replicas <number>',
+      `with fewer copies in sync nothing is written${byDefault('2, or 1 with one copy')}`,
+    )
     .option(
       '--failure-domain <domain>',
-      'no two copies on the same disk, host or rack (default: disk)',
+      `no two copies on the same disk, host or rack${byDefault('disk')}`,
     )
     .option(
       '--durability <when>',
-      'what is answered is on the disks with the next flush, or with each write (default: flush)',
+      `flush: what is answered is in the memory of all copies, and on their disks with the next flush; write: on their disks with each write${byDefault('flush')}`,
     );
 }
 

@@ -11,6 +11,9 @@ const QUIET = {
   ...{ readMs: 0, writeMs: 0 },
 };
 
+const RECOVERY = { bytesLeft: 10 * GIB, bytesPerSecond: GIB / 60, secondsLeft: 600 };
+const SCRUB = { lastLightSeconds: 7500, lastDeepSeconds: null, errorsFound: 2, errorsRepaired: 1 };
+
 const STATUS: ClusterStatus = {
   clusterId: '0'.repeat(32),
   version: 17,
@@ -36,7 +39,14 @@ const STATUS: ClusterStatus = {
     {
       ...{ id: 1, name: 'vms', replicas: 3, minReplicas: 2, groups: 8, objectBytes: 4 * 2 ** 20 },
       ...{ failureDomain: 'host', durability: 'flush', usedBytes: GIB, objects: 256 },
-      ...{ groupsDown: 1, groupsDegraded: 8 },
+      ...{
+        groupsDown: 1,
+        groupsReadOnly: 2,
+        groupsDegraded: 8,
+        groupsJoining: 3,
+        groupsMisplaced: 4,
+      },
+      ...{ storedBytes: GIB / 4, copiesMissing: 12, recovery: RECOVERY, scrub: SCRUB },
     },
   ],
   images: [{ pool: 'vms', name: 'vm1', sizeBytes: GIB }],
@@ -44,7 +54,13 @@ const STATUS: ClusterStatus = {
   freeBytes: 25 * GIB,
   usedBytes: GIB,
   traffic: { ...QUIET, readsPerSecond: 1234.5, readBytesPerSecond: 5 * 2 ** 20, readMs: 0.31 },
-  recovery: { bytesLeft: 10 * GIB, bytesPerSecond: GIB / 60 },
+  recovery: RECOVERY,
+  incidents: [
+    {
+      ...{ time: '2026-01-01T00:00:00.000Z', pool: 'vms', group: 5, daemon: 2 },
+      what: 'It went on with an old copy.',
+    },
+  ],
 };
 
 await t.test('a status is one screen: health, figures, problems, daemons, pools', async (t) => {
@@ -58,18 +74,21 @@ daemons   0 up, 0 in, of 1
 pools     1 with 8 groups; 1 image
 capacity  [#######################.......] 75 %, 25 GiB free of 100 GiB; objects take 1 GiB
 traffic   reads 1235/s, 5 MiB/s, 0.3 ms; writes none
-recovery  10 GiB to copy, 17.07 MiB/s, 10 m to go
+recovery  [###############...............] 50 % of the copies are in sync; 10 GiB to copy, 17.07 MiB/s, 10 m to go
+moving    [###############...............] 50 % of the groups are in place
 
 error    daemon 2: It is down.
          Start it again.
 warning  pool \\u001b[2J: Odd.
          Rename it.
 
+incident  2026-01-01T00:00:00.000Z group 5 of pool vms: It went on with an old copy.
+
 ID  STATE         MEMBER    ADDRESS        CAPACITY  FULL  GROUPS
  2  down 2 h 5 m  draining  10.0.0.7:4148   100 GiB  75 %       8
 
 NAME  REPLICAS  GROUPS  OBJECTS   USED  DOMAIN  DURABILITY  STATE
-vms        3/2       8      256  1 GiB  host    flush       1 group out of reach, 8 groups with too few copies`,
+vms        3/2       8      256  1 GiB  host    flush       1 group out of reach, 2 groups not writable, 5 groups with too few copies, 3 being copied, 4 to move`,
   );
 });
 

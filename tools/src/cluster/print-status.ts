@@ -1,24 +1,32 @@
 /** The state of a cluster, for people: the health first, then the figures, what is wrong, and who there is. */
-import { formatSize, type ClusterStatus, type Health, type Problem } from '@store/core';
+import {
+  formatSize,
+  type ClusterStatus,
+  type Health,
+  type PoolStatus,
+  type Problem,
+} from '@store/core';
 import type { Paint } from './paint.js';
 import { compactDaemonTable } from './print-daemons.js';
-import { poolTable } from './print-pools.js';
+import { poolTable, recoveryText } from './print-pools.js';
 import { printable } from './printable.js';
-import { bar, counted, formatDuration, percentOf, roughly } from './quantities.js';
+import { bar, counted, percentOf, roughly } from './quantities.js';
 
 const BAR_WIDTH = 30;
+const INCIDENTS_SHOWN = 5;
 const COLOURS = { ok: 'green', warning: 'yellow', error: 'red' } as const satisfies Record<
   Health,
   string
 >;
 
 export function statusText(status: ClusterStatus, paint: Paint): string {
-  const { problems, daemons, pools } = status;
+  const { problems, daemons, pools, incidents } = status;
   return [
     healthLine(status, paint),
     '',
     ...facts(status).map(([name, value]) => `${name.padEnd(9)} ${value}`),
     ...(problems.length === 0 ? [] : ['', ...problems.flatMap((one) => problemLines(one, paint))]),
+    ...(incidents.length === 0 ? [] : ['', ...incidentLines(incidents)]),
     ...(daemons.length === 0 ? [] : ['', compactDaemonTable(daemons)]),
     ...(pools.length === 0 ? [] : ['', poolTable(pools)]),
   ].join('\n');
@@ -30,7 +38,7 @@ function healthLine({ health, problems }: ClusterStatus, paint: Paint): string {
 }
 
 function facts(status: ClusterStatus): [string, string][] {
-  const { masters, version, daemons, pools, images, recovery } = status;
+  const { masters, version, daemons, pools, images } = status;
   const up = daemons.filter(({ state }) => state === 'up').length;
   const inside = daemons.filter(({ membership }) => membership === 'in').length;
   const groups = pools.reduce((sum, pool) => sum + pool.groups, 0);
@@ -45,7 +53,32 @@ function facts(status: ClusterStatus): [string, string][] {
     ['capacity', capacityText(status)],
     ['traffic', trafficText(status)],
   ];
-  return recovery.bytesLeft === 0 ? lines : [...lines, ['recovery', recoveryText(status)]];
+  return [...lines, ...recoveryLines(status)];
+}
+
+/** A bar of the copies that are in sync while some are not, and one of groups that lie where they belong. */
+function recoveryLines({ pools, recovery }: ClusterStatus): [string, string][] {
+  const sum = (of: (pool: PoolStatus) => number): number =>
+    pools.reduce((total, pool) => total + of(pool), 0);
+  const progress = (done: number, all: number, what: string): string =>
+    `${bar(done, all, BAR_WIDTH)} ${percentOf(done, all)} % ${what}`;
+  const copies = sum(({ groups, replicas }) => groups * replicas);
+  const missing = sum(({ copiesMissing }) => copiesMissing);
+  const groups = sum((pool) => pool.groups);
+  const misplaced = sum(({ groupsMisplaced }) => groupsMisplaced);
+  const left = recovery.bytesLeft === 0 ? '' : `; ${recoveryText(recovery)}`;
+  const lines: [string, string][] = [];
+  if (missing > 0 || (recovery.bytesLeft > 0 && misplaced === 0))
+    lines.push([
+      'recovery',
+      `${progress(copies - missing, copies, 'of the copies are in sync')}${left}`,
+    ]);
+  if (misplaced > 0)
+    lines.push([
+      'moving',
+      `${progress(groups - misplaced, groups, 'of the groups are in place')}${missing > 0 ? '' : left}`,
+    ]);
+  return lines;
 }
 
 function masterText({ address, isLeader }: ClusterStatus['masters'][number]): string {
@@ -67,10 +100,15 @@ function trafficText({ traffic }: ClusterStatus): string {
   return `reads ${of(readsPerSecond, readBytesPerSecond, readMs)}; writes ${of(writesPerSecond, writeBytesPerSecond, writeMs)}`;
 }
 
-function recoveryText({ recovery: { bytesLeft, bytesPerSecond } }: ClusterStatus): string {
-  const left = `${formatSize(bytesLeft)} to copy`;
-  if (bytesPerSecond === 0) return left;
-  return `${left}, ${rate(bytesPerSecond)}, ${formatDuration(bytesLeft / bytesPerSecond)} to go`;
+function incidentLines(incidents: ClusterStatus['incidents']): string[] {
+  const shown = incidents
+    .slice(0, INCIDENTS_SHOWN)
+    .map(
+      ({ time, pool, group, what }) =>
+        `incident  ${time} group ${group} of pool ${printable(pool)}: ${printable(what)}`,
+    );
+  const more = incidents.length - shown.length;
+  return more === 0 ? shown : [...shown, `          ${more} older ones are in --json`];
 }
 
 function problemLines({ severity, where, what, advice }: Problem, paint: Paint): string[] {

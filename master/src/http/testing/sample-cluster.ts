@@ -4,6 +4,7 @@ import {
   type ChangePlan,
   type ClientStatus,
   type ClusterStatus,
+  type GroupStatus,
   type PoolStatus,
   type StorageMap,
   type TrafficHistory,
@@ -96,6 +97,19 @@ export class SampleCluster implements AdminService {
     const pool = this.#status.pools.find((one) => one.name === name);
     if (pool === undefined) throw new StoreError('E_NOT_FOUND', `There is no pool '${name}'`);
     return pool;
+  }
+
+  groups(pool: string): readonly GroupStatus[] {
+    return [this.group(pool, 0)];
+  }
+
+  group(pool: string, group: number): GroupStatus {
+    this.pool(pool);
+    return { pool, group, epoch: 1, state: 'ok', lostAt: 0, members: [], wanted: null };
+  }
+
+  acceptDataLoss(...change: Parameters<AdminService['acceptDataLoss']>): Promise<ChangePlan> {
+    return this.#change('acceptDataLoss', change);
   }
 
   changeDaemon(...change: Parameters<AdminService['changeDaemon']>): Promise<ChangePlan> {

@@ -6,6 +6,7 @@ import type {
   ImageStatus,
   PoolStatus,
   Problem,
+  Recovery,
   Traffic,
   TrafficHistory,
 } from '@store/core';
@@ -29,6 +30,8 @@ const NO_TRAFFIC: Traffic = {
   writeMs: 0,
 };
 
+const NO_RECOVERY: Recovery = { bytesLeft: 0, bytesPerSecond: 0, secondsLeft: null };
+
 /** @param count - Daemons, four on each host, four hosts in each rack. */
 export function healthyStatus(count: number): ClusterStatus {
   const daemons = Array.from({ length: count }, (_, index) => daemon(index));
@@ -51,7 +54,8 @@ export function healthyStatus(count: number): ClusterStatus {
     freeBytes: 0,
     usedBytes: 0,
     traffic: NO_TRAFFIC,
-    recovery: { bytesLeft: 0, bytesPerSecond: 0 },
+    recovery: NO_RECOVERY,
+    incidents: [],
   });
 }
 
@@ -81,8 +85,17 @@ export function degradedStatus(count: number): ClusterStatus {
     problems: PROBLEMS,
     daemons,
     pools:
-      first === undefined ? others : [{ ...first, groupsDown: 2, groupsDegraded: 37 }, ...others],
-    recovery: { bytesLeft: 212 * GIB, bytesPerSecond: 184 * MIB },
+      first === undefined
+        ? others
+        : [
+            { ...first, groupsDown: 2, groupsDegraded: 37, groupsJoining: 6, copiesMissing: 41 },
+            ...others,
+          ],
+    recovery: {
+      bytesLeft: 212 * GIB,
+      bytesPerSecond: 184 * MIB,
+      secondsLeft: (212 * GIB) / (184 * MIB),
+    },
   });
 }
 
@@ -186,9 +199,16 @@ function pool(id: number, name: string, groups: number): PoolStatus {
     failureDomain: 'host',
     durability: id === 2 ? 'write' : 'flush',
     usedBytes: (4 - id) * 2.35 * TIB,
+    storedBytes: ((4 - id) * 2.35 * TIB) / (id === 3 ? 2 : 3),
     objects: (4 - id) * 205_000,
     groupsDown: 0,
+    groupsReadOnly: 0,
     groupsDegraded: 0,
+    groupsJoining: 0,
+    groupsMisplaced: 0,
+    copiesMissing: 0,
+    recovery: NO_RECOVERY,
+    scrub: { lastLightSeconds: 7200, lastDeepSeconds: 259_200, errorsFound: 0, errorsRepaired: 0 },
   };
 }
 
