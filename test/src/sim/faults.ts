@@ -202,7 +202,9 @@ export class Faults {
     switch (kind) {
       case 'skew': {
         const error = this.#random.pick([0.0002, 0.005, 0.024]);
-        this.#random.pick(hosts).skew(this.#random.chance(0.5) ? error : -error);
+        const host = this.#random.pick(hosts);
+        host.skew(this.#random.chance(0.5) ? error : -error);
+        host.setWall(this.#random.below(7_200_000) - 3_600_000);
         return;
       }
       case 'clog': {
@@ -279,7 +281,8 @@ export class Faults {
   }
 
   #pause(daemon: SimDaemon): void {
-    const ms = this.#random.pick([100, 700, 2500, 4500, 7000]) * (0.5 + this.#random.below(100) / 100);
+    const ms =
+      this.#random.pick([100, 700, 2500, 4500, 7000]) * (0.5 + this.#random.below(100) / 100);
     daemon.options.host.stop(ms);
   }
 

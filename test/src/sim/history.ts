@@ -74,7 +74,9 @@ export class History {
     return this.#tag;
   }
 
-  add(op: Pick<OpRecord, 'kind' | 'client' | 'object' | 'from' | 'to' | 'tag' | 'calledAt'>): OpRecord {
+  add(
+    op: Pick<OpRecord, 'kind' | 'client' | 'object' | 'from' | 'to' | 'tag' | 'calledAt'>,
+  ): OpRecord {
     const record: OpRecord = {
       ...op,
       answeredAt: Infinity,

@@ -51,7 +51,8 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     for (const [number, group] of map.pools[0]?.groups.entries() ?? []) {
       const before = this.#epochs.get(number) ?? 0;
       if (group.epoch === before) continue;
-      if (group.epoch < before) this.#world.fail(`I2: group ${number} went back to epoch ${group.epoch}`);
+      if (group.epoch < before)
+        this.#world.fail(`I2: group ${number} went back to epoch ${group.epoch}`);
       this.#epochs.set(number, group.epoch);
       if (group.lostAt > 0) this.#history.lost(number, group.lostAt);
       if (group.lostAt === group.epoch) this.#world.sometimes('a group lost unflushed writes');
@@ -247,7 +248,10 @@ function isUndamaged(daemon: SimDaemon): boolean {
 }
 
 /** The first block of a copy that does not have what was asked for; null: it has it, or is damaged. */
-function differenceOf(image: ObjectImage | null, { op, offset, bytes, data }: Request): number | null {
+function differenceOf(
+  image: ObjectImage | null,
+  { op, offset, bytes, data }: Request,
+): number | null {
   for (let at = 0; at < bytes; at += CELL_BYTES) {
     const cell = (offset + at) / CELL_BYTES;
     const there = tagIn(image, cell);
@@ -279,7 +283,8 @@ function imageDifference(a: SimObject | null, b: SimObject | null): string | nul
   if (a.isInline)
     return a.now.content?.equals(b.now.content ?? ZEROS) === true ? null : 'the content';
   for (const [block, state] of a.now.states.entries()) {
-    if (state !== b.now.states[block]) return `states ${state} and ${b.now.states[block] ?? ''} of block ${block}`;
+    if (state !== b.now.states[block])
+      return `states ${state} and ${b.now.states[block] ?? ''} of block ${block}`;
     const [mine, yours] = [a.goodBytes(block), b.goodBytes(block)];
     if (mine !== null && yours !== null && !mine.equals(yours)) return `block ${block}`;
   }

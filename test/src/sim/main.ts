@@ -53,7 +53,12 @@ function summary(seed: number, profile: ProfileName, result: RunResult): string 
   return `SIM_SEED=${seed} PROFILE=${profile}: ${failure ?? 'nothing is wrong'} (${events} events, ${ops} operations, ${(virtualMs / 1000).toFixed(1)} virtual s, hash ${hash.toString(16)})`;
 }
 
-async function batch(first: number, count: number, names: ProfileName[], sabotage: Sabotage): Promise<void> {
+async function batch(
+  first: number,
+  count: number,
+  names: ProfileName[],
+  sabotage: Sabotage,
+): Promise<void> {
   const counters = new Map<string, number>();
   const started = performance.now();
   let shownAt = started;
@@ -64,21 +69,27 @@ async function batch(first: number, count: number, names: ProfileName[], sabotag
   let done = 0;
   for (let seed = first; seed < first + count && failing.length < limit; seed += 1) {
     // The usual profile takes half of the seeds, the others share the rest.
-    const profile = names.length === 1 || seed % 2 === 0 ? names[0] : names[((seed - 1) / 2) % names.length];
+    const profile =
+      names.length === 1 || seed % 2 === 0 ? names[0] : names[((seed - 1) / 2) % names.length];
     if (profile === undefined) break;
     const result = await simRun({ seed, profile, sabotage, without, isTraced: false });
     done += 1;
     virtualMs += result.virtualMs;
     events += result.events;
-    for (const [name, times] of result.counters) counters.set(name, (counters.get(name) ?? 0) + times);
+    for (const [name, times] of result.counters)
+      counters.set(name, (counters.get(name) ?? 0) + times);
     if (result.failure !== null) {
       failing.push(summary(seed, profile, result));
-      stdout.write(`${summary(seed, profile, result)}\n  replay: make sim SEED=${seed} PROFILE=${profile}${sabotage === NO_SABOTAGE ? '' : ` SABOTAGE='${sabotage.name}'`}\n`);
+      stdout.write(
+        `${summary(seed, profile, result)}\n  replay: make sim SEED=${seed} PROFILE=${profile}${sabotage === NO_SABOTAGE ? '' : ` SABOTAGE='${sabotage.name}'`}\n`,
+      );
     }
     const now = performance.now();
     if (stderr.isTTY && now - shownAt > PROGRESS_MS) {
       shownAt = now;
-      stderr.write(`\r${done} of ${count} seeds, ${((done * 1000) / (now - started)).toFixed(1)} a second `);
+      stderr.write(
+        `\r${done} of ${count} seeds, ${((done * 1000) / (now - started)).toFixed(1)} a second `,
+      );
     }
   }
   const seconds = (performance.now() - started) / 1000;

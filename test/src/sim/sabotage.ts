@@ -2,7 +2,7 @@
  * Bugs that a cluster like this one may have, each as a change to a running one. The simulator is worth what it finds of
  * these. Nothing in what ships knows of them.
  */
-import type { ReplicaNode, REPLICATION_TIMING } from '@store/daemon/testing';
+import type { ReplicaNode, ReplicationOptions } from '@store/daemon/testing';
 import type { DaemonProcess } from './sim-daemon.js';
 import type { SimClient } from './sim-client.js';
 import type { Decisions } from './sim-master.js';
@@ -20,7 +20,7 @@ export interface Sabotage {
   readonly client?: (client: SimClient) => void;
   readonly filter?: MessageFilter;
   readonly decisions?: Partial<Decisions>;
-  readonly timing?: () => typeof REPLICATION_TIMING;
+  readonly settings?: ReplicationOptions;
 }
 
 export const NO_SABOTAGE: Sabotage = { name: 'none', seedsMax: 0, profile: 'usual' };

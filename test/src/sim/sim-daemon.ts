@@ -38,7 +38,11 @@ export interface Node {
   peerUp(daemon: number, startId: string): void;
   peerDown(daemon: number): void;
   received(daemon: number, startId: string, message: PeerMessage): void;
-  poolFor(poolId: number, name: string, objectBytes: number): CheckedPool & { at(epoch: number): CheckedPool };
+  poolFor(
+    poolId: number,
+    name: string,
+    objectBytes: number,
+  ): CheckedPool & { at(epoch: number): CheckedPool };
   close(): void;
 }
 
@@ -284,9 +288,13 @@ export class DaemonProcess implements NetworkUser {
         this.#flush(request, answer);
         return;
       case 'swap':
-        this.#settle(pool.compareAndSwap(ref, version, data ?? Buffer.alloc(0)), answer, (made) => ({
-          version: made,
-        }));
+        this.#settle(
+          pool.compareAndSwap(ref, version, data ?? Buffer.alloc(0)),
+          answer,
+          (made) => ({
+            version: made,
+          }),
+        );
         return;
       case 'delete':
         this.#settle(pool.delete(ref, version), answer, (was) => ({ version: was ? 1 : 0 }));
@@ -297,7 +305,10 @@ export class DaemonProcess implements NetworkUser {
   }
 
   /** Of one group in one epoch. */
-  #flush({ pool: poolId, group, epoch }: Request, answer: (error: StoreError | null) => void): void {
+  #flush(
+    { pool: poolId, group, epoch }: Request,
+    answer: (error: StoreError | null) => void,
+  ): void {
     const pool = this.node.poolFor(poolId, POOL_NAME, SIM_OBJECT_BYTES);
     if (isEpoched(pool)) pool.flushGroups([{ group, epoch }], answer);
     else {
@@ -370,7 +381,11 @@ export class DaemonProcess implements NetworkUser {
       if (machine === 0 || this.#peers.has(daemon)) continue;
       const own = daemonOf(this.daemon.name);
       if (own < machine || this.#random.chance(0.1))
-        this.#network.connect(this.daemon.name, `d${machine}`, this.view?.daemonById(daemon)?.diskId);
+        this.#network.connect(
+          this.daemon.name,
+          `d${machine}`,
+          this.view?.daemonById(daemon)?.diskId,
+        );
     }
     this.process.timers.after(REDIAL_MS + this.#random.below(100), () => this.#keepLinks());
   }
@@ -487,6 +502,12 @@ export class DaemonProcess implements NetworkUser {
       },
       poolOf: (poolId) => this.pools.get(poolId) ?? null,
       view: () => this.view,
+      scrubNotes: {
+        read: () => this.daemon.disk.scrubTimes,
+        write: (times) => {
+          this.daemon.disk.scrubTimes = new Map([...times].map(([key, at]) => [key, { ...at }]));
+        },
+      },
       get daemonId() {
         return idNow();
       },

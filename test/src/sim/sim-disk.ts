@@ -9,7 +9,7 @@
  */
 import { BLOCK_BYTES, BLOCK_STATE, crc32c, OBJECT_KIND, type BlockState } from '@store/core';
 import type { SimRandom } from '@store/core/sim';
-import { BlockLocks, type ObjectPlace } from '@store/daemon/testing';
+import { BlockLocks, type ObjectPlace, type ScrubTimes } from '@store/daemon/testing';
 
 /** Of the objects of simulated pools: as few as the map allows. */
 export const SIM_OBJECT_BYTES: number = 64 * 1024;
@@ -99,12 +99,7 @@ export function copyImage(image: ObjectImage): ObjectImage {
 
 /** Something that goes wrong once, with the next operation that it can go wrong with. */
 export type DiskFault =
-  | 'lostWrite'
-  | 'misdirectedWrite'
-  | 'writeError'
-  | 'syncError'
-  | 'readError'
-  | 'notMade';
+  'lostWrite' | 'misdirectedWrite' | 'writeError' | 'syncError' | 'readError' | 'notMade';
 
 /** Objects of one pool. */
 export class SimShelf {
@@ -138,6 +133,8 @@ export class SimDisk {
   readonly shelves = new Map<number, SimShelf>();
   /** What a daemon keeps of the cluster: the newest map, as bytes. Durable at once. */
   keptMap: Buffer | null = null;
+  /** When groups were scrubbed, as a daemon keeps it. */
+  scrubTimes: ReadonlyMap<string, ScrubTimes> = new Map();
   /** Its next operation fails, and every one after it. */
   isFailed = false;
   /** Clients get no more room. */

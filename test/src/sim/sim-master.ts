@@ -253,21 +253,30 @@ class MasterProcess implements NetworkUser {
     const asker = { daemonId: daemon.id, startId: daemon.startId };
     const isAlive = aliveIn(this.#view);
     const { decideGroupRequest: decide } = this.#masters.options.decisions;
-    this.#decide((state) => decide(state, request, asker, isAlive), (error) => {
-      this.#note(request, error);
-      answer(error);
-    });
+    this.#decide(
+      (state) => decide(state, request, asker, isAlive),
+      (error) => {
+        this.#note(request, error);
+        answer(error);
+      },
+    );
   }
 
   #note({ kind, group, epoch }: GroupRequest, error: StoreError | null): void {
     const { world } = this.#masters.options;
     world.sometimes(`${kind} was ${error === null ? 'decided' : 'refused'}`);
     if (world.isTraced)
-      world.trace(this.#name, `${kind} of group ${group} epoch ${epoch}: ${error?.message ?? 'decided'}`);
+      world.trace(
+        this.#name,
+        `${kind} of group ${group} epoch ${epoch}: ${error?.message ?? 'decided'}`,
+      );
   }
 
   /** Commits what a decision makes of the state of then. */
-  #decide(decide: (state: ClusterState) => ClusterState, done: (error: StoreError | null) => void): void {
+  #decide(
+    decide: (state: ClusterState) => ClusterState,
+    done: (error: StoreError | null) => void,
+  ): void {
     this.process.timers.after(exponential(this.#masters.random, COMMIT_MS), () => {
       if (!this.#isLeader) {
         done(new StoreError('E_NOT_LEADER', 'Another master leads'));
@@ -322,7 +331,10 @@ class MasterProcess implements NetworkUser {
     if (this.#masters.state.map.pools.length === 0) {
       // A pool is made when there is somebody to hold it.
       if (this.#daemons.size < Math.max(shape.replicas, Math.min(3, hosts.length))) return;
-      this.#decide((state) => this.#withPool(state), () => this.#tendSoon());
+      this.#decide(
+        (state) => this.#withPool(state),
+        () => this.#tendSoon(),
+      );
       return;
     }
     const limits = LIMITS;

@@ -121,7 +121,9 @@ export class SimNetwork {
     this.#users.delete(name);
     for (const end of this.#ends.get(name) ?? []) {
       end.isOpen = false;
-      const late = isSilent ? 1000 + this.#random.below(SILENT_LINK_MS) : this.#delay(name, end.peer);
+      const late = isSilent
+        ? 1000 + this.#random.below(SILENT_LINK_MS)
+        : this.#delay(name, end.peer);
       this.#cut(end, { one: null, other: late });
     }
     this.#ends.delete(name);
@@ -144,7 +146,8 @@ export class SimNetwork {
       const peer = this.#users.get(to);
       if (this.#users.get(from) !== user) return;
       if (peer?.identity.startsWith(disk) !== true || peer.process.host.isStopped) {
-        const ms = peer?.process.host.isStopped !== true ? this.#delay(to, from) : HANDSHAKE_TIMEOUT_MS;
+        const ms =
+          peer?.process.host.isStopped !== true ? this.#delay(to, from) : HANDSHAKE_TIMEOUT_MS;
         process.later(ms, () => user.refused(to));
         return;
       }

@@ -19,6 +19,7 @@ export class SimHost {
   #sinceWorld = 0;
   #sinceLocal: number;
   #stoppedUntil = 0;
+  #wallOffset = 0;
   #backlog: { work: Work; isTimer: boolean }[] = [];
 
   constructor(world: SimWorld, name: string) {
@@ -32,6 +33,16 @@ export class SimHost {
   /** By its own clock. */
   now(): number {
     return this.#sinceLocal + (this.world.now - this.#sinceWorld) * this.#rate;
+  }
+
+  /** Of the clock on the wall, which somebody sets now and then. */
+  wallSeconds(): number {
+    return 1_700_000_000 + this.#wallOffset + Math.floor(this.world.now / 1000);
+  }
+
+  /** Somebody sets the clock on the wall. */
+  setWall(byMs: number): void {
+    this.#wallOffset += Math.round(byMs / 1000);
   }
 
   /** From now on its clock runs so much too fast (below 0: too slow): 0.0002 is what real ones do. */
@@ -96,8 +107,7 @@ export class SimProcess {
     this.clock = {
       now: () => host.now(),
       wallTime: () => `virtual ${host.world.now.toFixed(1)} ms`,
-      // It jumps about, so that whoever decides anything by it is found out.
-      wallSeconds: () => Math.floor((host.now() * 7919) % 2_000_000_000),
+      wallSeconds: () => host.wallSeconds(),
     };
     this.timers = {
       after: (ms, callback) => this.#timer(ms, callback),

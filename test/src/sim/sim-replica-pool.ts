@@ -179,7 +179,7 @@ export class SimReplicaPool implements ReplicaPool {
     const [first, last] = this.#span(object, offset, bytes);
     this.#locked(object, first, last, false, (release) => {
       const runs: { bytes: number; state: BlockState }[] = [];
-      for (let at = offset; at < offset + bytes; ) {
+      for (let at = offset; at < offset + bytes;) {
         const end = Math.min(offset + bytes, (Math.floor(at / BLOCK_BYTES) + 1) * BLOCK_BYTES);
         const state = stateAt(object, at);
         const before = runs.at(-1);
@@ -256,7 +256,10 @@ export class SimReplicaPool implements ReplicaPool {
       }));
       const last = page.at(-1);
       const isMore = last !== undefined && found.length > limit;
-      done(null, isMore ? { entries, cursor: Buffer.from(last.object.place, 'latin1') } : { entries });
+      done(
+        null,
+        isMore ? { entries, cursor: Buffer.from(last.object.place, 'latin1') } : { entries },
+      );
     });
   }
 
@@ -708,12 +711,11 @@ export class SimReplicaPool implements ReplicaPool {
       now.content?.copy(target, 0, offset, offset + target.length);
       return null;
     }
-    for (let at = 0; at < target.length; ) {
+    for (let at = 0; at < target.length;) {
       const block = Math.floor((offset + at) / BLOCK_BYTES);
       const start = (offset + at) % BLOCK_BYTES;
       const bytes = Math.min(BLOCK_BYTES - start, target.length - at);
-      const isUnreadable =
-        now.states[block] === BLOCK_STATE.data && this.disk.takes('readError');
+      const isUnreadable = now.states[block] === BLOCK_STATE.data && this.disk.takes('readError');
       const source = this.hooks.skipChecks
         ? (now.blocks[block] ?? ZEROS)
         : isUnreadable
@@ -776,7 +778,10 @@ export class SimReplicaPool implements ReplicaPool {
     if (this.disk.isFailed) return diskFailed();
     const isValid = Number.isSafeInteger(offset) && Number.isSafeInteger(bytes);
     if (isValid && offset >= 0 && bytes >= 0 && offset + bytes <= this.objectBytes) return null;
-    return new StoreError('E_INVALID', `Bytes ${offset} to ${offset + bytes} lie outside an object`);
+    return new StoreError(
+      'E_INVALID',
+      `Bytes ${offset} to ${offset + bytes} lie outside an object`,
+    );
   }
 
   #promised<T>(work: (done: DoneWith<T>) => void): Promise<T> {
@@ -786,7 +791,8 @@ export class SimReplicaPool implements ReplicaPool {
         return;
       }
       work((error, result) => {
-        if (error === null) resolve(result as T); // a callback without an error carries its result
+        if (error === null)
+          resolve(result as T); // a callback without an error carries its result
         else reject(error);
       });
     });

@@ -2,7 +2,7 @@
  * One run of a simulated cluster: faults for a while, then healing, then everything must be as it should be. A run is made
  * by its seed and its profile alone.
  */
-import { ReplicaNode, type ReplicationPorts } from '@store/daemon/testing';
+import { ReplicaNode, type ReplicationOptions, type ReplicationPorts } from '@store/daemon/testing';
 import type { SimRandom } from '@store/core/sim';
 import { judge } from './checker/judge.js';
 import { Faults, type FaultRates } from './faults.js';
@@ -78,6 +78,7 @@ class SimRun {
   readonly #invariants: Invariants;
   readonly #clients: SimClient[] = [];
   readonly #shape: PoolShape;
+  readonly #settings: ReplicationOptions;
 
   constructor(options: RunOptions) {
     this.world = new SimWorld(options);
@@ -88,15 +89,11 @@ class SimRun {
     this.#sabotage = options.sabotage ?? NO_SABOTAGE;
     this.#random = this.world.fork('run');
     this.#shape = this.#drawShape();
+    this.#settings = this.#drawSettings();
     this.#network = new SimNetwork(this.world, copyMessage);
     this.#network.filter = this.#sabotage.filter ?? null;
     const masterHosts = [1, 2, 3].map((number) => this.#host(`m${number}`));
-    this.#invariants = new Invariants(
-      this.world,
-      this.history,
-      this.#daemons,
-      () => this.#masters,
-    );
+    this.#invariants = new Invariants(this.world, this.history, this.#daemons, () => this.#masters);
     this.#masters = new SimMasters({
       world: this.world,
       network: this.#network,
@@ -218,11 +215,24 @@ class SimRun {
     };
   }
 
+  /** What takes days happens within seconds, or not at all. */
+  #drawSettings(): ReplicationOptions {
+    const scrubs = this.#random.chance(0.4);
+    const erases = this.#random.chance(0.5);
+    return {
+      ...(scrubs ? { scrubPeriods: { lightSeconds: 4, deepSeconds: 9 } } : {}),
+      ...(erases ? { keepMs: 2500 } : {}),
+    };
+  }
+
   #addDaemons(masters: readonly string[]): void {
     const count = this.#profile.daemons ?? 3 + this.#random.below(2);
     for (let number = 1; number <= count; number += 1) {
       const host = this.#host(`d${number}`);
-      const disk = new SimDisk(`01${String(number).padStart(30, '0')}`, this.world.fork(`disk ${number}`));
+      const disk = new SimDisk(
+        `01${String(number).padStart(30, '0')}`,
+        this.world.fork(`disk ${number}`),
+      );
       const daemon: SimDaemon = new SimDaemon({
         world: this.world,
         network: this.#network,
@@ -240,7 +250,7 @@ class SimRun {
   }
 
   #makeNode(ports: ReplicationPorts): ReplicaNode {
-    const node = new ReplicaNode(ports, this.#sabotage.timing?.() ?? undefined);
+    const node = new ReplicaNode(ports, { ...this.#settings, ...this.#sabotage.settings });
     this.#sabotage.node?.(node);
     return node;
   }

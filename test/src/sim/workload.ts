@@ -53,7 +53,11 @@ export interface WorkloadOptions {
 }
 
 /** The objects that all clients of a run use. */
-export function makeObjects(random: SimRandom, clients: readonly string[], groups: number): UsedObject[] {
+export function makeObjects(
+  random: SimRandom,
+  clients: readonly string[],
+  groups: number,
+): UsedObject[] {
   const pool = { groups: { length: groups } as never }; // nothing else of it is looked at
   const objects: UsedObject[] = [];
   const add = (use: UsedObject['use'], ref: ObjectRef, owner: string): void => {
@@ -73,7 +77,10 @@ export function makeObjects(random: SimRandom, clients: readonly string[], group
 }
 
 /** An object in each group, for whoever must name one. */
-export function refsOfGroups(objects: readonly UsedObject[], groups: number): Map<number, ObjectRef> {
+export function refsOfGroups(
+  objects: readonly UsedObject[],
+  groups: number,
+): Map<number, ObjectRef> {
   const refs = new Map(objects.map(({ group, ref }) => [group, ref]));
   for (let at = 0; refs.size < groups; at += 1) {
     const hash = locatorHash(Buffer.from(`g${at}`));
@@ -208,7 +215,10 @@ export class Workload {
       isRetried: object.use !== 'shared',
     };
     if (world.isTraced)
-      world.trace(client.name, `${kind} ${tag} to '${object.ref.id}' cells ${from}-${to - 1}${isDurable ? ' durably' : ''}`);
+      world.trace(
+        client.name,
+        `${kind} ${tag} to '${object.ref.id}' cells ${from}-${to - 1}${isDurable ? ' durably' : ''}`,
+      );
     client.call(call, (error, result) => {
       this.#leave(busy);
       if (error === null && result !== undefined) {
@@ -297,7 +307,15 @@ export class Workload {
     const data = Buffer.allocUnsafe(CELL_BYTES);
     fillCells(data, tag);
     const call: ClientCall = {
-      ...{ op: 'swap', ref: object.ref, offset: 0, bytes: CELL_BYTES, data, checks: null, flags: 0 },
+      ...{
+        op: 'swap',
+        ref: object.ref,
+        offset: 0,
+        bytes: CELL_BYTES,
+        data,
+        checks: null,
+        flags: 0,
+      },
       ...{ version: record.expected, isRetried: false },
     };
     client.call(call, (error, result) => {
@@ -350,8 +368,7 @@ export class Workload {
       if (error === null) {
         for (const record of covered) record.isFlushed = true;
         watcher.flushed(covered);
-      } else if (error.code !== 'E_LOST_WRITES')
-        this.#unflushed = [...covered, ...this.#unflushed];
+      } else if (error.code !== 'E_LOST_WRITES') this.#unflushed = [...covered, ...this.#unflushed];
     });
   }
 

@@ -71,7 +71,8 @@ class CellJudge {
       const index = this.#indexOf(read, least);
       if (index === null) return this.#complaint(read, least);
       const write = this.#writes[index - 1];
-      const isEarlier = write === undefined || (this.#isAnswered(write) && this.#eraOf(write) < era);
+      const isEarlier =
+        write === undefined || (this.#isAnswered(write) && this.#eraOf(write) < era);
       if (era > 0 && isEarlier) {
         if (first !== null && first !== index && this.#tagAt(first) !== this.#tagAt(index))
           return `${this.#name()} began again with two values: ${this.#tagAt(first)} and ${this.#tagAt(index)}`;

@@ -35,7 +35,8 @@ export function judgeZones(history: History, object: UsedObject): string | null 
     }
     for (const [era, list] of eras) {
       const problem = judgeEra(history, era, list, writes, cell);
-      if (problem !== null) return `Cell ${cell} of '${object.ref.id}' (group ${object.group}): ${problem}`;
+      if (problem !== null)
+        return `Cell ${cell} of '${object.ref.id}' (group ${object.group}): ${problem}`;
     }
   }
   return null;
