@@ -471,6 +471,9 @@ export class DaemonProcess implements NetworkUser {
     this.process.timers.after(MASTER_TIMEOUT_MS, () => {
       if (!this.#asking.delete(id)) return;
       done(new StoreError('E_TIMEOUT', 'The master does not answer'));
+      if (this.#masterEnd !== end) return;
+      end.close();
+      this.#masterGone();
     });
   }
 

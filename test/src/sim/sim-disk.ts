@@ -51,6 +51,8 @@ export class SimObject {
   readonly bad = new Set<number>();
   /** Counts what was done to it. */
   changeCount = 0;
+  /** Of that, as much as is durable. */
+  durableCount = 0;
 
   constructor(object: ObjectPlace) {
     this.object = object;

@@ -146,9 +146,10 @@ class MasterProcess implements NetworkUser {
   lead(): void {
     this.#memory = this.#freshMemory();
     this.#ledAt = this.#now;
+    // Whoever has a link from an earlier term comes anew, and says who it is.
+    this.#depose();
     this.#present.clear();
     this.#daemons.clear();
-    this.#pushMap();
   }
 
   linked(end: LinkEnd): void {

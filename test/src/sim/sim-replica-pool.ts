@@ -606,7 +606,10 @@ export class SimReplicaPool implements ReplicaPool {
     const edit: BlockEdit = { object, ...plan };
     object.isOpen = true;
     object.touched();
-    const orphan = (): void => landSome(edit, this.disk.random);
+    const orphan = (): void => {
+      landSome(edit, this.disk.random);
+      object.isDirty = true;
+    };
     this.disk.inFlight.add(orphan);
     this.#later(WRITE_MS, () => {
       this.disk.inFlight.delete(orphan);
@@ -697,10 +700,13 @@ export class SimReplicaPool implements ReplicaPool {
   /** What a sync covered is durable, unless something newer already is. */
   #settle(object: SimObject, image: ReturnType<typeof copyImage>, count: number): void {
     if (object.isInline) return; // durable already
+    // Another sync that began later may have ended before.
+    if (count < object.durableCount) return;
     object.durable = image;
-    if (object.changeCount !== count) return;
+    object.durableCount = count;
+    if (object.changeCount !== count || !object.locks.idle) return;
     object.isDirty = false;
-    if (object.locks.idle && this.disk.random.chance(0.5)) object.isOpen = false;
+    if (this.disk.random.chance(0.5)) object.isOpen = false;
   }
 
   #copyOut(object: SimObject, ref: ObjectRef, offset: number, target: Buffer): StoreError | null {
