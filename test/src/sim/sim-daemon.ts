@@ -214,6 +214,11 @@ export class DaemonProcess implements NetworkUser {
         return;
       }
       case 'request':
+        if (this.#world.isTraced)
+          this.#world.trace(
+            this.daemon.name,
+            `from ${end.peer}: #${known.id} ${known.op} '${known.ref.id}' g${known.group} e${known.epoch}`,
+          );
         this.#session(end).request(end, known);
         return;
       case 'map':
@@ -254,6 +259,8 @@ export class DaemonProcess implements NetworkUser {
     const answer = (error: StoreError | null, fields: Partial<Answer> = {}): void => {
       const made = { type: 'answer', id: request.id, error, data: null, checks: null, version: 0 };
       const whole = { ...made, ...fields } as Answer; // made of all its fields
+      if (error !== null && this.#world.isTraced)
+        this.#world.trace(this.daemon.name, `answers #${request.id}: ${error.code} ${error.message}`);
       this.daemon.options.watcher.answering(this.daemon, request, whole);
       done(whole);
     };

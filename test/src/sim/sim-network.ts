@@ -53,7 +53,8 @@ export class LinkEnd {
   /** The link is no more, whether or not this end knows. */
   isBroken = false;
   readonly #network: SimNetwork;
-  #lastArrival = 0;
+  /** Nothing sent here arrives before that. */
+  floor = 0;
 
   constructor(network: SimNetwork, user: NetworkUser, peer: string, peerIdentity: string) {
     this.#network = network;
@@ -65,7 +66,7 @@ export class LinkEnd {
   /** Lost, without a word, if the link is broken. */
   send(message: SimMessage): void {
     if (!this.isOpen || this.isBroken || this.other === null) return;
-    this.#lastArrival = this.#network.carry(this, this.other, message, this.#lastArrival);
+    this.floor = this.#network.carry(this, this.other, message, this.floor);
   }
 
   /** This end is closed by its owner; the other one learns of it like of anything that is sent. */
@@ -159,12 +160,14 @@ export class SimNetwork {
       this.#ends.get(from)?.add(here);
       this.world.fold(from.length + to.length * 16);
       if (this.world.isTraced) this.world.trace(to, `linked with ${from}`);
-      peer.process.run(() => peer.linked(there));
-      // Until this arrives only the other end knows; when it cannot, that one waits for nobody.
-      process.later(this.#delay(to, from), () => {
+      // Until this arrives only the other end knows, and nothing it sends comes before.
+      const replyMs = this.#delay(to, from);
+      there.floor = this.world.now + replyMs;
+      process.later(replyMs, () => {
         if (here.isBroken) user.refused(to);
         else if (here.isOpen) user.linked(here);
       });
+      peer.process.run(() => peer.linked(there));
     });
   }
 

@@ -27,6 +27,8 @@ const HEAL_MS_MAX = 150_000;
 const LOOK_MS = 250;
 /** What was answered is everywhere; what is only a hint may still be on its way. */
 const QUIET_MS = 1500;
+/** A timer that still runs so long after a daemon was stopped has been forgotten. */
+const CLOSED_MS = 15_000;
 const CLIENTS = ['c1', 'c2'] as const;
 
 export interface RunOptions extends WorldOptions {
@@ -132,7 +134,7 @@ class SimRun {
     await this.#heal();
     await this.#readAll(workloads);
     await this.#until(QUIET_MS, () => false);
-    this.#judge();
+    await this.#judge();
   }
 
   async #heal(): Promise<void> {
@@ -160,17 +162,15 @@ class SimRun {
         this.world.fail(`I11: ${client.name} still waits for ${client.describeOpen()}`);
   }
 
-  #judge(): void {
+  async #judge(): Promise<void> {
     const { world } = this;
     if (world.failure !== null) return;
     const problem = judge(this.history) ?? this.#invariants.problemOfCopies();
     if (problem !== null) world.fail(problem);
-    for (const { process, name } of this.#daemons) {
-      if (process === null) continue;
-      process.process.run(() => process.node.close());
-      if (process.nodeTimerCount > 0)
-        world.fail(`I12: ${name} left ${process.nodeTimerCount} timers behind`);
-    }
+    for (const { process } of this.#daemons) process?.process.run(() => process.node.close());
+    await this.#until(CLOSED_MS, () => false);
+    for (const { process, name } of this.#daemons)
+      if ((process?.nodeTimerCount ?? 0) > 0) world.fail(`I12: ${name} left timers behind`);
   }
 
   get #openCount(): number {
