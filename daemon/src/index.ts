@@ -18,4 +18,15 @@ export {
   type MemberStore,
 } from './cluster/cluster-member.js';
 export { MembershipFiles } from './cluster/membership-files.js';
-export { ClusteredStore } from './cluster/clustered-store.js';
+export { ScrubFile } from './cluster/scrub-file.js';
+export {
+  ClusteredStore,
+  engineNameOf,
+  type MapSource,
+  type Replicate,
+} from './cluster/clustered-store.js';
+export { PeerLinks, type PeerLinksOptions } from './peers/peer-links.js';
+export type { PeerSecurity } from './peers/secure-connection.js';
+export { ReplicaNode } from './replication/replica-node.js';
+export type { ReplicaPool } from './replication/replica-pool.js';
+export type { PeerEvents, ReplicationPorts } from './replication/ports.js';

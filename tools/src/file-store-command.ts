@@ -54,10 +54,12 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     onFailure: (error) => dieOfDisk(log, error),
   });
   const { diskId, startId, lineage } = store;
-  const part = await ClusterPart.of(context, given, store).catch(async (error: unknown) => {
-    await store.close();
-    throw error;
-  });
+  const part = await ClusterPart.of(context, given, store, security.door.peerTls).catch(
+    async (error: unknown) => {
+      await store.close();
+      throw error;
+    },
+  );
   const server = new DaemonServer({
     env,
     store: part?.store ?? store,
@@ -72,7 +74,7 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
   try {
     const address = await listen(server, given.listen, 'listen');
     const { peer } = given;
-    const peerAddress = peer === null ? null : await listen(server, peer.address, 'peer');
+    const peerAddress = peer === null ? null : await listenForPeers(part, server, peer.address);
     await part?.join(server, { address, peerAddress });
     closeOwnerSocket = await listenForOwner(context, server, dir);
     metrics = await serveMetricsOf(context, store, server);
@@ -80,9 +82,10 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     await untilStopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
   } finally {
-    part?.close();
     // Nobody has come in yet if starting failed.
     await server.close({ drainMs: DRAIN_MS });
+    // What clients wait for may need other daemons until then.
+    await part?.close();
     await metrics?.close();
     closeOwnerSocket();
     await store.close(); // what was answered is on the disk when this is over
@@ -119,6 +122,15 @@ function announce(context: Context, places: Places): void {
   context.log.info({ ...places }, 'Serving');
   const state = { READY: '1', MAINPID: String(process.pid), STATUS: `Serving on ${address}` };
   sdNotify(state, context.log);
+}
+
+/** In a cluster other daemons connect there; else whoever has a certificate may read. */
+function listenForPeers(
+  part: ClusterPart | null,
+  server: DaemonServer,
+  address: HostPort,
+): Promise<string> {
+  return part === null ? listen(server, address, 'peer') : part.listen(address);
 }
 
 async function listen(

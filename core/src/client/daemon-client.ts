@@ -187,6 +187,11 @@ export class DaemonClient {
     this.#hurry?.();
   }
 
+  /** There is reason to believe that the daemon can be reached: it is tried again at once, if somebody waits for that. */
+  hurry(): void {
+    this.#hurry?.();
+  }
+
   /** Connects now rather than with the first request. @throws StoreError why that cannot be done */
   async connect(): Promise<void> {
     const deadline = this.#clock.now() + Math.min(this.#options.deadlineMs, 2 * CONNECT_MS);

@@ -93,6 +93,11 @@ export class PoolLane extends ServedPool implements RequestKeeper {
     });
   }
 
+  /** See `DaemonClient.hurry`. */
+  hurry(): void {
+    this.#client?.hurry();
+  }
+
   addressIs(address: string): void {
     if (address === this.#address) return;
     this.#address = address;

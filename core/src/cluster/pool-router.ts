@@ -163,6 +163,9 @@ export class PoolRouter implements LaneOwner {
     else {
       this.#pool = pool;
       this.#route();
+      // Who gets a group, or gets it once more, has just spoken with the masters.
+      for (const [group, { epoch }] of groups.entries())
+        if (epoch !== this.epochOf(group)) this.laneOf(group)?.hurry();
       for (const lane of this.#lanes.values()) this.#rescue(lane);
       this.#held.mapIsNew();
     }

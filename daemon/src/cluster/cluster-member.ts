@@ -7,6 +7,7 @@ import {
   CONTROL,
   contradiction,
   decodeMap,
+  encodeGroupRequest,
   encodeMap,
   encodeReport,
   isNewer,
@@ -28,6 +29,7 @@ import {
   type DaemonReport,
   type Disk,
   type Env,
+  type GroupRequest,
   type MasterAddress,
   type StorageMap,
   type Timer,
@@ -70,6 +72,8 @@ export interface ClusterMemberOptions {
   readonly counts: () => MemberCounts;
   /** Who may come in has changed. */
   readonly admits: (who: { secrets: SecretRing; blocklist: Blocklist }) => void;
+  /** There is a newer map. */
+  readonly mapIs?: (view: MapView) => void;
   readonly defect: (error: unknown) => void;
 }
 
@@ -81,6 +85,8 @@ export interface MemberPlaces {
 }
 
 const REPORT_MS = 2000;
+/** A decision about a group; asked for again if it is still wanted. */
+const GROUP_MS = 4000;
 const REGISTER_MS = 20_000;
 /** A master is asked for a newer map so often at most, whatever clients say. */
 const ASK_MAP_MS = 200;
@@ -145,6 +151,25 @@ export class ClusterMember implements MapSource {
         env.log.debug({}, text);
       })
       .finally(() => (this.#isAskingMap = false));
+  }
+
+  /** Asks the masters for a decision about a group. @throws StoreError what they answer, or why they do not */
+  async askAboutGroup(request: GroupRequest): Promise<void> {
+    const link = this.#link;
+    if (link?.isUp !== true)
+      throw new StoreError('E_UNREACHABLE', 'No master can be asked just now');
+    const ask = { deadlineMs: GROUP_MS, repeats: true };
+    await link.ask(CONTROL.group, encodeGroupRequest(request), ask);
+  }
+
+  /** A map that another daemon has; what is wrong with it is in the log. */
+  takeMap(bytes: Buffer): void {
+    try {
+      if (!this.#isClosed && this.#membership !== null) this.#takeMap(bytes);
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#options.env.log.debug({}, `A map of another daemon was not taken: ${error.message}`);
+    }
   }
 
   get isConnected(): boolean {
@@ -278,10 +303,7 @@ export class ClusterMember implements MapSource {
           `The map is of cluster ${map.clusterId}, not ${clusterId}`,
         );
     } catch (error) {
-      env.log.error(
-        {},
-        `A map from the master was refused, the old one stays: ${messageOf(error)}`,
-      );
+      env.log.error({}, `A map was refused, the old one stays: ${messageOf(error)}`);
       throw error;
     }
     if (this.#view !== null && !isNewer(map, this.#view.map)) {
@@ -293,7 +315,7 @@ export class ClusterMember implements MapSource {
     }
     const problem = this.#view === null ? null : contradiction(this.#view.map, map);
     if (problem !== null) {
-      const text = `A map from the master was refused, as it contradicts the one that is here: ${problem}. The state of the masters was set back; see store master recover --help`;
+      const text = `A map was refused, as it contradicts the one that is here: ${problem}. The state of the masters was set back; see store master recover --help`;
       env.log.error({ version: map.version }, text);
       throw new StoreError('E_VERSION', text);
     }
@@ -302,6 +324,7 @@ export class ClusterMember implements MapSource {
     this.#view = new MapView(map);
     env.log.debug({ version: map.version }, 'A new map');
     this.#admit();
+    this.#options.mapIs?.(this.#view);
     for (const serve of this.#whenServing.splice(0)) serve();
   }
 

@@ -4,7 +4,7 @@
  * touched here is decided by the map, for each operation (`GatedPool`). Pools that the folder had before it joined stay
  * what they were.
  */
-import { StoreError, type CheckedPool, type MapView } from '@store/core';
+import { StoreError, type CheckedPool, type MapPool, type MapView } from '@store/core';
 import type { ServedStore } from '../server/open-pools.js';
 import { Gate, GatedPool } from './gated-pool.js';
 
@@ -37,14 +37,19 @@ export interface MapSource {
   knowsPool(name: string): boolean;
 }
 
+/** A pool whose groups have copies on other daemons; null: this engine keeps one copy only. */
+export type Replicate = (pool: MapPool, below: CheckedPool) => CheckedPool | null;
+
 export class ClusteredStore implements ServedStore {
   readonly #engine: ServedStore;
   readonly #source: MapSource;
-  readonly #pools = new Map<number, GatedPool>();
+  readonly #replicate: Replicate;
+  readonly #pools = new Map<number, CheckedPool>();
 
-  constructor(engine: ServedStore, source: MapSource) {
+  constructor(engine: ServedStore, source: MapSource, replicate: Replicate = () => null) {
     this.#engine = engine;
     this.#source = source;
+    this.#replicate = replicate;
   }
 
   async openPool(name: string, { create }: { create: boolean }): Promise<CheckedPool> {
@@ -56,7 +61,7 @@ export class ClusteredStore implements ServedStore {
         'This daemon has not heard from its master yet; try again in a moment',
       );
     const pool = view.poolNamed(name);
-    if (pool !== undefined) return this.#gated(view.map.clusterId, pool.id);
+    if (pool !== undefined) return this.#served(view.map.clusterId, pool);
     // What the folder had by that name before it joined is another thing.
     if (this.#source.knowsPool(name))
       throw new StoreError(
@@ -86,13 +91,18 @@ export class ClusteredStore implements ServedStore {
     return this.#engine.close();
   }
 
-  async #gated(clusterId: string, poolId: number): Promise<GatedPool> {
-    const known = this.#pools.get(poolId);
+  async #served(clusterId: string, { id }: MapPool): Promise<CheckedPool> {
+    const known = this.#pools.get(id);
     if (known !== undefined) return known;
-    const below = await this.#engine.openPool(engineNameOf(clusterId, poolId), { create: true });
-    const pool = this.#pools.get(poolId) ?? new GatedPool(below, new Gate(poolId, this.#source));
-    this.#pools.set(poolId, pool);
-    return pool;
+    const below = await this.#engine.openPool(engineNameOf(clusterId, id), { create: true });
+    const opened = this.#pools.get(id);
+    if (opened !== undefined) return opened;
+    const pool = this.#source.view?.poolById(id);
+    if (pool === undefined)
+      throw new StoreError('E_NOT_FOUND', `Pool ${id} was removed from the cluster`);
+    const served = this.#replicate(pool, below) ?? new GatedPool(below, new Gate(id, this.#source));
+    this.#pools.set(id, served);
+    return served;
   }
 }
 

@@ -1,5 +1,6 @@
 // Which requests a daemon of a cluster runs: those for groups that it is the primary of, in the epoch they are meant for.
 import {
+  LayeredView,
   MapView,
   MemStore,
   OBJECT_KIND,
@@ -85,6 +86,31 @@ t.test('a write of an epoch before last is refused by who is the primary again',
   source.view = viewOf(3, { epoch: 7 });
   t.equal(await written(early), 'E_STALE_MAP');
   t.equal(await written(pool.at(7)), null);
+});
+
+t.test('layers are read and copied up in the epoch of the request', async (t) => {
+  const { source, pool } = await gated();
+  const layers = [
+    { id: 'top', overlap: 0 },
+    { id: 'base', overlap: 2 ** 40 },
+  ];
+  const view = new LayeredView(pool, layers);
+  const [top, base] = ['top_0', 'base_0'].map(
+    (key) => new ObjectRef(OBJECT_KIND.imageData, key, 'family_0'),
+  );
+  if (top === undefined || base === undefined) throw new Error('there are two');
+  await new PoolUser(pool).write(base, 0, Buffer.alloc(4096, 'b'));
+  const write = (epoch: number): Promise<string | null> =>
+    codeOf(new PoolUser(view.at(epoch)).write(top, 10, Buffer.alloc(10, 't')));
+  t.equal(await write(4), 'E_STALE_MAP');
+  t.equal(await codeOf(new PoolUser(view.at(4)).read(top, 0, 4096)), 'E_STALE_MAP');
+  t.equal(await pool.stat(top), null, 'nothing was copied up');
+  t.equal(await write(5), null);
+  source.view = viewOf(2, { epoch: 6 });
+  t.equal(await write(5), 'E_STALE_MAP');
+  const seen = await new PoolUser(view.at(6)).read(top, 0, 30);
+  t.equal(seen.toString(), 'b'.repeat(10) + 't'.repeat(10) + 'b'.repeat(10));
+  t.equal(view.at(6), view.at(6), 'one view for requests of one epoch');
 });
 
 t.test('a flush is of groups in their epochs, all or none', async (t) => {

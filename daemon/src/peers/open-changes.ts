@@ -19,6 +19,8 @@ interface OpenChange extends Held {
 interface Stream {
   readonly epoch: number;
   readonly changes: Map<number, OpenChange>;
+  /** From this index on nothing is made, and nothing more is said. */
+  refusedFrom: number;
 }
 
 export class OpenChanges {
@@ -36,9 +38,10 @@ export class OpenChanges {
     let freed = 0;
     if (stream?.epoch !== message.epoch) {
       if (stream !== undefined) freed = costOf(stream.changes.values());
-      stream = { epoch: message.epoch, changes: new Map() };
+      stream = { epoch: message.epoch, changes: new Map(), refusedFrom: Infinity };
       this.#streams.set(key, stream);
     }
+    if (message.index >= stream.refusedFrom) return freed + held.cost;
     // One that comes twice is answered once.
     freed += stream.changes.get(message.index)?.cost ?? 0;
     stream.changes.set(message.index, { ...held, at: now });
@@ -52,20 +55,21 @@ export class OpenChanges {
     if (stream === undefined) return 0;
     const freed =
       message.type === 'ack' ? this.#made(stream, message) : this.#refused(stream, message);
-    if (stream.changes.size === 0) this.#streams.delete(key);
+    if (isIdle(stream)) this.#streams.delete(key);
     return freed;
   }
 
   /** @returns bytes of the window that were of changes nobody will answer */
   sweep(now: number): number {
     let freed = 0;
-    for (const [key, { changes }] of this.#streams) {
+    for (const [key, stream] of this.#streams) {
+      const { changes } = stream;
       for (const [index, { at, cost }] of changes) {
         if (now - at < FORGOTTEN_MS) break;
         freed += cost;
         changes.delete(index);
       }
-      if (changes.size === 0) this.#streams.delete(key);
+      if (isIdle(stream)) this.#streams.delete(key);
     }
     return freed;
   }
@@ -84,7 +88,9 @@ export class OpenChanges {
   }
 
   /** Nothing from that index on is made, but maybe looked at still. */
-  #refused({ epoch, changes }: Stream, message: Refusal | Behind): number {
+  #refused(stream: Stream, message: Refusal | Behind): number {
+    const { epoch, changes } = stream;
+    if (message.type === 'refusal' && epoch === message.epoch) stream.refusedFrom = message.index;
     let freed = 0;
     for (const [index, { cost }] of changes) {
       if (epoch === message.epoch && index < message.index) continue;
@@ -93,6 +99,10 @@ export class OpenChanges {
     }
     return freed;
   }
+}
+
+function isIdle({ changes, refusedFrom }: Stream): boolean {
+  return changes.size === 0 && refusedFrom === Infinity;
 }
 
 function costOf(changes: Iterable<OpenChange>): number {

@@ -1,5 +1,5 @@
 /**
- * Frames of messages between daemons (PROTOCOL.md, section 9). Heads are cut from slabs; blocks and contents stay where
+ * Frames of messages between daemons (PROTOCOL.md, section 10). Heads are cut from slabs; blocks and contents stay where
  * they are, from the client's socket to the other daemon's, and from there to its disk. They have a checksum each,
  * which the engine compares when it makes the change, or one that is compared here.
  */

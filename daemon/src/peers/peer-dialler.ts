@@ -179,7 +179,9 @@ export class PeerDialler {
     const { daemon, address } = target() ?? { daemon: 0, address: '' };
     const fields = { daemon, address, code: error.code };
     const text = `No link to another daemon: ${error.message}`;
-    if (text === this.#said) env.log.debug(fields, text);
+    // Two maps that are not the same for a moment.
+    const isExpected = error.code === 'E_STALE_MAP' || error.code === 'E_BUSY';
+    if (isExpected || text === this.#said) env.log.debug(fields, text);
     else env.log.warn(fields, text);
     this.#said = text;
   }

@@ -1,5 +1,5 @@
 /**
- * The frames between daemons and what they may hold (PROTOCOL.md, section 9). Numbers are never used again, nor those of
+ * The frames between daemons and what they may hold (PROTOCOL.md, section 10). Numbers are never used again, nor those of
  * OP and CONTROL.
  *
  * Two connections make a link. What must never wait behind megabytes goes over `control`: leases, and the answers to

@@ -41,6 +41,27 @@ t.test('a daemon that was started again at another address is found there', asyn
   t.equal(other.mapped.flushCount, 1);
 });
 
+t.test('a daemon that is back is asked as soon as the map says so', async (t) => {
+  const cluster = await TestCluster.start({ groups: 4 });
+  t.teardown(() => cluster.close());
+  const store = cluster.open({ deadlineMs: 30_000 });
+  const user = new PoolUser(await store.openPool(POOL, { create: false }));
+  const ref = firstRef(cluster);
+  await user.write(ref, 0, Buffer.alloc(4096, 1));
+  const daemon = cluster.daemon(1);
+  const { address } = daemon;
+  await daemon.stop();
+  const read = user.read(ref, 0, 4096);
+  // By now it is tried every second or two.
+  await new Promise((resolve) => setTimeout(resolve, 4000));
+  daemon.start = 2;
+  await daemon.run(address);
+  cluster.nextEpoch(0);
+  const started = performance.now();
+  await read;
+  t.ok(performance.now() - started < 500);
+});
+
 t.test('another daemon at the address of one is not taken for it', async (t) => {
   const cluster = await TestCluster.start({ groups: 4 });
   t.teardown(() => cluster.close());

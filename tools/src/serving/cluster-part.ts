@@ -1,6 +1,11 @@
 /** A daemon's part in a cluster, as the flags of `store file-store` say. */
 import { hostname } from 'node:os';
-import { realTlsClient, type MasterAddress, type TlsClientContext } from '@store/core';
+import {
+  realTlsClient,
+  type MasterAddress,
+  type TlsClientContext,
+  type TlsContext,
+} from '@store/core';
 import {
   ClusteredStore,
   ClusterMember,
@@ -8,13 +13,15 @@ import {
   type DaemonServer,
   type FileStore,
   type MemberCounts,
+  type PeerSecurity,
 } from '@store/daemon';
-import { formatHostPort, parseHostPort } from '../host-port.js';
+import { formatHostPort, parseHostPort, type HostPort } from '../host-port.js';
 import { isLoopback } from '../loopback.js';
 import { readSmallFile } from '../nbd-tls/tls-files.js';
 import { dieOf, type Context } from '../program.js';
 import { UsageError } from '../usage-error.js';
 import type { ClusterGiven, FileStoreGiven } from './file-store-settings.js';
+import { ReplicationPart } from './replication-part.js';
 
 const NOTICE_MS = 5000;
 
@@ -22,6 +29,7 @@ export class ClusterPart {
   /** What this daemon serves. */
   readonly store: ClusteredStore;
   readonly #member: ClusterMember;
+  readonly #replication: ReplicationPart;
   readonly #context: Context;
   readonly #given: ClusterGiven;
   #server: DaemonServer | null = null;
@@ -31,15 +39,18 @@ export class ClusterPart {
     context: Context,
     given: FileStoreGiven,
     store: FileStore,
+    peerTls: TlsContext | null,
   ): Promise<ClusterPart | null> {
-    const { cluster } = given;
+    const { cluster, insecure } = given;
     const membership = new MembershipFiles(store.engine.disk, context.log).read();
     if (cluster === null && membership !== null)
       throw new UsageError(
         `The folder is a part of cluster ${membership.clusterId}, which knows what may be served of it: add --master HOST:PORT, where its master listens for daemons`,
       );
     if (cluster === null) return null;
-    return new ClusterPart(context, cluster, store, await peerClientTls(given, cluster.masters));
+    const client = await peerClientTls(given, cluster.masters);
+    const tls = client === null || peerTls === null ? null : { server: peerTls, client };
+    return new ClusterPart(context, cluster, store, client, { tls, insecure });
   }
 
   private constructor(
@@ -47,6 +58,7 @@ export class ClusterPart {
     given: ClusterGiven,
     store: FileStore,
     tls: TlsClientContext | null,
+    security: PeerSecurity,
   ) {
     this.#context = context;
     this.#given = given;
@@ -59,9 +71,22 @@ export class ClusterPart {
       labels: { host: given.host ?? hostname(), rack: given.rack },
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
+      mapIs: (view) => this.#replication.mapIs(view),
       defect: (error) => dieOf(context.log, error),
     });
-    this.store = new ClusteredStore(store, this.#member);
+    this.#replication = new ReplicationPart({
+      ...{ env: context.env, store, member: this.#member, security },
+      defect: (error) => dieOf(context.log, error),
+    });
+    this.store = new ClusteredStore(store, this.#member, (pool, below) =>
+      this.#replication.poolFor(pool, below),
+    );
+  }
+
+  /** Lets other daemons connect. @returns where @throws StoreError */
+  async listen(address: HostPort): Promise<string> {
+    const bound = await this.#replication.listen(address);
+    return 'host' in bound ? formatHostPort(bound) : bound.path;
   }
 
   /**
@@ -75,6 +100,8 @@ export class ClusterPart {
   ): Promise<void> {
     const { log, env, stop } = this.#context;
     this.#server = server;
+    const { view } = this.#member;
+    if (view !== null) this.#replication.mapIs(view);
     this.#member.join({
       address: this.#advertised(places.address),
       peerAddress: places.peerAddress === null ? '' : this.#advertised(places.peerAddress),
@@ -92,8 +119,9 @@ export class ClusterPart {
     timer.cancel();
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#member.close();
+    await this.#replication.close();
   }
 
   #advertised(bound: string): string {

@@ -122,7 +122,8 @@ async function load(
   const keysOf = (files: CertificateFiles, ca: string | null): Promise<TlsKeys> =>
     readTlsKeys({ ...files, ca, crl: null, psk: null }, log, outOfDate);
   const listenKeys = listenFiles === null ? null : await keysOf(listenFiles, null);
-  const peerKeys = peer === null || peerFiles === null ? null : await keysOf(peerFiles, peer.ca);
+  const peerCa = peer?.ca ?? null;
+  const peerKeys = peerCa === null || peerFiles === null ? null : await keysOf(peerFiles, peerCa);
   const kept = [];
   for (const path of given.secrets) {
     const { text, mode } = await readTextFile(path, SECRET_FILE_BYTES_MAX);

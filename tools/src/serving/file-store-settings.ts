@@ -5,6 +5,7 @@ import { datagramSetting } from '../datagram-setting.js';
 import { hostPortSetting, hostPortsSetting, type HostPort } from '../host-port.js';
 import type { Context } from '../program.js';
 import { certificatePair, type CertificateFiles } from './certificate-pair.js';
+import { isLoopback } from '../loopback.js';
 import { UsageError } from '../usage-error.js';
 
 const LISTEN_PORT = 4148;
@@ -40,8 +41,8 @@ export interface ClusterGiven {
 
 /** What was given; null: nothing. */
 export interface FileStoreGiven {
-  /** Where other daemons and masters connect. */
-  readonly peer: { readonly address: HostPort; readonly ca: string } | null;
+  /** Where other daemons connect; no `ca`: in the clear. */
+  readonly peer: { readonly address: HostPort; readonly ca: string | null } | null;
   readonly peerFiles: CertificateFiles | null;
   readonly peerCa: string | null;
   /** Where clients connect. */
@@ -64,7 +65,10 @@ export function addFileStoreFlags(command: Command): Command {
     )
     .option('--listen-cert <file>', 'the certificate clients see (default: that of --peer-cert)')
     .option('--listen-key <file>', 'the key of that certificate (default: that of --peer-key)')
-    .option('--peer-address <address>', 'HOST:PORT for other daemons and masters (default: none)')
+    .option(
+      '--peer-address <address>',
+      'HOST:PORT for other daemons (default: in a cluster, any free port where --listen-address is)',
+    )
     .option('--peer-cert <file>', 'the certificate of this daemon, in PEM')
     .option('--peer-key <file>', 'the key of that certificate')
     .option('--peer-ca-cert <file>', 'daemons and masters need a certificate of this authority')
@@ -100,13 +104,9 @@ export function fileStoreGiven(context: Context, command: Command): FileStoreGiv
     cert: 'listen-cert',
     key: 'listen-key',
   });
-  const address = get(SETTING.peer);
   const ca = get(SETTING.peerCa);
-  if (address !== null && (peerFiles === null || ca === null))
-    throw new UsageError(
-      '--peer-address needs --peer-cert, --peer-key and --peer-ca-cert: daemons prove to each other who they are; see store cert --help',
-    );
   const cluster = clusterGiven(get);
+  const peer = peerGiven(get, cluster !== null, peerFiles === null ? null : ca);
   const { secret: flags } = command.opts<{ secret?: readonly string[] }>();
   const one = get(SETTING.secret); // of the environment or the configuration file, which can name one
   const secrets = flags ?? (one === null ? [] : [one]);
@@ -116,7 +116,7 @@ export function fileStoreGiven(context: Context, command: Command): FileStoreGiv
       'In a cluster the master gives secrets and the blocklist; leave out --secret and --blocklist',
     );
   return {
-    peer: address === null || ca === null ? null : { address, ca },
+    peer,
     peerFiles,
     peerCa: ca,
     listen: get(SETTING.listen),
@@ -127,6 +127,23 @@ export function fileStoreGiven(context: Context, command: Command): FileStoreGiv
     insecure: get(SETTING.insecure),
     datagramBytes: get(datagramSetting),
   };
+}
+
+/** @throws UsageError if others could connect and had to prove nothing */
+function peerGiven(
+  get: <T>(setting: Setting<T>) => T,
+  isClustered: boolean,
+  ca: string | null,
+): FileStoreGiven['peer'] {
+  const given = get(SETTING.peer);
+  const { host } = given ?? get(SETTING.listen);
+  const isAllowed = ca !== null || (isClustered && (isLoopback(host) || get(SETTING.insecure)));
+  if (given !== null && !isAllowed)
+    throw new UsageError(
+      '--peer-address needs --peer-cert, --peer-key and --peer-ca-cert: daemons prove to each other who they are; see store cert --help',
+    );
+  if (given !== null) return { address: given, ca };
+  return isClustered && isAllowed ? { address: { host, port: 0 }, ca } : null;
 }
 
 function clusterGiven(get: <T>(setting: Setting<T>) => T): ClusterGiven | null {

@@ -12,6 +12,7 @@ export class CutProxy {
   losesAnswers = false;
   /** Nothing goes through, in either direction, and nobody is told. */
   isFrozen = false;
+  #isGarbling = false;
   /** Who connects is not let through. */
   isDown = false;
   connections = 0;
@@ -41,6 +42,11 @@ export class CutProxy {
     this.#pairs.clear();
   }
 
+  /** What a client sends next arrives as something else. */
+  garble(): void {
+    this.#isGarbling = true;
+  }
+
   async close(): Promise<void> {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));
@@ -60,6 +66,8 @@ export class CutProxy {
     this.#pairs.add(pair);
     client.on('data', (chunk: Buffer) => {
       this.fromClients.push(Buffer.from(chunk));
+      if (this.#isGarbling) chunk.fill(0xdb);
+      this.#isGarbling = false;
       if (!this.isFrozen) daemon.write(chunk);
     });
     daemon.on('data', (chunk: Buffer) => {
