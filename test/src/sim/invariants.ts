@@ -157,6 +157,20 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     return true;
   }
 
+  /** Whether all that are in sync in some group were disks that are no more. */
+  isLost(): boolean {
+    const { map } = this.#masters().state;
+    const disks = new Map(map.daemons.map(({ id, diskId }) => [id, diskId]));
+    const present = new Set(this.#daemons.map(({ disk }) => disk.diskId));
+    return (
+      map.pools[0]?.groups.some(({ members }) =>
+        members.every(
+          ({ daemon, inSync }) => inSync === null || !present.has(disks.get(daemon) ?? ''),
+        ),
+      ) ?? false
+    );
+  }
+
   /** Why not all is as it should be after the healing; null: it is. */
   problemOfRedundancy(): string | null {
     const pool = this.#masters().state.map.pools[0];

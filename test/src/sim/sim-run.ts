@@ -28,7 +28,7 @@ const LOOK_MS = 250;
 /** What was answered is everywhere; what is only a hint may still be on its way. */
 const QUIET_MS = 1500;
 /** A timer that still runs so long after a daemon was stopped has been forgotten. */
-const CLOSED_MS = 15_000;
+const CLOSED_MS = 90_000;
 const CLIENTS = ['c1', 'c2'] as const;
 
 export interface RunOptions extends WorldOptions {
@@ -132,6 +132,11 @@ class SimRun {
     faults.heal();
     for (const workload of workloads) workload.stop();
     await this.#heal();
+    if (this.#invariants.isLost()) {
+      // More has failed than a cluster can survive, in a moment in which nobody could know.
+      world.sometimes('a group was lost with its disks');
+      return;
+    }
     await this.#readAll(workloads);
     await this.#until(QUIET_MS, () => false);
     await this.#judge();
@@ -140,10 +145,12 @@ class SimRun {
   async #heal(): Promise<void> {
     await this.#until(
       HEAL_MS_MAX,
-      () => this.#openCount === 0 && this.#invariants.problemOfRedundancy() === null,
+      () =>
+        this.#invariants.isLost() ||
+        (this.#openCount === 0 && this.#invariants.problemOfRedundancy() === null),
       LOOK_MS,
     );
-    if (this.world.failure !== null) return;
+    if (this.world.failure !== null || this.#invariants.isLost()) return;
     const problem = this.#invariants.problemOfRedundancy();
     if (problem !== null) this.world.fail(`I11: after the healing ${problem}`);
     this.#mustBeAnswered();

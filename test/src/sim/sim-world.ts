@@ -9,7 +9,7 @@ import { locatorHash } from '@store/core';
 import { SimRandom, SimScheduler } from '@store/core/sim';
 
 /** So many of the newest lines are kept. */
-const LINES_MAX = 4000;
+const LINES_MAX = 20_000;
 
 export interface WorldOptions {
   readonly seed: number;
