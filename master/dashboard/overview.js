@@ -119,10 +119,18 @@ function traffic({ traffic: now }) {
 function recovery({ recovery: { bytesLeft, bytesPerSecond }, pools }) {
   const down = pools.reduce((sum, { groupsDown }) => sum + groupsDown, 0);
   const degraded = pools.reduce((sum, { groupsDegraded }) => sum + groupsDegraded, 0);
-  const groups = facts([
+  const readOnly = pools.reduce((sum, { groupsReadOnly }) => sum + groupsReadOnly, 0);
+  const joining = pools.reduce((sum, { groupsJoining }) => sum + groupsJoining, 0);
+  const misplaced = pools.reduce((sum, { groupsMisplaced }) => sum + groupsMisplaced, 0);
+  /** @type {[string, string, string][]} */
+  const rows = [
     ['Groups that wait', count(down), ''],
     ['Groups that lack copies', count(degraded), ''],
-  ]);
+  ];
+  if (readOnly > 0) rows.push(['Groups that cannot be written', count(readOnly), '']);
+  if (joining > 0) rows.push(['Groups being copied', count(joining), '']);
+  if (misplaced > 0) rows.push(['Groups to move', count(misplaced), '']);
+  const groups = facts(rows);
   if (!(bytesLeft > 0)) {
     const isAll = down + degraded === 0;
     const text = isAll ? 'Nothing to recover' : 'Nothing is being copied';

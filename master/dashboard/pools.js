@@ -108,10 +108,12 @@ const IMAGE_COLUMNS = [
 ];
 
 /** @param {PoolStatus} pool */
-function stateOf({ groups, groupsDown, groupsDegraded }) {
+function stateOf({ groups, groupsDown, groupsReadOnly, groupsDegraded, groupsJoining }) {
   const parts = [];
   if (groupsDown > 0) parts.push(badge('error', `${count(groupsDown)} wait`));
+  if (groupsReadOnly > 0) parts.push(badge('error', `${count(groupsReadOnly)} not writable`));
   if (groupsDegraded > 0) parts.push(badge('warning', `${count(groupsDegraded)} lack copies`));
+  if (groupsJoining > 0) parts.push(badge('ok', `${count(groupsJoining)} being copied`));
   if (parts.length === 0) parts.push(badge('ok', 'Complete'));
   const all = element('span', { class: 'muted' }, `${count(groups)} groups`);
   return element('span', { class: 'stacked' }, ...parts, all);

@@ -303,7 +303,7 @@ export class ClusterMember implements MapSource {
           `The map is of cluster ${map.clusterId}, not ${clusterId}`,
         );
     } catch (error) {
-      env.log.error({}, `A map was refused, the old one stays: ${messageOf(error)}`);
+      env.log.error({}, `A map from the master was refused, the old one stays: ${messageOf(error)}`);
       throw error;
     }
     if (this.#view !== null && !isNewer(map, this.#view.map)) {
@@ -315,7 +315,7 @@ export class ClusterMember implements MapSource {
     }
     const problem = this.#view === null ? null : contradiction(this.#view.map, map);
     if (problem !== null) {
-      const text = `A map was refused, as it contradicts the one that is here: ${problem}. The state of the masters was set back; see store master recover --help`;
+      const text = `A map from the master was refused, as it contradicts the one that is here: ${problem}. The state of the masters was set back; see store master recover --help`;
       env.log.error({ version: map.version }, text);
       throw new StoreError('E_VERSION', text);
     }

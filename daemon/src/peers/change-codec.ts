@@ -97,12 +97,21 @@ export function readPrepare(body: Buffer, payload: ByteParts): Prepare {
   needBytes(body, AT_KEY);
   const flags = flagsIn(body, PARTIAL);
   const keyBytes = u16le(body, AT_KEY_BYTES);
-  const [high, low] = [u32le(body, AT_HASH_HIGH), u32le(body, AT_HASH_LOW)];
-  const object = placeIn(body, AT_KEY, keyBytes, body[AT_KIND] ?? 0, high, low);
+  const object = placeIn(
+    body,
+    AT_KEY,
+    keyBytes,
+    body[AT_KIND] ?? 0,
+    u32le(body, AT_HASH_HIGH),
+    u32le(body, AT_HASH_LOW),
+  );
   if (body[AT_ZERO] !== 0) throw badFrame('A field of a change that is zero is not');
+  const { pool, group, epoch } = groupIn(body);
   return {
     type: 'prepare',
-    ...groupIn(body),
+    pool,
+    group,
+    epoch,
     index: readU64(body, AT_INDEX),
     number: readU64(body, AT_NUMBER),
     committed: readU64(body, AT_COMMITTED),
@@ -121,7 +130,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   const op = body[AT_CHANGE];
   if (op === CHANGE.write) {
     checkRange(first, count, length, CHANGE_BLOCKS_MAX);
-    checkUnused(state, crc);
+    checkUnused(state | crc);
     checkEnd(body, end + count * 4);
     if (partsBytes(payload) !== count * BLOCK_BYTES)
       throw badFrame('A change has other than its blocks as payload');
@@ -130,7 +139,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   }
   checkEnd(body, end);
   if (op === CHANGE.whole) {
-    checkUnused(first, count, length, state);
+    checkUnused(first | count | length | state);
     return { op: 'whole', object, version, content: wholePayload(payload, crc) };
   }
   if (payload.length > 0) throw badFrame('A change has a payload and needs none');
@@ -141,7 +150,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
     return { op: 'states', object, version, first, count, state, length };
   }
   if (op !== CHANGE.delete) throw badFrame('A change is none that is known');
-  checkUnused(first, count, length, state);
+  checkUnused(first | count | length | state);
   return { op: 'delete', object, version };
 }
 
@@ -156,9 +165,9 @@ function checkState(state: number): asserts state is BlockState {
     throw badFrame(`A change gives blocks state ${state} and no bytes`);
 }
 
-function checkUnused(...fields: readonly number[]): void {
-  if (fields.some((field) => field !== 0))
-    throw badFrame('A field of a change that is zero is not');
+/** @param fields - All of them, or'ed. */
+function checkUnused(fields: number): void {
+  if (fields !== 0) throw badFrame('A field of a change that is zero is not');
 }
 
 function checkEnd(body: Buffer, end: number): void {
@@ -185,7 +194,8 @@ export function readAck(body: Buffer): Ack {
   if ((body.length - GROUP_BYTES) % 8 !== 0) throw badFrame('A frame ends in an index');
   const indexes: number[] = [];
   for (let at = GROUP_BYTES; at < body.length; at += 8) indexes.push(readU64(body, at));
-  return { type: 'ack', ...groupIn(body), indexes };
+  const { pool, group, epoch } = groupIn(body);
+  return { type: 'ack', pool, group, epoch, indexes };
 }
 
 // REFUSAL, after the group, whose flags are REASON.

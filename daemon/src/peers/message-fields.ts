@@ -72,7 +72,8 @@ export function placeIn(
   if (keyBytes < 1 || keyBytes > KEY_BYTES_MAX)
     throw badFrame(`A key has 1 to ${KEY_BYTES_MAX} bytes`);
   if (at + keyBytes > bytes.length) throw badFrame('A frame is shorter than its key');
-  const key = Buffer.from(bytes.subarray(at, at + keyBytes));
+  const key = Buffer.allocUnsafe(keyBytes);
+  bytes.copy(key, 0, at, at + keyBytes);
   const hash = { high, low };
   return { kind, key, hash, place: placeOf(hash, key) };
 }

@@ -94,6 +94,9 @@ async function linked(t: Test, options: TestPeerOptions = {}): Promise<Pair> {
 const indexes = (messages: readonly PeerMessage[]): number[] =>
   messages.flatMap((message) => (message.type === 'prepare' ? [message.index] : []));
 
+/** That of the sample, and one for all of its changes, which are of one group and are acknowledged in one turn. */
+const ACKS_BACK = 2;
+
 async function conversation(t: Test, options: TestPeerOptions): Promise<void> {
   const { one, two } = await linked(t, options);
   const messages = sampleMessages();
@@ -105,7 +108,9 @@ async function conversation(t: Test, options: TestPeerOptions): Promise<void> {
     t.strictSame(types(peer.received), types(messages));
     for (const message of peer.received) acknowledge(peer, 3 - peer.id, message);
   }
-  await sleep(20);
+  const isAnswered = ({ received }: TestPeer): boolean =>
+    received.filter(({ type }) => type === 'ack').length === ACKS_BACK;
+  await until(() => isAnswered(one) && isAnswered(two), 'changes are acknowledged');
   one.received.length = 0;
   two.received.length = 0;
   two.took = (from, message) => {
@@ -228,7 +233,7 @@ t.test('a daemon that comes again is linked at once, as another start', async (t
   again.want(1);
   await one.isUp(2);
   await again.isUp(1);
-  t.ok(performance.now() - began < 500, 'without the pause of those who fail');
+  t.ok(performance.now() - began < 800, 'without the pause of those who fail');
 });
 
 t.test('the map names another start: the link is over, though it works', async (t) => {
@@ -334,7 +339,7 @@ t.test('a flood of garbage changes nothing for others', async (t) => {
   await until(() => two.received.length === 10, 'changes come through');
   t.ok(two.links.state().strangers <= 256, 'those who say nothing are bounded too');
   for (const socket of flood) socket.destroy();
-  await until(() => two.links.state().strangers === 0, 'nobody is left');
+  await until(() => two.links.state().strangers === 0, 'nobody is left', 30_000);
   t.strictSame(two.told, ['up 1']);
 });
 
@@ -364,12 +369,35 @@ t.test('an end that falls silent is given up after 5 s, by both', async (t) => {
   t.strictSame(one.told, ['up 2']);
   proxy.isFrozen = true;
   const began = performance.now();
-  await one.isDown(2, 10_000);
-  await two.isDown(1, 10_000);
+  await one.isDown(2, 20_000);
+  await two.isDown(1, 20_000);
   const tookMs = performance.now() - began;
-  t.ok(tookMs > 3000 && tookMs < 8000, `${tookMs} ms`);
+  t.ok(tookMs > 3000 && tookMs < 15_000, `${tookMs} ms`);
   proxy.isFrozen = false;
   proxy.cut();
   await one.isUp(2);
   await two.isUp(1);
 });
+
+t.test(
+  'a connection for changes that swallows everything is found out, leases or not',
+  async (t) => {
+    const { map, one, two } = await pair(t);
+    const proxy = await CutProxy.open(two.listening);
+    t.teardown(() => proxy.close());
+    map.has(2, 1, `127.0.0.1:${proxy.address.port}`);
+    one.want(2);
+    await one.isUp(2);
+    await two.isUp(1);
+    proxy.frozenNumber = 2;
+    one.send(2, change(0, 4096));
+    await sleep(2500);
+    one.send(2, { type: 'heartbeat', sentAt: 1, mapVersion: 1 });
+    await until(() => two.received.length === 1, 'leases come through');
+    t.strictSame(one.told, ['up 2']);
+    await one.isDown(2, 20_000);
+    await one.isUp(2, 20_000);
+    one.send(2, change(1, 4096));
+    await until(() => indexes(two.received).length === 1, 'another one works');
+  },
+);

@@ -178,14 +178,14 @@ export class GroupPrimary implements StreamOwner {
    * @param epoch - That the client believes in; 0: it has none
    */
   admit(epoch: number, isWrite: boolean, run: () => void, fail: Done): void {
-    const refusal = this.#failure ?? this.#epochRefusal(epoch);
+    const refusal = this.#failure ?? this.epochRefusal(epoch);
     if (refusal !== null) fail(refusal);
     else if (this.#held.length === 0 && this.#mayRun(isWrite)) run();
     else if (this.#held.length >= HELD_MAX)
       fail(new StoreError('E_BUSY', `Too many operations wait for ${this.title}`));
     else {
       const check = (): void => {
-        const late = this.#epochRefusal(epoch);
+        const late = this.epochRefusal(epoch);
         if (late === null) run();
         else fail(late);
       };
@@ -379,7 +379,9 @@ export class GroupPrimary implements StreamOwner {
     return number;
   }
 
-  #epochRefusal(epoch: number): StoreError | null {
+  /** Why a request of somebody who believes in this epoch is refused. @param epoch - 0: it has none */
+  epochRefusal(epoch: number): StoreError | null {
+    if (this.#failure !== null) return this.#failure;
     if (epoch === 0 || epoch === this.#epoch) return null;
     if (epoch > this.#epoch) this.#host.wantMap(null);
     return new StoreError(

@@ -76,7 +76,8 @@ export interface ReplicaPool extends CheckedPool {
 
   /**
    * Makes a change of another member: exactly that, with its version and length. In the order of calls for each block.
-   * Refused with `E_CHECKSUM` if blocks do not match their checksums, with `E_NO_SPACE` only when the disk is so full that
+   * Refused with `E_CHECKSUM` if blocks do not match their checksums, or belong to an object whose record is broken here;
+   * with `E_INVALID` if they belong to one that is of another kind here (`whole` and `delete` replace both); with `E_NO_SPACE` only when the disk is so full that
    * commits are in danger: room that clients are refused is left for this.
    */
   apply(change: Change, done: Done): void;
@@ -92,12 +93,17 @@ export interface ReplicaPool extends CheckedPool {
     done: DoneWith<InventoryPage>,
   ): void;
 
-  /** Null: it does not exist. What is open since a crash is read for it. In the order of all its blocks. */
+  /** Null: it does not exist, or is of another kind, or its record is broken. What is open since a crash is read for it. In the order of all its blocks. */
   digest(object: ObjectPlace, done: DoneWith<ObjectDigest | null>): void;
 
   /**
    * Compares this copy with what another member said of its own, and announces to `emit` the changes that make the other
    * one equal, each in the order of its blocks and with the object's present version, and nothing if they are equal.
+   *
+   * If they are not equal, the last change of an object in a slot is `states` of no blocks: with it the other copy is
+   * complete, and counts as such. Others are one `whole` or `delete`. If nothing there can be used (`theirs` is null, or
+   * of another kind), it begins with `delete`, or `whole`.
+   *
    * Long objects are taken in pieces, so that nobody waits for long. Blocks that cannot be verified here are left out, and
    * reported.
    * @param theirs - Null: the other one has no such object.

@@ -12,10 +12,11 @@ import {
   StoreError,
   WRITE_FLAGS,
   partsBytes,
-  type CheckedPool,
   type Done,
   type DoneWith,
+  type EpochedPool,
   type Extent,
+  type GroupAtEpoch,
   type ListOptions,
   type ListPage,
   type ObjectRef,
@@ -39,7 +40,7 @@ export interface ReplicatedPoolParts {
 /** Views are kept for so many epochs; there are as many as groups that differ in it. */
 const VIEWS_MAX = 4096;
 
-export class ReplicatedPool implements CheckedPool {
+export class ReplicatedPool implements EpochedPool {
   readonly name: string;
   readonly objectBytes: number;
   readonly #node: ReplicaNode;
@@ -139,9 +140,25 @@ export class ReplicatedPool implements CheckedPool {
     return this;
   }
 
-  /** Everything that was answered in groups that this daemon is primary of is durable with all who must have it. */
+  /** Of all that this daemon is primary of now; whoever needs certainty names his groups. */
   flush(done: Done): void {
-    const primaries = this.#node.primariesOf(this.#parts.pool);
+    this.#flush(this.#node.primariesOf(this.#parts.pool), done);
+  }
+
+  flushGroups(groups: readonly GroupAtEpoch[], done: Done): void {
+    const primaries = this.#primariesAt(groups);
+    if (primaries instanceof StoreError) {
+      done(primaries);
+      return;
+    }
+    this.#flush(primaries, (error) => {
+      // What was promised is promised in these epochs.
+      const late = this.#primariesAt(groups);
+      done(error ?? (late instanceof StoreError ? late : null));
+    });
+  }
+
+  #flush(primaries: readonly GroupPrimary[], done: Done): void {
     let left = primaries.length + 1;
     let failed: StoreError | null = null;
     const admitted = (error: StoreError | null): void => {
@@ -156,6 +173,20 @@ export class ReplicatedPool implements CheckedPool {
     admitted(null);
   }
 
+  /** Those of groups that this daemon serves in these very epochs. */
+  #primariesAt(groups: readonly GroupAtEpoch[]): GroupPrimary[] | StoreError {
+    const { pool } = this.#parts;
+    const primaries: GroupPrimary[] = [];
+    for (const { group, epoch } of groups) {
+      const primary = this.#node.group({ pool, group })?.primary ?? null;
+      if (primary === null) return notServed(this.name);
+      const refusal = primary.epochRefusal(epoch);
+      if (refusal !== null) return refusal;
+      primaries.push(primary);
+    }
+    return primaries;
+  }
+
   stat(ref: ObjectRef): Promise<ObjectStat | null> {
     return this.#ask(ref, false, (store) => store.stat(ref));
   }
@@ -168,13 +199,28 @@ export class ReplicatedPool implements CheckedPool {
     return this.#ask(ref, true, (store) => store.delete(ref, version));
   }
 
-  /** Of the groups that this daemon is primary of, from the beginning to the end of the page. */
-  async list(options: ListOptions): Promise<ListPage> {
+  /** Of all groups that this daemon serves. */
+  list(options: ListOptions): Promise<ListPage> {
+    const primaries = this.#node.primariesOf(this.#parts.pool).filter((one) => one.isServing);
+    return this.#list(primaries, options);
+  }
+
+  async listGroups(groups: readonly GroupAtEpoch[], options: ListOptions): Promise<ListPage> {
+    const primaries = this.#primariesAt(groups);
+    if (primaries instanceof StoreError) throw primaries;
+    const page = await this.#list(primaries, options);
+    const late = this.#primariesAt(groups);
+    if (late instanceof StoreError) throw late;
+    return page;
+  }
+
+  async #list(primaries: readonly GroupPrimary[], options: ListOptions): Promise<ListPage> {
     const { pool } = this.#parts;
     const map = this.#node.poolOf(pool);
     const store = this.#node.storeOf(pool);
     if (map === undefined || store === null) throw notServed(this.name);
-    const primaries = this.#node.primariesOf(pool).filter(({ isServing }) => isServing);
+    for (const primary of primaries)
+      await promisedWith<null>((done) => primary.admit(0, false, () => done(null, null), done));
     const ranges = primaries.map(({ number }) => rangeOf(map, number));
     const page = await store.listIn(ranges, options);
     for (const primary of primaries)
@@ -252,17 +298,17 @@ export class ReplicatedPool implements CheckedPool {
     return promisedWith<T>((done) =>
       this.#admit(ref, changes, done, (primary, store) => {
         primary.running += 1;
-        const prove = (answer: () => void): void => {
+        const prove = (answer: () => void, isMade: boolean): void => {
           primary.running -= 1;
           primary.proveRead(ref, first, last, (late) => {
             if (late === null) answer();
-            else done(late);
+            else done(isMade ? inDoubt(this.name, late) : late);
           });
         };
         work(store).then(
-          (value) => prove(() => done(null, value)),
+          (value) => prove(() => done(null, value), changes),
           (error: unknown) =>
-            prove(() => done(error instanceof StoreError ? error : asDefect(error))),
+            prove(() => done(error instanceof StoreError ? error : asDefect(error)), false),
         );
       }),
     );
@@ -307,6 +353,15 @@ function notServed(name: string): StoreError {
   return new StoreError(
     'E_STALE_MAP',
     `This daemon does not serve that group of pool '${name}', by its map`,
+  );
+}
+
+/** It was made here, and nobody knows whether whoever leads now has it. */
+function inDoubt(name: string, cause: StoreError): StoreError {
+  return new StoreError(
+    'E_IN_DOUBT',
+    `The change was begun, and another daemon leads its group of pool '${name}' now: it was made, or it was not`,
+    { cause },
   );
 }
 

@@ -127,13 +127,13 @@ export class Comparer {
   }
 
   /**
-   * See `ReplicaPool.difference`. Of an object in a slot the last change emitted is always `states` of no blocks: with
+   * See `ReplicaPool.difference`. What is of another kind here than there is taken as it is here. Of an object in a slot the last change emitted is always `states` of no blocks: with
    * it the other one is complete. Before that it may begin with `delete`, if nothing of what is there can be used.
    */
   difference(
     object: StoredObject,
-    kind: ObjectKind,
-    theirs: ObjectDigest | null,
+    askedKind: ObjectKind,
+    digest: ObjectDigest | null,
     emit: Emit,
     done: DoneWith<Unverified>,
   ): void {
@@ -148,9 +148,11 @@ export class Comparer {
         release();
         answer(failure);
       };
+      const { kind } = object;
+      const theirs = isImageData(kind) === isImageData(askedKind) ? digest : null;
       if (error !== null) finish(error);
-      else if (!object.exists || misfit(object, kind) !== null) {
-        if (theirs !== null) emit(goneOf(object, kind, theirs.version), true);
+      else if (!object.exists) {
+        if (digest !== null) emit(goneOf(object, askedKind, digest.version), true);
         finish(null);
       } else if (object.inline) {
         this.#inlineDifference(object, kind, theirs, emit, unverified);
@@ -394,7 +396,7 @@ export class Comparer {
   /** See `ReplicaPool.present`. */
   present(
     object: StoredObject,
-    kind: ObjectKind,
+    askedKind: ObjectKind,
     first: number,
     last: number,
     emit: Emit,
@@ -405,9 +407,10 @@ export class Comparer {
         release();
         done(failure);
       };
+      const { kind } = object;
       if (error !== null) finish(error);
-      else if (!object.exists || misfit(object, kind) !== null) {
-        emit(goneOf(object, kind, object.latestVersion), true);
+      else if (!object.exists) {
+        emit(goneOf(object, askedKind, object.latestVersion), true);
         finish(null);
       } else if (object.inline) finish(this.#emitContent(object, kind, emit));
       else

@@ -80,6 +80,11 @@ export function splitHeadKey(headKeyBytes: Buffer): {
   };
 }
 
+/** The high half of the hash in the key of a head. */
+export function hashHighIn(headKeyBytes: Buffer): number {
+  return headKeyBytes.readUInt32BE(5);
+}
+
 /** First head key of a pool; of the next pool with `poolId + 1`. */
 export function poolHeadsStart(poolId: number): Buffer {
   const out = Buffer.alloc(5);

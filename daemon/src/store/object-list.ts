@@ -14,6 +14,7 @@ import type { Engine } from './engine.js';
 import {
   decodeHead,
   hashHeadsStart,
+  hashHighIn,
   isUnsureHead,
   poolHeadsStart,
   splitHeadKey,
@@ -119,7 +120,7 @@ export class ObjectList {
         entries.set(key.toString('latin1'), { key, entry: this.#stored(key, value) });
       for (const object of this.#parts.table.objectsOf(this.#poolId)) {
         const { headKey } = object;
-        const high = splitHeadKey(headKey).hash.high;
+        const high = hashHighIn(headKey);
         if (high < range.from || high > range.to || headKey.compare(start) < 0) continue;
         const entry = inventoryEntry(object);
         entries.set(headKey.toString('latin1'), { key: headKey, entry });

@@ -3,10 +3,11 @@
  * a power cut what was flushed; and whenever it says that an object is closed and has a version that the other one has
  * too, both hold the same.
  */
-import { promised } from '@store/core';
+import { pieceChecksOf, promised } from '@store/core';
 import { SimRandom } from '@store/core/sim';
 import { PoolUser, codeOf } from '@store/core/testing';
 import t, { type Test } from 'tap';
+import type { Change } from '../replication/change.js';
 import type { ObjectDigest, ReplicaPool } from '../replication/replica-pool.js';
 import {
   Follower,
@@ -20,6 +21,8 @@ import {
   playRandomly,
 } from '../replication/replica-pool-player.js';
 import { SimReplicas, type SimReplica } from './crash/sim-replicas.js';
+import { SimStory, type OpenChanges } from './crash/sim-story.js';
+import { REPLICATED_PREFIX } from './file-store.js';
 
 const SEEDS = Number(process.env['STORE_TEST_SEEDS'] ?? 8);
 
@@ -195,4 +198,43 @@ await t.test('what was open at a crash is compared, also after it was closed', a
   t.match(await world.wait(() => inventoryOf(copy.pool)), [{ isClosed: true, version: 7 }]);
   copy = await crash(world, copy, 'close');
   t.match(await world.wait(() => inventoryOf(copy.pool)), [{ isClosed: true, version: 7 }]);
+});
+
+await t.test('a version does not stand for an earlier change that was not made yet', async (t) => {
+  const [piece] = IMAGE;
+  if (piece === undefined) throw new Error('There are some');
+  const world = new SimStory(1);
+  const name = `${REPLICATED_PREFIX}pool`;
+  const open = async (changes: OpenChanges = {}): Promise<SimReplica> => {
+    const { store } = await world.openWith(changes);
+    return { world, store, pool: await world.wait(() => store.openPool(name, { create: true })) };
+  };
+  const write = (version: number, first: number): Change => {
+    const bytes = Buffer.alloc(4096, `${version}`);
+    const checks = pieceChecksOf(0, [bytes]);
+    return {
+      op: 'write',
+      object: piece,
+      version,
+      first,
+      blocks: [bytes],
+      checks,
+      length: 4_194_304,
+    };
+  };
+  const apply = ({ pool }: SimReplica, change: Change): Promise<void> =>
+    promised((done) => pool.apply(change, done));
+  const first = await open();
+  await world.wait(() => apply(first, write(9, 0)));
+  await world.wait(() => first.store.close());
+  // From now on no byte arrives.
+  const stuck = { tryWrite: (): boolean => false, write: (): void => undefined };
+  const second = await open({ dataFile: () => stuck });
+  void apply(second, write(10, 500));
+  const states = { op: 'states', object: piece, first: 0, count: 1, state: 2 } as const;
+  await world.wait(() => apply(second, { ...states, version: 11, length: 4_194_304 }));
+  await world.wait(() => promised((done) => second.pool.flush(done)));
+  world.disk.powerCut();
+  const third = await open();
+  t.match(await world.wait(() => inventoryOf(third.pool)), [{ version: 11, isClosed: false }]);
 });

@@ -217,13 +217,15 @@ export function isUp({ presenceOf, lookedForMs }: StatusSources, daemonId: numbe
 
 function imagesOf({ state, presenceOf }: StatusSources): ImageStatus[] {
   const names = new Map(state.map.pools.map(({ id, name }) => [id, name]));
-  return state.map.daemons
-    .flatMap(({ id }) => presenceOf(id).report?.images ?? [])
-    .flatMap(({ pool, name, sizeBytes }) => {
+  // Whoever has a copy of an image's header tells of it.
+  const images = new Map<string, ImageStatus>();
+  for (const { id } of state.map.daemons)
+    for (const { pool, name, sizeBytes } of presenceOf(id).report?.images ?? []) {
       const poolName = names.get(pool);
-      return poolName === undefined ? [] : [{ pool: poolName, name, sizeBytes }];
-    })
-    .sort((a, b) => compare(a.pool, b.pool) || compare(a.name, b.name));
+      if (poolName !== undefined)
+        images.set(`${pool}/${name}`, { pool: poolName, name, sizeBytes });
+    }
+  return [...images.values()].sort((a, b) => compare(a.pool, b.pool) || compare(a.name, b.name));
 }
 
 function problemsOf(
@@ -269,7 +271,7 @@ function daemonProblems(daemon: DaemonStatus, needed: number): Problem[] {
     problems.push({
       severity: needed > 0 ? 'error' : 'warning',
       where,
-      what: `Daemon ${id} (${address}) is down${needed > 0 ? `: ${needed} groups are out of reach` : ''}.`,
+      what: `Daemon ${id} (${address}) is down${needed === 0 ? '' : needed === 1 ? ': 1 group is out of reach' : `: ${needed} groups are out of reach`}.`,
       advice:
         needed > 0
           ? 'Start it again: store file-store with its folder. Reads and writes wait until then.'

@@ -1,6 +1,7 @@
 /** What daemons ask for about groups, and what follows when one comes back with another start. */
 import { StoreError, type GroupRequest, type GroupRequestKind } from '@store/core';
 import t from 'tap';
+import { acceptDataLoss, lossWarnings } from './accept-data-loss.js';
 import { changeDaemon } from './decide-daemons.js';
 import { setPool } from './decide-pools.js';
 import { inSyncOf, primaryOf } from './group-changes.js';
@@ -228,6 +229,19 @@ t.test('who is away for ten minutes is replaced, and comes back to what is left 
   t.end();
 });
 
+t.test('after a long power cut who comes first does not make the others leave', (t) => {
+  const { world, order } = three();
+  world.tend(6000);
+  for (const id of order) world.stop(id);
+  world.tend(3_600_000);
+  const [a] = order;
+  world.start(a);
+  for (let round = 0; round < 50; round += 1) world.tend();
+  t.equal(world.group(POOL, 0).members.length, 3);
+  t.match(shown(world), new RegExp(`^${a} `));
+  t.end();
+});
+
 t.test('copies come and go with the replicas of a pool, two joins at a time', (t) => {
   const world = new GroupWorld();
   for (const id of [1, 2]) world.start(id);
@@ -249,6 +263,47 @@ t.test('copies come and go with the replicas of a pool, two joins at a time', (t
   world.state = setPool(world.state, 'p', { replicas: 1 });
   for (let round = 0; round < 20; round += 1) world.tend(6000);
   t.equal(joining(), 0);
+  t.end();
+});
+
+t.test('an operator may accept a loss, when nobody in sync runs', (t) => {
+  const { world, order } = three();
+  const [a, b, c] = order;
+  for (const member of [b, c])
+    ask(world, 'remove', a, { member, memberStart: world.view.startOf(member) ?? '' });
+  const context = { view: world.view, now: world.now, time: 77 };
+  const accept = (daemon: number): void => {
+    world.state = acceptDataLoss(world.state, { pool: 'p', group: 0, daemon }, context);
+  };
+  t.ok(
+    refused('E_IN_USE', () => accept(b)),
+    'the copy in sync runs',
+  );
+  world.stop(a);
+  world.stop(b);
+  t.ok(
+    refused('E_INVALID', () => accept(b)),
+    'it does not run',
+  );
+  t.ok(
+    refused('E_INVALID', () => accept(a)),
+    'it is in sync',
+  );
+  t.ok(refused('E_NOT_FOUND', () => accept(9)));
+  world.now += 120_000;
+  const loss = { pool: 'p', group: 0, daemon: c };
+  const text = lossWarnings(world.state, loss, { ...context, now: world.now }).join(' ');
+  t.match(text, `In sync was daemon ${a} (gone for 2 min at least). Everything that was written`);
+  accept(c);
+  t.equal(shown(world), `${c} | ${a} ${b}`);
+  const { epoch, lostAt } = world.group(POOL, 0);
+  t.equal(lostAt, epoch);
+  t.match(
+    [...world.state.incidents.values()],
+    [{ time: 77, pool: 'p', group: 0, daemon: c, epoch }],
+  );
+  world.start(a);
+  t.equal(shown(world), `${c} | ${a} ${b}`, 'who comes back later has no say');
   t.end();
 });
 

@@ -20,18 +20,24 @@ import type { ClusterState } from './cluster-state.js';
 import { daemonIn, memberOf } from './group-changes.js';
 import type { RosterView } from './roster-view.js';
 
-/** A daemon as placement sees it now: one that is away for too long is out, and one that never came is none. */
+/**
+ * Daemons as placement sees them now: one that is away for too long is out, and one that never came is none. If more than
+ * half are away, it is rather this master who is, or the power: none of them is out then, and nothing is copied.
+ */
 export function presentDaemons(
   { map }: ClusterState,
   view: RosterView,
   { now, downOutMs }: { now: number; downOutMs: number },
 ): MapDaemon[] {
-  return map.daemons
-    .filter(({ startId }) => startId !== null)
-    .map((daemon) => {
-      const isAway = view.startOf(daemon.id) === null && now - view.sinceOf(daemon.id) >= downOutMs;
-      return isAway ? { ...daemon, membership: 'out' as const } : daemon;
-    });
+  const known = map.daemons.filter(({ startId }) => startId !== null);
+  const inside = known.filter(({ membership }) => membership === 'in');
+  const away = new Set(inside.filter(({ id }) => view.startOf(id) === null));
+  if (away.size * 2 > inside.length) return known;
+  return known.map((daemon) =>
+    away.has(daemon) && now - view.sinceOf(daemon.id) >= downOutMs
+      ? { ...daemon, membership: 'out' as const }
+      : daemon,
+  );
 }
 
 export class GroupTargets {

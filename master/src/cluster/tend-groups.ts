@@ -153,7 +153,13 @@ function towards(
     ]);
   if (now - (memory.movedAt.get(key) ?? memory.since) < limits.settleMs) return group;
   memory.movedAt.delete(key);
-  const surplus = group.members.filter(({ daemon }) => !wanted.includes(daemon));
+  // With fewer places than replicas whoever is not wanted may be so only because others are away: it stays, unless
+  // somebody has said otherwise.
+  const surplus = group.members.filter(
+    ({ daemon }) =>
+      !wanted.includes(daemon) &&
+      (wanted.length >= pool.replicas || !isInside(round.state, daemon)),
+  );
   const areWantedThere =
     wanted.length > 0 &&
     wanted.every((daemon) => {
@@ -175,6 +181,11 @@ function towards(
   round.primaryMoves += 1;
   memory.movedAt.set(key, now);
   return nextGroup(group, primaryFirst(group.members, first));
+}
+
+function isInside(state: ClusterState, id: number): boolean {
+  const daemon = daemonIn(state, id);
+  return daemon !== undefined && daemon.membership === 'in' && daemon.weight > 0;
 }
 
 /** Whether a daemon can be given one more group of a pool to join; if so it is counted. */

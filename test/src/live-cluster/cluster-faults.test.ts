@@ -212,8 +212,9 @@ t.test('clocks that jump an hour stop nothing that is open', async (t) => {
 
 t.test('a daemon that starts again and again is noted, and nothing breaks', async (t) => {
   const cluster = await LiveCluster.start(t, 2);
-  const { store, traffic } = await writing(cluster);
   const { admin } = cluster.leading().master;
+  await admin.createPool('p', { replicas: 1 }, false);
+  const { store, traffic } = await writing(cluster);
   const [daemon] = cluster.daemons;
   for (let round = 1; round <= 10; round += 1) {
     await daemon?.stop();

@@ -23,13 +23,13 @@ t.test(
         [2, 'up', 'host2'],
       ],
     );
-    const plan = await admin().createPool('vms', { groups: 32 }, true);
+    const plan = await admin().createPool('vms', { groups: 32, replicas: 1 }, true);
     t.same(
       plan.daemons.map(({ copiesIn }) => copiesIn),
       [16, 16],
     );
     t.same(admin().map().pools, [], 'a dry run changes nothing');
-    await admin().createPool('vms', { groups: 32 }, false);
+    await admin().createPool('vms', { groups: 32, replicas: 1 }, false);
     const before = admin().map();
     t.ok(
       before.pools[0]?.groups.every(

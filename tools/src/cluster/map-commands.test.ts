@@ -26,9 +26,9 @@ await t.test('the map, and why an object lies where it does', async (t) => {
   });
   const shown = await store('map', 'show');
   succeeded(t, shown, new RegExp(`\\nversion +${map.version}\\nblocked +0 clients, 0 tickets\\n`));
-  t.match(shown.stdout, /\nPOOL +DAEMON +GROUPS +PRIMARY OF\nvms +1 +2 +2\nvms +2 +2 +2\n$/);
+  t.match(shown.stdout, /\nPOOL +DAEMON +GROUPS +PRIMARY OF\nvms +1 +4 +2\nvms +2 +4 +2\n$/);
   const groups = await store('map', 'show', '--groups', 'vms');
-  succeeded(t, groups, /^GROUP +EPOCH +PRIMARY +MEMBERS\n {4}0 +2 +[12] +[12]\n/);
+  succeeded(t, groups, /^GROUP +EPOCH +PRIMARY +MEMBERS\n {4}0 +2 +[12] +[12], [12]\n/);
   t.equal(groups.stdout.trimEnd().split('\n').length, 5);
   t.same(await json('map', 'show', '--groups', 'vms'), map.pools[0]);
   failed(

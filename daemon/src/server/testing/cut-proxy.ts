@@ -13,6 +13,8 @@ export class CutProxy {
   /** Nothing goes through, in either direction, and nobody is told. */
   isFrozen = false;
   #isGarbling = false;
+  /** As `isFrozen`, of one connection alone: the first one is number 1; 0: of none. */
+  frozenNumber = 0;
   /** Who connects is not let through. */
   isDown = false;
   connections = 0;
@@ -54,6 +56,8 @@ export class CutProxy {
 
   #accept(client: Socket): void {
     this.connections += 1;
+    const number = this.connections;
+    const isFrozen = (): boolean => this.isFrozen || this.frozenNumber === number;
     client.on('error', () => undefined); // the test breaks it
     if (this.isDown) {
       client.destroy();
@@ -68,13 +72,13 @@ export class CutProxy {
       this.fromClients.push(Buffer.from(chunk));
       if (this.#isGarbling) chunk.fill(0xdb);
       this.#isGarbling = false;
-      if (!this.isFrozen) daemon.write(chunk);
+      if (!isFrozen()) daemon.write(chunk);
     });
     daemon.on('data', (chunk: Buffer) => {
-      if (!this.isFrozen && !this.losesAnswers) client.write(chunk);
+      if (!isFrozen() && !this.losesAnswers) client.write(chunk);
     });
     const over = (): void => {
-      if (!this.#pairs.delete(pair) || this.isFrozen) return;
+      if (!this.#pairs.delete(pair) || isFrozen()) return;
       client.destroy();
       daemon.destroy();
     };
