@@ -10,6 +10,7 @@ export { GroupPrimary } from './replication/group-primary.js';
 export { Group } from './replication/group.js';
 export { Join } from './replication/join.js';
 export { Leases } from './replication/leases.js';
+export { PeerQuestions } from './replication/peer-questions.js';
 export { MemberStream } from './replication/member-stream.js';
 export type * from './replication/peer-message.js';
 export type * from './replication/ports.js';

@@ -63,6 +63,8 @@ export interface SimDaemonOptions {
   readonly watcher: DaemonWatcher;
   /** For planted bugs: each new process of the daemon, before it does anything. */
   readonly started: (process: DaemonProcess) => void;
+  /** The same for each pool that one opens. */
+  readonly opened: (pool: SimReplicaPool) => void;
 }
 
 /** A daemon over its whole life. */
@@ -407,18 +409,20 @@ export class DaemonProcess implements NetworkUser {
     const { view } = this;
     if (view === null) return;
     for (const { id } of view.map.pools)
-      if (!this.pools.has(id))
-        this.pools.set(
-          id,
-          new SimReplicaPool({
-            world: this.#world,
-            disk: this.daemon.disk,
-            poolId: id,
-            process: this.process,
-            failed: () => this.daemon.stop('kill'),
-          }),
-        );
+      if (!this.pools.has(id)) this.#openPool(id);
     this.node.mapIs(view);
+  }
+
+  #openPool(id: number): void {
+    const pool = new SimReplicaPool({
+      world: this.#world,
+      disk: this.daemon.disk,
+      poolId: id,
+      process: this.process,
+      failed: () => this.daemon.stop('kill'),
+    });
+    this.daemon.options.opened(pool);
+    this.pools.set(id, pool);
   }
 
   // --- masters ---

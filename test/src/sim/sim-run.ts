@@ -51,8 +51,17 @@ export interface RunResult {
 
 /** Plays a seed. */
 export async function simRun(options: RunOptions): Promise<RunResult> {
+  const { stackTraceLimit } = Error;
+  // Refusals are made by the thousand, and nobody looks where.
+  if (!options.isTraced) Error.stackTraceLimit = 0;
+  const undo = options.sabotage?.patch?.();
   const run = new SimRun(options);
-  await run.play();
+  try {
+    await run.play();
+  } finally {
+    undo?.();
+    Error.stackTraceLimit = stackTraceLimit;
+  }
   const { world, history } = run;
   return {
     failure: world.failure,
@@ -249,6 +258,7 @@ class SimRun {
         makeNode: (ports) => this.#makeNode(ports),
         watcher: this.#invariants,
         started: (process) => this.#sabotage.daemon?.(process),
+        opened: (pool) => this.#sabotage.pool?.(pool),
       });
       disk.mayDamage = (_, object, block) => this.#invariants.mayDamage(daemon, object, block);
       disk.mayFail = () => this.#invariants.mayLose(daemon);
@@ -257,7 +267,7 @@ class SimRun {
   }
 
   #makeNode(ports: ReplicationPorts): ReplicaNode {
-    const node = new ReplicaNode(ports, { ...this.#settings, ...this.#sabotage.settings });
+    const node = new ReplicaNode(this.#sabotage.ports?.(ports) ?? ports, { ...this.#settings, ...this.#sabotage.settings });
     this.#sabotage.node?.(node);
     return node;
   }
