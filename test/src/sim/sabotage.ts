@@ -268,7 +268,8 @@ const FLUSHES: readonly Sabotage[] = [
     node: (node) => {
       const received = node.received.bind(node);
       node.received = (daemon, startId, message) => {
-        if (message.type === 'sync') node.send(daemon, { type: 'synced', id: message.id, isDone: true });
+        if (message.type === 'sync')
+          node.send(daemon, { type: 'synced', id: message.id, isDone: true });
         else received(daemon, startId, message);
       };
     },
@@ -302,7 +303,12 @@ const FLUSHES: readonly Sabotage[] = [
     profile: 'power',
     decisions: {
       registerDaemon: (state, registration, now, isAlive) =>
-        REAL_DECISIONS.registerDaemon(state, { ...registration, lostUnflushed: false }, now, isAlive),
+        REAL_DECISIONS.registerDaemon(
+          state,
+          { ...registration, lostUnflushed: false },
+          now,
+          isAlive,
+        ),
     },
   },
   {

@@ -262,7 +262,10 @@ export class DaemonProcess implements NetworkUser {
       const made = { type: 'answer', id: request.id, error, data: null, checks: null, version: 0 };
       const whole = { ...made, ...fields } as Answer; // made of all its fields
       if (error !== null && this.#world.isTraced)
-        this.#world.trace(this.daemon.name, `answers #${request.id}: ${error.code} ${error.message}`);
+        this.#world.trace(
+          this.daemon.name,
+          `answers #${request.id}: ${error.code} ${error.message}`,
+        );
       this.daemon.options.watcher.answering(this.daemon, request, whole);
       done(whole);
     };
@@ -408,8 +411,7 @@ export class DaemonProcess implements NetworkUser {
   #tellNode(): void {
     const { view } = this;
     if (view === null) return;
-    for (const { id } of view.map.pools)
-      if (!this.pools.has(id)) this.#openPool(id);
+    for (const { id } of view.map.pools) if (!this.pools.has(id)) this.#openPool(id);
     this.node.mapIs(view);
   }
 

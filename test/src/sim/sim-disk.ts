@@ -54,8 +54,25 @@ export class SimObject {
   /** Of that, as much as is durable. */
   durableCount = 0;
 
+  #ordersGiven = 0;
+  #orderMade = 0;
+
   constructor(object: ObjectPlace) {
     this.object = object;
+  }
+
+  /** A change takes its place in the order of changes. */
+  nextOrder(): number {
+    this.#ordersGiven += 1;
+    return this.#ordersGiven;
+  }
+
+  /** That change is made. Of several that overtake each other the last one says what the object is. */
+  stamp(order: number, version: number, length: number): void {
+    if (order < this.#orderMade) return;
+    this.#orderMade = order;
+    this.now.version = version;
+    this.now.length = length;
   }
 
   /** It is kept as a whole, in the metadata. */

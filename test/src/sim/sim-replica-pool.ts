@@ -375,8 +375,8 @@ export class SimReplicaPool implements ReplicaPool {
       done(null, {
         entries: page.map(({ object, now, isOpen, isDirty, locks }) => ({
           object,
-          version: now.version,
-          length: now.length,
+          version: now.exists ? now.version : 0,
+          length: now.exists ? now.length : 0,
           isClosed: !isOpen && !isDirty && locks.idle,
           isBroken: false,
         })),
@@ -568,9 +568,9 @@ export class SimReplicaPool implements ReplicaPool {
         if (left === 0) end(failure);
         continue;
       }
+      const lengthBefore = now.exists ? now.length : 0;
       now.exists = true;
-      now.version = version;
-      now.length = Math.max(now.length, length);
+      object.stamp(object.nextOrder(), version, Math.max(lengthBefore, length));
       this.#tap?.changed(changeOf(object, plan));
       this.#land(object, plan, (error) => {
         failure ??= error;
@@ -588,11 +588,11 @@ export class SimReplicaPool implements ReplicaPool {
     done: Done,
   ): void {
     const last = plan.first + Math.max(plan.blocks.length, 1) - 1;
+    const order = object.nextOrder();
     this.#locked(object, plan.first, last, true, (release) => {
       const { now } = object;
       if (plan.state !== BLOCK_STATE.absent || now.exists) now.exists = true;
-      now.version = change.version;
-      now.length = change.length;
+      object.stamp(order, change.version, change.length);
       object.isOpen = true;
       object.touched();
       this.#land(object, plan, (error) => {
@@ -624,7 +624,7 @@ export class SimReplicaPool implements ReplicaPool {
       }
       object.touched();
       for (let at = 0; at < plan.blocks.length; at += 1) this.#landBlock(edit, at);
-      forgetEmpty(object);
+      object.now.exists = object.now.states.some((state) => state !== BLOCK_STATE.absent);
       done(null);
     });
   }
@@ -819,14 +819,6 @@ function landDelete(object: SimObject): void {
   object.isDirty = false;
   object.isOpen = false;
   object.bad.clear();
-}
-
-/** An object of image data in which nothing is left is no more. */
-function forgetEmpty(object: SimObject): void {
-  if (object.now.states.some((state) => state !== BLOCK_STATE.absent)) return;
-  object.now.exists = false;
-  object.now.length = 0;
-  object.now.version = 0;
 }
 
 function takesRoom(object: SimObject, first: number, last: number): boolean {

@@ -267,7 +267,10 @@ class SimRun {
   }
 
   #makeNode(ports: ReplicationPorts): ReplicaNode {
-    const node = new ReplicaNode(this.#sabotage.ports?.(ports) ?? ports, { ...this.#settings, ...this.#sabotage.settings });
+    const node = new ReplicaNode(this.#sabotage.ports?.(ports) ?? ports, {
+      ...this.#settings,
+      ...this.#sabotage.settings,
+    });
     this.#sabotage.node?.(node);
     return node;
   }
