@@ -8,6 +8,7 @@ import type { SimRandom } from '@store/core/sim';
 import { newCluster, type ClusterState } from '@store/master';
 import {
   aliveIn,
+  changeDaemon,
   createPool,
   decideGroupRequest,
   GroupTargets,
@@ -50,6 +51,8 @@ export interface SimMastersOptions {
   readonly hosts: readonly SimHost[];
   readonly shape: PoolShape;
   readonly decisions: Decisions;
+  /** Ids of disks that are still there: an operator takes the others out. */
+  readonly disks: () => ReadonlySet<string>;
   /** A group has another epoch. */
   readonly decided: (state: ClusterState) => void;
 }
@@ -338,6 +341,7 @@ class MasterProcess implements NetworkUser {
       );
       return;
     }
+    this.#takeOutLost();
     const limits = LIMITS;
     const daemons = presentDaemons(this.#masters.state, view, { now, downOutMs: limits.downOutMs });
     this.#memory.targets.refresh(this.#masters.state, daemons);
@@ -348,6 +352,17 @@ class MasterProcess implements NetworkUser {
       (stored) => decisions.tendGroups(stored, view, this.#now, this.#memory, limits),
       () => undefined,
     );
+  }
+
+  /** As an operator does with a disk that is no more, as soon as he may. */
+  #takeOutLost(): void {
+    const disks = this.#masters.options.disks();
+    for (const { id, diskId, membership } of this.#masters.state.map.daemons)
+      if (membership === 'in' && !disks.has(diskId))
+        this.#decide(
+          (state) => changeDaemon(state, id, { membership: 'out' }),
+          () => undefined,
+        );
   }
 
   #withPool(state: ClusterState): ClusterState {

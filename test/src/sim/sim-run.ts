@@ -111,6 +111,7 @@ class SimRun {
       hosts: masterHosts,
       shape: this.#shape,
       decisions: { ...REAL_DECISIONS, ...this.#sabotage.decisions },
+      disks: () => new Set(this.#daemons.map(({ disk }) => disk.diskId)),
       decided: (state) => this.#invariants.decided(state),
     });
     this.#addDaemons(masterHosts.map(({ name }) => name));
