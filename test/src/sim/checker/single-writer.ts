@@ -78,7 +78,6 @@ class CellJudge {
           return `${this.#name()} began again with two values: ${this.#tagAt(first)} and ${this.#tagAt(index)}`;
         first = index;
       }
-      seen.push({ answeredAt: read.answeredAt, index });
     }
     return null;
   }
