@@ -303,7 +303,10 @@ export class ClusterMember implements MapSource {
           `The map is of cluster ${map.clusterId}, not ${clusterId}`,
         );
     } catch (error) {
-      env.log.error({}, `A map from the master was refused, the old one stays: ${messageOf(error)}`);
+      env.log.error(
+        {},
+        `A map from the master was refused, the old one stays: ${messageOf(error)}`,
+      );
       throw error;
     }
     if (this.#view !== null && !isNewer(map, this.#view.map)) {

@@ -5,6 +5,7 @@ import type { GroupPrimary } from './group-primary.js';
 import { Join, joinersOf, rangeOf, type JoinProgress } from './join.js';
 import type { MemberStream } from './member-stream.js';
 import type { PeerQuestions } from './peer-questions.js';
+import type { Mend } from './read-repair.js';
 import type { Change } from './change.js';
 import { RecoveryPace } from './recovery-pace.js';
 
@@ -25,10 +26,12 @@ export class Joins {
   readonly pace: RecoveryPace;
   readonly #host: GroupHost;
   readonly #questions: PeerQuestions;
+  readonly #mend: Mend;
   readonly #active = new Map<MemberStream, Join>();
   readonly #attempts = new Map<string, Attempts>();
 
-  constructor(host: GroupHost, questions: PeerQuestions) {
+  constructor(host: GroupHost, questions: PeerQuestions, mend: Mend) {
+    this.#mend = mend;
     this.#host = host;
     this.#questions = questions;
     this.pace = new RecoveryPace();
@@ -83,6 +86,7 @@ export class Joins {
       ...{ host, questions: this.#questions, primary, stream, store },
       range: rangeOf(pool, group.number),
       progress: this.progress,
+      mend: (object, done) => this.#mend(primary, store, object, done),
       mayPush: (bytes) => this.pace.mayPush(bytes, host.now),
       over: (one, isDone) => {
         this.#active.delete(one.stream);

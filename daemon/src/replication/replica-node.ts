@@ -25,7 +25,7 @@ import { PeerAnswers } from './peer-answers.js';
 import type { GroupEpoch, PeerMessage } from './peer-message.js';
 import { PeerQuestions } from './peer-questions.js';
 import type { ReplicationPorts } from './ports.js';
-import { mendBlocks } from './read-repair.js';
+import { mendBlocks, type Mend } from './read-repair.js';
 import { ReplicatedPool } from './replicated-pool.js';
 import type { ReplicaPool } from './replica-pool.js';
 import { Scrub, SCRUB_PERIODS, type ScrubPeriods } from './scrub.js';
@@ -74,11 +74,15 @@ export class ReplicaNode implements GroupHost {
       (daemon, message) => this.send(daemon, message),
       () => this.now,
     );
-    this.joins = new Joins(this, this.questions);
+    const mend: Mend = (primary, store, object, done) =>
+      mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done);
+    this.joins = new Joins(this, this.questions, mend);
     this.#flushes = new Flushes({
+      get now() {
+        return ports.clock.now();
+      },
       send: (daemon, message) => this.send(daemon, message),
       flushHere: (pool, done) => this.#flushHere(pool, done),
-      ...nowOf(ports),
     });
     this.#answers = new PeerAnswers(this);
     this.leftovers = new Leftovers(this, keepMs);
@@ -89,8 +93,7 @@ export class ReplicaNode implements GroupHost {
       wallSeconds: () => ports.clock.wallSeconds(),
       random: () => ports.random.bytes(4).readUInt32LE() / 2 ** 32,
       after: (ms, run) => this.#after(ms, run),
-      mend: (primary, store, object, done) =>
-        mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done),
+      mend,
     });
     this.#tickLater();
   }
@@ -415,12 +418,16 @@ export class ReplicaNode implements GroupHost {
   #heartbeat(): void {
     this.#heartbeatAt = this.now;
     const told = new Set<number>();
-    for (const group of this.groups())
-      for (const stream of group.primary?.streams ?? [])
-        if (!told.has(stream.daemon)) {
-          told.add(stream.daemon);
-          this.#heartbeatTo(stream);
-        }
+    for (const { primary, map } of this.groups()) {
+      if (primary === null || map === null) continue;
+      // Also those that are to join: their answer says how full they are.
+      for (const { daemon, inSync } of map.members) {
+        const startId = inSync ?? this.startOf(daemon);
+        if (startId === null || told.has(daemon) || daemon === this.#ports.daemonId) continue;
+        told.add(daemon);
+        this.#heartbeatTo({ daemon, startId });
+      }
+    }
   }
 
   #heartbeatTo({ daemon, startId }: StartOf): void {
@@ -455,12 +462,4 @@ export class ReplicaNode implements GroupHost {
       this.#ports.defect(error);
     }
   }
-}
-
-function nowOf({ clock }: ReplicationPorts): { readonly now: number } {
-  return {
-    get now() {
-      return clock.now();
-    },
-  };
 }

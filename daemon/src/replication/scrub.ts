@@ -17,6 +17,7 @@ import { rangeOf } from './join.js';
 import type { MemberStream } from './member-stream.js';
 import { areEqual, PairWalk, type Pair } from './pair-walk.js';
 import type { PeerQuestions } from './peer-questions.js';
+import type { Mend } from './read-repair.js';
 import type { ObjectDigest, ReplicaPool } from './replica-pool.js';
 
 export type ScrubKind = 'light' | 'deep';
@@ -72,12 +73,7 @@ export interface ScrubParts {
   readonly random: () => number;
   readonly after: (ms: number, run: () => void) => void;
   /** Mends blocks of this daemon's own copy. */
-  readonly mend: (
-    primary: GroupPrimary,
-    store: ReplicaPool,
-    object: ObjectPlace,
-    done: (isMended: boolean) => void,
-  ) => void;
+  readonly mend: Mend;
 }
 
 const FINDINGS_MAX = 1000;
