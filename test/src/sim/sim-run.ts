@@ -29,6 +29,8 @@ const LOOK_MS = 250;
 const QUIET_MS = 1500;
 /** A timer that still runs so long after a daemon was stopped has been forgotten. */
 const CLOSED_MS = 90_000;
+/** Of one run; the longest have a tenth of it. */
+const EVENTS_MAX = 400_000;
 const CLIENTS = ['c1', 'c2'] as const;
 
 export interface RunOptions extends WorldOptions {
@@ -211,6 +213,7 @@ class SimRun {
         return;
       }
       this.eventCount += 1;
+      if (this.eventCount === EVENTS_MAX) world.fail(`I6: more than ${EVENTS_MAX} events: a storm`);
     }
   }
 

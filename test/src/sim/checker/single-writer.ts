@@ -70,6 +70,9 @@ class CellJudge {
         if (answeredAt < read.calledAt) least = Math.max(least, index);
       const index = this.#indexOf(read, least);
       if (index === null) return this.#complaint(read, least);
+      seen.push({ answeredAt: read.answeredAt, index });
+      // Zeros may be from several writes; then the read says nothing of how the era began.
+      if (this.#indexOf(read, index + 1) !== null) continue;
       const write = this.#writes[index - 1];
       const isEarlier =
         write === undefined || (this.#isAnswered(write) && this.#eraOf(write) < era);
