@@ -126,6 +126,14 @@ export class GroupPrimary implements StreamOwner {
     return this.#streams.values();
   }
 
+  /** The disk of a member that counts is nearly full. */
+  get hasFullMember(): boolean {
+    const { leases } = this.#host;
+    for (const stream of this.#streams.values())
+      if (stream.isCounted && leases.isFull(stream.daemon)) return true;
+    return false;
+  }
+
   stream(daemon: number): MemberStream | undefined {
     return this.#streams.get(daemon);
   }

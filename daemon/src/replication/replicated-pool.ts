@@ -6,6 +6,7 @@
  */
 import {
   BLOCK_BYTES,
+  BLOCK_STATE,
   BLOCKS_PER_OBJECT,
   OBJECT_KIND,
   promisedWith,
@@ -85,9 +86,12 @@ export class ReplicatedPool implements EpochedPool {
   }
 
   write(ref: ObjectRef, offset: number, parts: readonly Buffer[], flags: number, done: Done): void {
-    const range = blockRange(ref, offset, partsBytes(parts));
-    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
-      store.write(ref, offset, parts, flagsHere, made),
+    const bytes = partsBytes(parts);
+    const range = blockRange(ref, offset, bytes);
+    this.#whileRoom(ref, offset, bytes, done, () =>
+      this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+        store.write(ref, offset, parts, flagsHere, made),
+      ),
     );
   }
 
@@ -99,9 +103,12 @@ export class ReplicatedPool implements EpochedPool {
     flags: number,
     done: Done,
   ): void {
-    const range = blockRange(ref, offset, partsBytes(parts));
-    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
-      store.writeChecked(ref, offset, parts, checks, flagsHere, made),
+    const bytes = partsBytes(parts);
+    const range = blockRange(ref, offset, bytes);
+    this.#whileRoom(ref, offset, bytes, done, () =>
+      this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+        store.writeChecked(ref, offset, parts, checks, flagsHere, made),
+      ),
     );
   }
 
@@ -262,6 +269,32 @@ export class ReplicatedPool implements EpochedPool {
         else done(null, checks);
       });
     });
+  }
+
+  /**
+   * While the disk of a member is nearly full, only what is there already may be written: the engine of this daemon knows
+   * its own disk, and not those of others, which hold the same blocks.
+   */
+  #whileRoom(ref: ObjectRef, offset: number, bytes: number, done: Done, write: () => void): void {
+    const { pool } = this.#parts;
+    const primary = this.#node.groupOf(pool, ref.hash)?.primary ?? null;
+    if (primary?.hasFullMember !== true) {
+      write();
+      return;
+    }
+    this.#admit(ref, false, done, (_, store) =>
+      store.extents(ref, offset, bytes, (error, extents = []) => {
+        const isThere = error === null && extents.every(({ state }) => state === BLOCK_STATE.data);
+        if (isThere) write();
+        else
+          done(
+            new StoreError(
+              'E_NO_SPACE',
+              `The disk of a daemon that holds this group of pool '${this.name}' is nearly full; delete something, or add daemons`,
+            ),
+          );
+      }),
+    );
   }
 
   #change(
