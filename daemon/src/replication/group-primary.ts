@@ -20,6 +20,7 @@ import {
   firstNumber,
   NUMBERS_PER_EPOCH,
   type Behind,
+  type Refusal,
   type Tail,
   type TailEntry,
 } from './peer-message.js';
@@ -124,6 +125,12 @@ export class GroupPrimary implements StreamOwner {
 
   get streams(): Iterable<MemberStream> {
     return this.#streams.values();
+  }
+
+  /** Somebody else is in sync. */
+  get hasOthers(): boolean {
+    for (const { isInSync } of this.#streams.values()) if (isInSync) return true;
+    return false;
   }
 
   /** The disk of a member that counts is nearly full. */
@@ -266,14 +273,14 @@ export class GroupPrimary implements StreamOwner {
   giveUp(why: string): void {
     if (this.#failure !== null || this.#isResigning) return;
     const streams = [...this.#streams.values()];
-    if (!streams.some(({ isInSync }) => isInSync)) {
+    if (!this.hasOthers) {
       // Nobody has everything but this daemon: who joins begins anew, from what is here.
       for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
       this.tick();
       return;
     }
     this.#isResigning = true;
-    this.#host.log.error({ pool: this.pool, group: this.number }, `Gives up ${this.title}: ${why}`);
+    this.#host.log.info({ pool: this.pool, group: this.number }, `Gives up ${this.title}: ${why}`);
     this.#failure = new StoreError('E_STALE_MAP', `This daemon gives up ${this.title}: ${why}`);
     const error = this.#failure;
     for (const { fail } of this.#held.splice(0)) fail(error);
@@ -316,9 +323,9 @@ export class GroupPrimary implements StreamOwner {
     stream?.acknowledged(indexes);
   }
 
-  refused(from: StartOf, epoch: number, reason: 'full' | 'damaged'): void {
+  refused(from: StartOf, { epoch, index, reason }: Refusal): void {
     const stream = this.#streamOf(from, epoch);
-    if (stream === undefined) return;
+    if (stream?.has(index) !== true) return;
     stream.failure = new StoreError(
       reason === 'full' ? 'E_NO_SPACE' : 'E_CHECKSUM',
       `Daemon ${from.daemon} cannot make a change (${reason})`,
@@ -512,7 +519,7 @@ export class GroupPrimary implements StreamOwner {
     if (now - (this.#askedAt.get(key) ?? -Infinity) < ASK_AGAIN_MS) return;
     this.#askedAt.set(key, now);
     const who = about === null ? '' : ` daemon ${about.daemon} from`;
-    this.#host.log.warn(
+    this.#host.log.debug(
       { pool: this.pool, group: this.number, epoch: this.#epoch },
       `Asks to ${kind}${who} ${this.title}: ${why}`,
     );

@@ -155,11 +155,15 @@ export class Group {
     if (!this.#isFromPrimary(from, message)) return;
     this.#trim(message.committed);
     const { index, number } = message;
+    if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) {
+      // A new stream: what was refused of the last one is compared anew.
+      this.#nextIndex = index;
+      this.#refusal = null;
+    }
     if (this.#refusal !== null) {
       this.#host.send(from.daemon, this.#refusal); // it may have been lost
       return;
     }
-    if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) this.#nextIndex = index;
     if (index > this.#nextIndex) {
       this.#sayBehind(from.daemon);
       return;
@@ -367,7 +371,7 @@ export class Group {
     this.#takeAskedAt = now;
     const { daemon, inSync: startId } = first;
     leases.withhold(daemon, startId, this.key, now);
-    this.#host.log.warn(
+    this.#host.log.debug(
       { pool: this.pool, group: this.number, epoch: this.#epoch, primary: daemon },
       'The primary of a group is silent: asks to take its place',
     );

@@ -98,6 +98,14 @@ export class Join {
     return this.#phase;
   }
 
+  /** How much of the group's hashes was gone through, 0..1. Hashes are spread evenly, so it is the share of its objects. */
+  get shareDone(): number {
+    if (this.#cursor === '' || this.#cursor === END) return this.#cursor === '' ? 0 : 1;
+    const { from, to } = this.#parts.range;
+    const high = Buffer.from(this.#cursor.slice(0, 4), 'latin1').readUInt32BE(); // see `placeOf`
+    return (high - from) / (to - from + 1);
+  }
+
   /** Whether a change of an operation leaves the member's copy incomplete. Called for each that is sent. */
   isPartial({ object }: Change): boolean {
     const { place } = object;

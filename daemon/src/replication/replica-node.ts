@@ -14,6 +14,7 @@ import {
   type Timer,
 } from '@store/core';
 import type { Change, ObjectPlace } from './change.js';
+import { FailoverNotes } from './failover-notes.js';
 import { Flushes } from './flushes.js';
 import type { GroupHost, StartOf } from './group-host.js';
 import { Group } from './group.js';
@@ -39,6 +40,7 @@ export interface ReplicationOptions {
   readonly keepMs?: number;
 }
 
+const LEAVE_LOOK_MS = 20;
 /** A map is asked for so often at most. */
 const WANT_MAP_MS = 100;
 
@@ -52,6 +54,7 @@ export class ReplicaNode implements GroupHost {
   readonly #ports: ReplicationPorts;
   readonly #flushes: Flushes;
   readonly #answers: PeerAnswers;
+  readonly #failoverNotes: FailoverNotes;
   /** By pool, then by number; those this daemon is a member of, and some that it was. */
   readonly #groups = new Map<number, (Group | undefined)[]>();
   readonly #pools = new Map<number, ReplicatedPool>();
@@ -85,6 +88,7 @@ export class ReplicaNode implements GroupHost {
       flushHere: (pool, done) => this.#flushHere(pool, done),
     });
     this.#answers = new PeerAnswers(this);
+    this.#failoverNotes = new FailoverNotes(ports.log);
     this.leftovers = new Leftovers(this, keepMs);
     this.scrub = new Scrub({
       ...{ host: this, questions: this.questions },
@@ -116,6 +120,13 @@ export class ReplicaNode implements GroupHost {
 
   get canAsk(): boolean {
     return this.#ports.masters.isUp;
+  }
+
+  /** The disk takes nothing new. */
+  get isFull(): boolean {
+    for (const pool of this.#groups.keys())
+      if (this.#ports.poolOf(pool)?.isFull === true) return true;
+    return false;
   }
 
   poolOf(pool: number): MapPool | undefined {
@@ -150,6 +161,8 @@ export class ReplicaNode implements GroupHost {
     done: (error: StoreError | null) => void,
   ): void {
     const { pool, number, epoch } = group;
+    const first = this.group({ pool, group: number })?.map?.members[0];
+    this.#failoverNotes.asks(kind, (about ?? first)?.daemon ?? 0);
     this.#ports.masters.ask(
       {
         ...{ kind, pool, group: number, epoch, startId: this.#ports.startId },
@@ -275,6 +288,21 @@ export class ReplicaNode implements GroupHost {
     });
   }
 
+  /**
+   * Leaves its groups to others, as far as there are others: nobody has to wait for the grace period then.
+   * @param done - Called when that is so, or `withinMs` are over
+   */
+  leave(withinMs: number, done: () => void): void {
+    const until = this.now + withinMs;
+    const look = (): void => {
+      const held = [...this.groups()].filter(({ primary }) => primary?.hasOthers === true);
+      for (const { primary } of held) primary?.giveUp('the daemon is stopping');
+      if (held.length === 0 || this.now >= until || !this.canAsk) done();
+      else this.#after(LEAVE_LOOK_MS, look);
+    };
+    look();
+  }
+
   close(): void {
     if (this.#isClosed) return;
     const error = new StoreError('E_CLOSED', 'The daemon is stopping');
@@ -305,7 +333,7 @@ export class ReplicaNode implements GroupHost {
         return;
       }
       case 'refusal':
-        this.group(message)?.primary?.refused(from, message.epoch, message.reason);
+        this.group(message)?.primary?.refused(from, message);
         return;
       case 'behind':
         this.group(message)?.primary?.behind(from, message);
@@ -360,14 +388,8 @@ export class ReplicaNode implements GroupHost {
       type: 'grant',
       sentAt,
       mapVersion: this.mapVersion,
-      isFull: this.#isFull(),
+      isFull: this.isFull,
     });
-  }
-
-  #isFull(): boolean {
-    for (const pool of this.#groups.keys())
-      if (this.#ports.poolOf(pool)?.isFull === true) return true;
-    return false;
   }
 
   #sync(from: StartOf, id: number, pool: number): void {
@@ -452,6 +474,7 @@ export class ReplicaNode implements GroupHost {
     this.joins.tick(this.groups());
     this.scrub.tick(this.groups());
     this.leftovers.tick();
+    this.#failoverNotes.tick(now);
   }
 
   /** What is thrown here is a defect of ours. */

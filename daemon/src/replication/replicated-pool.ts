@@ -127,7 +127,7 @@ export class ReplicatedPool implements EpochedPool {
         primary.running -= 1;
         primary.proveRead(ref, first, last, (late) => {
           if (late === null && error === null) done(null, extents);
-          else done(late ?? error);
+          else done(late ?? (error === null ? null : toOthers(primary, error)));
         });
       });
     });
@@ -265,7 +265,7 @@ export class ReplicatedPool implements EpochedPool {
       }
       primary.proveRead(ref, first, last, (late) => {
         if (late !== null) done(late);
-        else if (error !== null) done(error);
+        else if (error !== null) done(toOthers(primary, error));
         else done(null, checks);
       });
     });
@@ -314,7 +314,7 @@ export class ReplicatedPool implements EpochedPool {
         primary.running -= 1;
         if (error !== null) {
           // What is refused may be refused because of what nobody else has yet.
-          primary.proveRead(ref, first, last, (late) => done(late ?? error));
+          primary.proveRead(ref, first, last, (late) => done(late ?? toOthers(primary, error)));
           return;
         }
         primary.whenCommitted(ref, first, last, (late) => {
@@ -341,7 +341,10 @@ export class ReplicatedPool implements EpochedPool {
         work(store).then(
           (value) => prove(() => done(null, value), changes),
           (error: unknown) =>
-            prove(() => done(error instanceof StoreError ? error : asDefect(error)), false),
+            prove(
+              () => done(error instanceof StoreError ? toOthers(primary, error) : asDefect(error)),
+              false,
+            ),
         );
       }),
     );
@@ -387,6 +390,14 @@ function notServed(name: string): StoreError {
     'E_STALE_MAP',
     `This daemon does not serve that group of pool '${name}', by its map`,
   );
+}
+
+/** The disk has failed and this daemon ends; whoever asked is told to ask another one that has everything. */
+function toOthers(primary: GroupPrimary, error: StoreError): StoreError {
+  if (error.code !== 'E_DISK_FAILED' || !primary.hasOthers) return error;
+  return new StoreError('E_STALE_MAP', `Another daemon takes over: ${error.message}`, {
+    cause: error,
+  });
 }
 
 /** It was made here, and nobody knows whether whoever leads now has it. */

@@ -1,11 +1,18 @@
-/** The state of a storage daemon as Prometheus metrics: its engine, and what it serves over the network. */
-import { LATENCY_BUCKETS_MS, type DaemonServerState, type StoreState } from '@store/daemon';
+/** The state of a storage daemon as Prometheus metrics: its engine, what it serves over the network, its copies. */
+import {
+  LATENCY_BUCKETS_MS,
+  type DaemonServerState,
+  type ReplicationState,
+  type StoreState,
+} from '@store/daemon';
 import type { Registry } from 'prom-client';
 import { histogramSamples, newRegistry, single, type AddMetric, type Sample } from './registry.js';
 
 export interface DaemonState {
   readonly store: StoreState;
   readonly server: DaemonServerState;
+  /** Null: it belongs to no cluster. */
+  readonly replication: ReplicationState | null;
 }
 
 /** A registry with the metrics of `state()` and of this process. */
@@ -13,6 +20,7 @@ export function daemonRegistry(state: () => DaemonState): Registry {
   const { registry, add } = newRegistry();
   addStore(add, () => state().store);
   addServer(add, () => state().server);
+  addReplication(add, () => state().replication);
   return registry;
 }
 
@@ -95,6 +103,45 @@ function addServer(add: AddMetric, state: () => DaemonServerState): void {
     ];
   });
   addOperations(add, state);
+}
+
+/** Of a daemon that belongs to no cluster nothing is told. */
+function addReplication(add: AddMetric, state: () => ReplicationState | null): void {
+  const tell = (
+    type: 'counter' | 'gauge',
+    name: string,
+    help: string,
+    value: (state: ReplicationState) => number,
+  ): void =>
+    add(type, name, help, () => {
+      const now = state();
+      return now === null ? [] : single(value(now));
+    });
+  const counter = tell.bind(null, 'counter');
+  const gauge = tell.bind(null, 'gauge');
+  gauge('store_replication_groups_led', 'Groups it is primary of', (now) => now.groupsLed);
+  gauge(
+    'store_replication_uncommitted',
+    'Changes that not all copies have made yet',
+    (now) => now.uncommitted,
+  );
+  gauge('store_replication_joins', 'Copies it is making now', (now) => now.joinsActive);
+  counter(
+    'store_replication_pushed_bytes_total',
+    'Sent to make other copies equal',
+    (now) => now.bytesPushed,
+  );
+  counter(
+    'store_scrub_errors_total',
+    'Blocks and objects that were not what they must be',
+    (now) => now.scrubErrors,
+  );
+  counter('store_scrub_repaired_total', 'Of those, mended', (now) => now.scrubRepaired);
+  counter(
+    'store_scrub_contradictions_total',
+    'Verified copies of one version that differ: a defect of this program',
+    (now) => now.scrubContradictions,
+  );
 }
 
 /** Operations that never happened are left out. */

@@ -14,6 +14,7 @@ import {
   type FileStore,
   type MemberCounts,
   type PeerSecurity,
+  type ReplicationState,
 } from '@store/daemon';
 import { formatHostPort, parseHostPort, type HostPort } from '../host-port.js';
 import { isLoopback } from '../loopback.js';
@@ -72,6 +73,7 @@ export class ClusterPart {
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
       mapIs: (view) => this.#replication.mapIs(view),
+      replication: () => this.#replication.report(),
       defect: (error) => dieOf(context.log, error),
     });
     this.#replication = new ReplicationPart({
@@ -117,6 +119,16 @@ export class ClusterPart {
     );
     await Promise.race([this.#member.serving(), stopped]);
     timer.cancel();
+  }
+
+  /** For metrics. */
+  replicationState(): ReplicationState {
+    return this.#replication.state();
+  }
+
+  /** Before it stops: others lead its groups from now on. */
+  leave(): Promise<void> {
+    return this.#replication.leave();
   }
 
   async close(): Promise<void> {

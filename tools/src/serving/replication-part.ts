@@ -16,12 +16,16 @@ import {
 import {
   engineNameOf,
   PeerLinks,
+  poolWork,
   ReplicaNode,
+  replicationState,
   ScrubFile,
   type ClusterMember,
   type FileStore,
+  type MemberReplication,
   type PeerSecurity,
   type ReplicaPool,
+  type ReplicationState,
 } from '@store/daemon';
 
 export interface ReplicationPartOptions {
@@ -31,6 +35,9 @@ export interface ReplicationPartOptions {
   readonly security: PeerSecurity;
   readonly defect: (error: unknown) => void;
 }
+
+/** So long a daemon that stops waits until its groups are led by others. */
+const LEAVE_MS = 2000;
 
 export class ReplicationPart {
   readonly #options: ReplicationPartOptions;
@@ -112,6 +119,21 @@ export class ReplicationPart {
     if (!isReplicaPool(below)) return null;
     this.#pools.set(id, below);
     return this.#node.poolFor(id, name, objectBytes);
+  }
+
+  /** For metrics. */
+  state(): ReplicationState {
+    return replicationState(this.#node);
+  }
+
+  /** For reports. */
+  report(): MemberReplication {
+    return { work: poolWork(this.#node), isFull: this.#node.isFull };
+  }
+
+  /** Lets others lead this daemon's groups, so that nobody waits until its silence is noticed. */
+  leave(): Promise<void> {
+    return new Promise((resolve) => this.#node.leave(LEAVE_MS, resolve));
   }
 
   async close(): Promise<void> {
