@@ -63,13 +63,13 @@ export interface DeleteChange {
 
 export type Change = WriteChange | StatesChange | WholeChange | DeleteChange;
 
-/** Blocks `first..last` that a change is about; of what is about the whole object: all that there can be. */
+/** Blocks `first..last` that a change is about, the first one if it is about none; of a whole object: all there can be. */
 export function blocksOf(change: Change): { readonly first: number; readonly last: number } {
   switch (change.op) {
     case 'write':
       return { first: change.first, last: change.first + change.checks.length - 1 };
     case 'states':
-      return { first: change.first, last: change.first + change.count - 1 };
+      return { first: change.first, last: change.first + Math.max(change.count, 1) - 1 };
     default:
       return EVERY_BLOCK;
   }

@@ -79,6 +79,8 @@ export class GroupPrimary implements StreamOwner {
   #tails: Map<string, readonly TailEntry[]> | null;
   #tailAskedAt = -Infinity;
   #isPresenting = false;
+  /** It could not be done, and is not tried again before that. */
+  #presentAfter = -Infinity;
   /** Number of the last change that made equal what was found. */
   #foundUpTo = 0;
   #held: Held[] = [];
@@ -237,7 +239,9 @@ export class GroupPrimary implements StreamOwner {
 
   /** A number for the version of an object; 0: no change may be made here any more. */
   nextVersion(before: number): number {
-    if (this.#failure !== null || this.#tails !== null) return 0;
+    // What is found may have to be given a version before others can be told of it.
+    const isReady = this.#tails === null || this.#isPresenting;
+    if (this.#failure !== null || !isReady) return 0;
     const version = Math.max(this.#draw(), before + 1);
     return version;
   }
@@ -280,7 +284,6 @@ export class GroupPrimary implements StreamOwner {
     if (!this.hasOthers) {
       // Nobody has everything but this daemon: who joins begins anew, from what is here.
       for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
-      this.tick();
       return;
     }
     this.#isResigning = true;
@@ -543,7 +546,7 @@ export class GroupPrimary implements StreamOwner {
       return;
     }
     const store = this.#host.storeOf(this.pool);
-    if (store === null || !this.#isDrained()) return; // looked at again soon
+    if (store === null || !this.#isDrained() || this.now < this.#presentAfter) return; // looked at again soon
     this.#isPresenting = true;
     const entries = mergeTails([...tails.values()].flat());
     let left = entries.length + 1;
@@ -553,8 +556,10 @@ export class GroupPrimary implements StreamOwner {
       left -= 1;
       if (left > 0 || this.#failure !== null) return;
       this.#isPresenting = false;
-      if (failed !== null) this.giveUp(`what it has cannot be read: ${failed.message}`);
-      else {
+      if (failed !== null) {
+        this.#presentAfter = this.now + ASK_AGAIN_MS;
+        this.giveUp(`what it has cannot be read: ${failed.message}`);
+      } else {
         this.#foundUpTo = this.#nextNumber - 1;
         this.#tails = null;
         this.#goOn();

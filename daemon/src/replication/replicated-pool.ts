@@ -172,8 +172,11 @@ export class ReplicatedPool implements EpochedPool {
       failed ??= error;
       left -= 1;
       if (left > 0) return;
-      if (failed === null) this.#node.flush(this.#parts.pool, primaries, done);
-      else done(failed);
+      if (failed !== null) done(failed);
+      else
+        this.#node.flush(this.#parts.pool, primaries, (error) =>
+          done(error === null ? null : toOthersOf(primaries, error)),
+        );
     };
     // Below `minReplicas` copies writes and flushes wait.
     for (const primary of primaries) primary.admit(0, true, () => admitted(null), admitted);
@@ -320,7 +323,10 @@ export class ReplicatedPool implements EpochedPool {
         primary.whenCommitted(ref, first, last, (late) => {
           this.#node.joins.pace.tookMs(this.#node.now - startedAt);
           if (late !== null || !isDurable) done(late);
-          else this.#node.flush(pool, [primary], done);
+          else
+            this.#node.flush(pool, [primary], (error) =>
+              done(error === null ? null : toOthers(primary, error)),
+            );
         });
       });
     });
@@ -398,6 +404,12 @@ function toOthers(primary: GroupPrimary, error: StoreError): StoreError {
   return new StoreError('E_STALE_MAP', `Another daemon takes over: ${error.message}`, {
     cause: error,
   });
+}
+
+function toOthersOf(primaries: readonly GroupPrimary[], error: StoreError): StoreError {
+  const alone = primaries.find((primary) => !primary.hasOthers);
+  const [any] = primaries;
+  return alone !== undefined || any === undefined ? error : toOthers(any, error);
 }
 
 /** It was made here, and nobody knows whether whoever leads now has it. */
