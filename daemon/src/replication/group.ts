@@ -5,7 +5,7 @@
  * made and others may not have (its *tail*) is kept until the primary says that everybody has it, through all epochs, for
  * whoever becomes primary next.
  */
-import { invariant, StoreError, type MapGroup, type MapMember } from '@store/core';
+import { BLOCK_STATE, invariant, StoreError, type MapGroup, type MapMember } from '@store/core';
 import { blocksOf, type Change } from './change.js';
 import type { GroupHost, StartOf } from './group-host.js';
 import { GroupPrimary } from './group-primary.js';
@@ -18,6 +18,7 @@ import {
   type Refusal,
   type TailEntry,
 } from './peer-message.js';
+import type { ReplicaPool } from './replica-pool.js';
 import { mergeTails } from './tails.js';
 
 /** The version of what is not complete: equals that of no other copy. */
@@ -197,7 +198,7 @@ export class Group {
       isPartial && !isWhole ? { ...change, version: PARTIAL_VERSION } : change,
       (error) => {
         made.isDone = error === null;
-        if (error !== null) this.#couldNot(from, epoch, number, made, error);
+        if (error !== null) this.#couldNot(from, epoch, number, made, error, store);
         else if (made.index >= 0) this.#acknowledge(this.#primaryNow(from), made.index);
       },
     );
@@ -287,8 +288,19 @@ export class Group {
     });
   }
 
-  #couldNot(from: StartOf, epoch: number, number: number, made: Made, error: StoreError): void {
+  #couldNot(
+    from: StartOf,
+    epoch: number,
+    number: number,
+    made: Made,
+    error: StoreError,
+    store: ReplicaPool,
+  ): void {
     this.#made.delete(number);
+    // A later change may have been made already, and with it this copy would pass for complete.
+    const nothing = { first: 0, count: 0, state: BLOCK_STATE.absent, length: 0 };
+    const { object } = made;
+    store.apply({ op: 'states', object, version: PARTIAL_VERSION, ...nothing }, () => undefined);
     const isOurs = ['E_NO_SPACE', 'E_CHECKSUM', 'E_INVALID'].includes(error.code);
     if (!isOurs || epoch !== this.#epoch) return; // the disk has failed: the process ends
     this.#host.log.error(
