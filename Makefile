@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build run dev check test chaos bench bench-master checklist-table deps-build deps-test clean
+.PHONY: build run dev check test sim chaos bench bench-master checklist-table deps-build deps-test clean
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -41,6 +41,12 @@ check: build
 # Everything, or the files whose names contain one of the words: make test FILES="kill power"
 test: deps-test check
 	@FILES="$(FILES)" node test/dist/runner/main.js
+
+# Whole clusters in one process, from seeds: make sim SEEDS=2000, make sim SEED=7 PROFILE=power (with a trace),
+# make sim SABOTAGE='reads need no lease' (a planted bug); FIRST, FAILURES and WITHOUT as in test/src/sim/main.ts.
+sim: build
+	@SEEDS="$(SEEDS)" SEED="$(SEED)" PROFILE="$(PROFILE)" SABOTAGE="$(SABOTAGE)" FIRST="$(FIRST)" \
+	FAILURES="$(FAILURES)" WITHOUT="$(WITHOUT)" node test/dist/sim/main.js
 
 # Five daemons, three copies, and everything goes wrong: make chaos SECONDS=1800 SEED=7
 chaos: deps-test build

@@ -24,6 +24,7 @@ import {
   type Tail,
   type TailEntry,
 } from './peer-message.js';
+import type { Mend } from './read-repair.js';
 import { mergeTails } from './tails.js';
 import { Uncommitted, type Entry } from './uncommitted.js';
 
@@ -58,6 +59,7 @@ export interface GroupPrimaryOptions {
   readonly tail: readonly TailEntry[];
   /** Nothing goes on any more of what earlier primaries here have let in. */
   readonly isDrained: () => boolean;
+  readonly mend: Mend;
 }
 
 export class GroupPrimary implements StreamOwner {
@@ -67,6 +69,7 @@ export class GroupPrimary implements StreamOwner {
   running = 0;
   readonly #host: GroupHost;
   readonly #isDrained: () => boolean;
+  readonly #mend: Mend;
   #epoch: number;
   #inSyncCount: number;
   #nextNumber: number;
@@ -84,7 +87,8 @@ export class GroupPrimary implements StreamOwner {
   readonly #askedAt = new Map<string, number>();
   #isResigning = false;
 
-  constructor({ host, pool, number, group, tail, isDrained }: GroupPrimaryOptions) {
+  constructor({ host, pool, number, group, tail, isDrained, mend }: GroupPrimaryOptions) {
+    this.#mend = mend;
     this.#host = host;
     this.pool = pool;
     this.number = number;
@@ -556,8 +560,20 @@ export class GroupPrimary implements StreamOwner {
         this.#goOn();
       }
     };
-    for (const { object, first, last } of entries)
-      store.present(object, first, last, (change) => this.announce(change), presented);
+    const present = ({ object, first, last }: TailEntry, isMended: boolean): void =>
+      store.present(
+        object,
+        first,
+        last,
+        (change) => this.announce(change),
+        (error) => {
+          if (error?.code !== 'E_CHECKSUM' || this.#failure !== null) presented(error);
+          else if (isMended) presented(this.hasOthers ? error : null);
+          else this.#mend(this, store, object, () => present({ object, first, last }, true));
+        },
+      );
+    // Blocks that are good nowhere stay bad here, and the members have all others.
+    for (const entry of entries) present(entry, false);
     presented(null);
   }
 

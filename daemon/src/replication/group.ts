@@ -139,6 +139,7 @@ export class Group {
     this.#primary = new GroupPrimary({
       ...{ host: this.#host, pool: this.pool, number: this.number, group, tail },
       isDrained: () => this.#isDrained(),
+      mend: this.#host.mend,
     });
     this.#isPrimaryNow(this.#primary);
   }

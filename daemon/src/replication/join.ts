@@ -38,6 +38,7 @@ const GONE: ObjectDigest = {
   isInline: false,
   states: new Uint8Array(),
   checks: new Uint32Array(),
+  prints: new Uint32Array(),
   unknown: [],
 };
 

@@ -51,6 +51,8 @@ export class ReplicaNode implements GroupHost {
   readonly scrub: Scrub;
   readonly leftovers: Leftovers;
   readonly questions: PeerQuestions;
+  readonly mend: Mend = (primary, store, object, done) =>
+    mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done);
   readonly #ports: ReplicationPorts;
   readonly #flushes: Flushes;
   readonly #answers: PeerAnswers;
@@ -77,8 +79,7 @@ export class ReplicaNode implements GroupHost {
       (daemon, message) => this.send(daemon, message),
       () => this.now,
     );
-    const mend: Mend = (primary, store, object, done) =>
-      mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done);
+    const { mend } = this;
     this.joins = new Joins(this, this.questions, mend);
     this.#flushes = new Flushes({
       get now() {

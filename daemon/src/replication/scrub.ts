@@ -446,6 +446,7 @@ function sameDigests(a: ObjectDigest | null, b: ObjectDigest | null): boolean {
     b.unknown.length === 0 &&
     Buffer.from(a.states).equals(Buffer.from(b.states)) &&
     a.checks.length === b.checks.length &&
-    a.checks.every((check, index) => check === b.checks[index])
+    a.checks.every((check, index) => check === b.checks[index]) &&
+    a.prints.every((print, index) => print === b.prints[index])
   );
 }
