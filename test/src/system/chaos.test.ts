@@ -86,8 +86,12 @@ async function fioBeside(t: Test, { cluster }: ReplicaStory): Promise<() => Prom
   });
   const args = [
     ...['--name=chaos', '--ioengine=nbd', `--uri=${server.uri}`, '--thread', '--rw=randwrite'],
-    ...['--bsrange=4k-32k', '--iodepth=4', '--size=24M', '--rate_iops=60', '--fsync=50'],
-    ...[`--io_size=${Math.max(8, Math.round(SECONDS * 0.6))}M`, '--verify=crc32c', '--do_verify=1'],
+    ...['--bsrange=4k-32k', '--iodepth=4', '--size=24M', '--rate_iops=30', '--fsync=50'],
+    ...[
+      `--io_size=${Math.max(8, Math.round(SECONDS * 0.25))}M`,
+      '--verify=crc32c',
+      '--do_verify=1',
+    ],
     '--verify_fatal=1',
   ];
   const limitMs = (SECONDS + 300) * 1000;
