@@ -28,5 +28,6 @@ export {
 export { PeerLinks, type PeerLinksOptions } from './peers/peer-links.js';
 export type { PeerSecurity } from './peers/secure-connection.js';
 export { ReplicaNode } from './replication/replica-node.js';
+export type { ReplicationReport, ReplicationState } from './replication/replication-state.js';
 export type { ReplicaPool } from './replication/replica-pool.js';
 export type { PeerEvents, ReplicationPorts } from './replication/ports.js';

@@ -1,9 +1,10 @@
 /** `store file-store`: the storage daemon, which serves a folder over the network until it is told to stop. */
-import { DaemonServer, openFileStore, type FileStore } from '@store/daemon';
+import { DaemonServer, openFileStore } from '@store/daemon';
 import type { Command } from 'commander';
 import { sdNotify } from './handover/sd-notify.js';
 import { formatHostPort, type HostPort } from './host-port.js';
 import { metricsAddress } from './metrics/metrics-address.js';
+import type { DaemonState } from './metrics/daemon-metrics.js';
 import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
 import { onHangup } from './nbd-tls/on-hangup.js';
 import { listenForOwner } from './owner-socket.js';
@@ -77,7 +78,10 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     const peerAddress = peer === null ? null : await listenForPeers(part, server, peer.address);
     await part?.join(server, { address, peerAddress });
     closeOwnerSocket = await listenForOwner(context, server, dir);
-    metrics = await serveMetricsOf(context, store, server);
+    metrics = await serveMetricsOf(context, () => ({
+      ...{ store: store.state(), server: server.state() },
+      replication: part?.replication ?? null,
+    }));
     if (!context.stop.aborted) announce(context, { address, peerAddress, dir });
     await untilStopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
@@ -95,8 +99,7 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
 
 async function serveMetricsOf(
   context: Context,
-  store: FileStore,
-  server: DaemonServer,
+  state: () => DaemonState,
 ): Promise<MetricsEndpoint | null> {
   const text = context.get(SETTINGS.metrics);
   if (text === null) return null;
@@ -104,7 +107,7 @@ async function serveMetricsOf(
   // Most daemons are started without.
   const { serveMetrics } = await import('./metrics/metrics-endpoint.js');
   const { daemonRegistry } = await import('./metrics/daemon-metrics.js');
-  const registry = daemonRegistry(() => ({ store: store.state(), server: server.state() }));
+  const registry = daemonRegistry(state);
   const endpoint = await serveMetrics(address, { registry, pages: {} }, context.log);
   context.log.info({ url: endpoint.url }, 'Serving metrics');
   return endpoint;

@@ -70,6 +70,8 @@ export interface ClusterMemberOptions {
   readonly tls: TlsClientContext | null;
   readonly labels: { readonly host: string; readonly rack: string };
   readonly counts: () => MemberCounts;
+  /** What is told of the copies that this daemon leads; without it nothing is. */
+  readonly copies?: () => Pick<DaemonReport, 'groups' | 'isFull'>;
   /** Who may come in has changed. */
   readonly admits: (who: { secrets: SecretRing; blocklist: Blocklist }) => void;
   /** There is a newer map. */
@@ -397,8 +399,7 @@ export class ClusterMember implements MapSource {
       emptied: [...this.#emptied]
         .filter((id) => this.#removed.includes(id))
         .slice(0, REPORTED_POOLS_MAX),
-      groups: [],
-      isFull: false,
+      ...(this.#options.copies?.() ?? { groups: [], isFull: false }),
     };
     try {
       await link.ask(CONTROL.report, encodeReport(report), {

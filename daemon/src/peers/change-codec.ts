@@ -129,7 +129,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   const state = body[AT_STATE] ?? 0;
   const op = body[AT_CHANGE];
   if (op === CHANGE.write) {
-    checkRange(first, count, length, CHANGE_BLOCKS_MAX);
+    checkRange(first, count, length, 1, CHANGE_BLOCKS_MAX);
     checkUnused(state | crc);
     checkEnd(body, end + count * 4);
     if (partsBytes(payload) !== count * BLOCK_BYTES)
@@ -145,7 +145,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   if (payload.length > 0) throw badFrame('A change has a payload and needs none');
   checkUnused(crc);
   if (op === CHANGE.states) {
-    checkRange(first, count, length, BLOCKS_MAX);
+    checkRange(first, count, length, 0, BLOCKS_MAX); // of none: the object is complete
     checkState(state);
     return { op: 'states', object, version, first, count, state, length };
   }
@@ -154,8 +154,14 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   return { op: 'delete', object, version };
 }
 
-function checkRange(first: number, count: number, length: number, countMax: number): void {
-  const fits = count >= 1 && count <= countMax && first + count <= BLOCKS_MAX;
+function checkRange(
+  first: number,
+  count: number,
+  length: number,
+  countMin: number,
+  countMax: number,
+): void {
+  const fits = count >= countMin && count <= countMax && first + count <= BLOCKS_MAX;
   if (!fits || length > OBJECT_BYTES_MAX)
     throw badFrame(`A change is about ${count} blocks from ${first} of ${length} bytes`);
 }

@@ -25,8 +25,14 @@ export class RecoveryPace {
   #sumMs = 0;
   #count = 0;
   #pushedInStep = 0;
+  #pushedPerSecond = 0;
 
-  /** Bytes a second just now. */
+  /** Bytes a second that were pushed lately. */
+  get pushedPerSecond(): number {
+    return this.#pushedPerSecond;
+  }
+
+  /** Bytes a second that may be pushed just now. */
   get rate(): number {
     return this.wanted > 0 ? this.wanted : this.#rate;
   }
@@ -50,8 +56,10 @@ export class RecoveryPace {
   }
 
   tick(now: number): void {
-    if (now - this.#stepAt < STEP_MS) return;
+    const elapsedMs = now - this.#stepAt;
+    if (elapsedMs < STEP_MS) return;
     this.#stepAt = now;
+    this.#pushedPerSecond = Math.round((this.#pushedInStep * 1000) / elapsedMs);
     const meanMs = this.#count === 0 ? 0 : this.#sumMs / this.#count;
     const hadClients = this.#count > 0;
     const hasPushed = this.#pushedInStep > 0;

@@ -28,6 +28,12 @@ import type { ReplicationPorts } from './ports.js';
 import { mendBlocks } from './read-repair.js';
 import { ReplicatedPool } from './replicated-pool.js';
 import type { ReplicaPool } from './replica-pool.js';
+import {
+  replicationState,
+  reportedGroups,
+  type ReplicationReport,
+  type ReplicationState,
+} from './replication-state.js';
 import { Scrub, SCRUB_PERIODS, type ScrubPeriods } from './scrub.js';
 import { checkTiming, REPLICATION_TIMING, type ReplicationTiming } from './timing.js';
 
@@ -101,6 +107,19 @@ export class ReplicaNode implements GroupHost {
 
   get self(): StartOf {
     return { daemon: this.#ports.daemonId, startId: this.#ports.startId };
+  }
+
+  /** What it does, for masters and metrics. */
+  get state(): ReplicationState {
+    return replicationState(this);
+  }
+
+  /** What masters are told of it. */
+  get report(): ReplicationReport {
+    return {
+      groups: reportedGroups(this, this.#ports.clock.wallSeconds()),
+      isFull: this.#isFull(),
+    };
   }
 
   get log(): ReplicationPorts['log'] {

@@ -41,6 +41,8 @@ export interface ScrubFound {
 
 /** One thing that was found. */
 export interface ScrubFinding {
+  /** Since the start, from 1 on. */
+  readonly number: number;
   readonly pool: number;
   readonly group: number;
   readonly daemon: number;
@@ -103,6 +105,8 @@ export class Scrub {
     ...{ repaired: 0, contradictions: 0 },
   };
   readonly findings: ScrubFinding[] = [];
+  /** By pool. */
+  readonly foundIn = new Map<number, { errors: number; repaired: number }>();
   readonly #parts: ScrubParts;
   readonly #times: Map<string, ScrubTimes>;
   /** Groups that somebody wants to be done now. */
@@ -162,6 +166,8 @@ export class Scrub {
     if (this.#run !== null || now - this.#lookedAt < LOOK_FOR_WORK_MS) return;
     this.#lookedAt = now;
     for (const group of groups) {
+      // Whoever leads it now was not asked.
+      if (group.primary === null) this.#wanted.delete(group.key);
       const kind = this.#due(group);
       if (kind !== null && this.#begin(group, kind)) return;
     }
@@ -402,9 +408,14 @@ export class Scrub {
     what: string,
     isRepaired: boolean,
   ): void {
-    this.found.errors += 1;
-    if (isRepaired) this.found.repaired += 1;
+    const inPool = this.foundIn.get(group.pool) ?? { errors: 0, repaired: 0 };
+    this.foundIn.set(group.pool, inPool);
+    for (const found of [this.found, inPool]) {
+      found.errors += 1;
+      if (isRepaired) found.repaired += 1;
+    }
     const finding = {
+      number: this.found.errors,
       ...{ pool: group.pool, group: group.number, daemon, what, isRepaired },
       object: object.key.toString().replace(/[^\x20-\x7e]/g, '?'),
     };

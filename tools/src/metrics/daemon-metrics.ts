@@ -1,11 +1,18 @@
 /** The state of a storage daemon as Prometheus metrics: its engine, and what it serves over the network. */
-import { LATENCY_BUCKETS_MS, type DaemonServerState, type StoreState } from '@store/daemon';
+import {
+  LATENCY_BUCKETS_MS,
+  type DaemonServerState,
+  type ReplicationState,
+  type StoreState,
+} from '@store/daemon';
 import type { Registry } from 'prom-client';
 import { histogramSamples, newRegistry, single, type AddMetric, type Sample } from './registry.js';
 
 export interface DaemonState {
   readonly store: StoreState;
   readonly server: DaemonServerState;
+  /** Null: it is in no cluster. */
+  readonly replication: ReplicationState | null;
 }
 
 /** A registry with the metrics of `state()` and of this process. */
@@ -13,6 +20,7 @@ export function daemonRegistry(state: () => DaemonState): Registry {
   const { registry, add } = newRegistry();
   addStore(add, () => state().store);
   addServer(add, () => state().server);
+  if (state().replication !== null) addReplication(add, () => state().replication);
   return registry;
 }
 
@@ -95,6 +103,58 @@ function addServer(add: AddMetric, state: () => DaemonServerState): void {
     ];
   });
   addOperations(add, state);
+}
+
+function addReplication(add: AddMetric, state: () => ReplicationState | null): void {
+  const one = (
+    type: 'counter' | 'gauge',
+    name: string,
+    help: string,
+    value: (state: ReplicationState) => number,
+  ): void =>
+    add(type, name, help, () => {
+      const now = state();
+      return now === null ? [] : single(value(now));
+    });
+  one('gauge', 'store_groups', 'Groups that have a copy here', (now) => now.groups);
+  one('gauge', 'store_groups_led', 'Groups this daemon is primary of', (now) => now.primaries);
+  one('gauge', 'store_joins', 'Copies that are being made equal', (now) => now.joins);
+  one(
+    'counter',
+    'store_join_objects_compared_total',
+    'Objects that were compared with those of a copy',
+    (now) => now.joined.objectsCompared,
+  );
+  one(
+    'counter',
+    'store_join_pushed_bytes_total',
+    'Bytes that were sent to make copies equal',
+    (now) => now.joined.bytesPushed,
+  );
+  one(
+    'gauge',
+    'store_join_bytes_per_second_max',
+    'How fast copies may be made equal just now',
+    (now) => now.rate,
+  );
+  one(
+    'counter',
+    'store_scrub_errors_total',
+    'What scrubs have found that was not as it should be',
+    (now) => now.scrubbed.errors,
+  );
+  one(
+    'counter',
+    'store_scrub_repaired_total',
+    'What of it could be mended',
+    (now) => now.scrubbed.repaired,
+  );
+  one(
+    'counter',
+    'store_scrub_groups_total',
+    'Groups that were looked through',
+    (now) => now.scrubbed.groupsDone,
+  );
 }
 
 /** Operations that never happened are left out. */

@@ -14,6 +14,7 @@ import {
   type FileStore,
   type MemberCounts,
   type PeerSecurity,
+  type ReplicationState,
 } from '@store/daemon';
 import { formatHostPort, parseHostPort, type HostPort } from '../host-port.js';
 import { isLoopback } from '../loopback.js';
@@ -71,6 +72,7 @@ export class ClusterPart {
       labels: { host: given.host ?? hostname(), rack: given.rack },
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
+      copies: () => this.#replication.report,
       mapIs: (view) => this.#replication.mapIs(view),
       defect: (error) => dieOf(context.log, error),
     });
@@ -117,6 +119,11 @@ export class ClusterPart {
     );
     await Promise.race([this.#member.serving(), stopped]);
     timer.cancel();
+  }
+
+  /** What its copies do, for metrics. */
+  get replication(): ReplicationState {
+    return this.#replication.state;
   }
 
   async close(): Promise<void> {

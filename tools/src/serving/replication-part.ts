@@ -22,6 +22,8 @@ import {
   type FileStore,
   type PeerSecurity,
   type ReplicaPool,
+  type ReplicationReport,
+  type ReplicationState,
 } from '@store/daemon';
 
 export interface ReplicationPartOptions {
@@ -112,6 +114,14 @@ export class ReplicationPart {
     if (!isReplicaPool(below)) return null;
     this.#pools.set(id, below);
     return this.#node.poolFor(id, name, objectBytes);
+  }
+
+  get state(): ReplicationState {
+    return this.#node.state;
+  }
+
+  get report(): ReplicationReport {
+    return this.#node.report;
   }
 
   async close(): Promise<void> {
