@@ -7,6 +7,8 @@ import {
   CONTROL,
   contradiction,
   decodeMap,
+  decodeScrubRequest,
+  encodeDaemonScrub,
   encodeGroupRequest,
   encodeMap,
   encodeReport,
@@ -18,6 +20,7 @@ import {
   NO_ANSWER,
   numberIn,
   REPORTED_POOLS_MAX,
+  saying,
   PoolSecret,
   SecretRing,
   StoreError,
@@ -27,10 +30,12 @@ import {
   type ControlOp,
   type DaemonRegistration,
   type DaemonReport,
+  type DaemonScrub,
   type Disk,
   type Env,
   type GroupRequest,
   type MasterAddress,
+  type ScrubRequest,
   type StorageMap,
   type Timer,
   type TlsClientContext,
@@ -61,6 +66,14 @@ export type MemberCounts = Pick<
   | 'writeMs'
 >;
 
+/** What masters want to know of the copies that this daemon leads, and have done about them. */
+export interface MemberCopies {
+  readonly report: Pick<DaemonReport, 'groups' | 'isFull'>;
+  scrubIs(request: ScrubRequest): DaemonScrub;
+  /** @param bytesPerSecond - 0: by what clients feel */
+  recoverAt(bytesPerSecond: number): void;
+}
+
 export interface ClusterMemberOptions {
   readonly env: Env;
   readonly disk: Disk;
@@ -70,8 +83,8 @@ export interface ClusterMemberOptions {
   readonly tls: TlsClientContext | null;
   readonly labels: { readonly host: string; readonly rack: string };
   readonly counts: () => MemberCounts;
-  /** What is told of the copies that this daemon leads; without it nothing is. */
-  readonly copies?: () => Pick<DaemonReport, 'groups' | 'isFull'>;
+  /** The copies of its groups on other daemons; without it there are none. */
+  readonly copies?: MemberCopies;
   /** Who may come in has changed. */
   readonly admits: (who: { secrets: SecretRing; blocklist: Blocklist }) => void;
   /** There is a newer map. */
@@ -265,7 +278,7 @@ export class ClusterMember implements MapSource {
     );
   }
 
-  async #asked(op: ControlOp, { payload }: ControlMessage): Promise<ControlMessage> {
+  async #asked(op: ControlOp, { fields, payload }: ControlMessage): Promise<ControlMessage> {
     switch (op) {
       case CONTROL.map:
         this.#takeMap(payload);
@@ -280,9 +293,20 @@ export class ClusterMember implements MapSource {
         const payload = Buffer.concat([bytes, Buffer.from(JSON.stringify(secrets))]);
         return Promise.resolve({ fields: { mapBytes: bytes.length }, payload });
       }
+      case CONTROL.scrub:
+        return saying(encodeDaemonScrub(this.#copies.scrubIs(decodeScrubRequest(fields))));
+      case CONTROL.recovery:
+        this.#copies.recoverAt(numberIn(fields, 'bytesPerSecond', Number.MAX_SAFE_INTEGER));
+        return NO_ANSWER;
       default:
         throw new StoreError('E_BAD_FRAME', `A daemon is not asked for operation ${op}`);
     }
+  }
+
+  get #copies(): MemberCopies {
+    const { copies } = this.#options;
+    if (copies === undefined) throw new StoreError('E_INVALID', 'This daemon keeps no copies');
+    return copies;
   }
 
   async #askMap(link: MasterLink): Promise<void> {
@@ -305,7 +329,10 @@ export class ClusterMember implements MapSource {
           `The map is of cluster ${map.clusterId}, not ${clusterId}`,
         );
     } catch (error) {
-      env.log.error({}, `A map from the master was refused, the old one stays: ${messageOf(error)}`);
+      env.log.error(
+        {},
+        `A map from the master was refused, the old one stays: ${messageOf(error)}`,
+      );
       throw error;
     }
     if (this.#view !== null && !isNewer(map, this.#view.map)) {
@@ -399,7 +426,7 @@ export class ClusterMember implements MapSource {
       emptied: [...this.#emptied]
         .filter((id) => this.#removed.includes(id))
         .slice(0, REPORTED_POOLS_MAX),
-      ...(this.#options.copies?.() ?? { groups: [], isFull: false }),
+      ...(this.#options.copies?.report ?? { groups: [], isFull: false }),
     };
     try {
       await link.ask(CONTROL.report, encodeReport(report), {

@@ -1,9 +1,14 @@
 /** What the replication of a daemon says of itself: to masters in its reports, and as metrics. */
-import { REPORTED_GROUPS_MAX, type DaemonReport, type ReportedGroups } from '@store/core';
+import {
+  REPORTED_GROUPS_MAX,
+  type DaemonReport,
+  type ReportedGroups,
+  type ScrubCounts,
+} from '@store/core';
 import type { Group } from './group.js';
 import type { JoinProgress } from './join.js';
 import type { Joins } from './joins.js';
-import type { Scrub, ScrubFound } from './scrub.js';
+import type { Scrub } from './scrub.js';
 
 export interface ReplicationState {
   /** Groups this daemon is a member of, and those of them that it is primary of. */
@@ -16,7 +21,7 @@ export interface ReplicationState {
   /** Bytes a second that members are sent at most, and what an operator wants; 0: by what clients feel. */
   readonly rate: number;
   readonly rateWanted: number;
-  readonly scrubbed: Readonly<ScrubFound>;
+  readonly scrubbed: ScrubCounts;
   /** Groups that somebody wants to be looked through, and that are not done. */
   readonly scrubsWanted: number;
 }

@@ -20,9 +20,9 @@ import {
   ScrubFile,
   type ClusterMember,
   type FileStore,
+  type MemberCopies,
   type PeerSecurity,
   type ReplicaPool,
-  type ReplicationReport,
   type ReplicationState,
 } from '@store/daemon';
 
@@ -120,8 +120,9 @@ export class ReplicationPart {
     return this.#node.state;
   }
 
-  get report(): ReplicationReport {
-    return this.#node.report;
+  /** What masters ask about it. */
+  get copies(): MemberCopies {
+    return this.#node;
   }
 
   async close(): Promise<void> {
