@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build run dev check test bench bench-recovery bench-master checklist-table deps-build deps-test clean
+.PHONY: build run dev check test sim chaos bench bench-recovery bench-master checklist-table deps-build deps-test clean
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -41,6 +41,16 @@ check: build
 # Everything, or the files whose names contain one of the words: make test FILES="kill power"
 test: deps-test check
 	@FILES="$(FILES)" node test/dist/runner/main.js
+
+# Whole clusters in one process, from seeds: make sim SEEDS=2000, make sim SEED=7 PROFILE=power (with a trace),
+# make sim SABOTAGE='reads need no lease' (a planted bug); FIRST, FAILURES and WITHOUT as in test/src/sim/main.ts.
+sim: build
+	@SEEDS="$(SEEDS)" SEED="$(SEED)" PROFILE="$(PROFILE)" SABOTAGE="$(SABOTAGE)" FIRST="$(FIRST)" \
+	FAILURES="$(FAILURES)" WITHOUT="$(WITHOUT)" node test/dist/sim/main.js
+
+# Five daemons, three copies, and everything goes wrong: make chaos SECONDS=1800 SEED=7
+chaos: deps-test build
+	@CHAOS_SECONDS="$(or $(SECONDS),90)" $(if $(SEED),STORE_SEED="$(SEED)") node --enable-source-maps test/dist/system/chaos.test.js
 
 # Our NBD server beside others, with the same work on the same disk: make bench ARGS='--quick' (or --help)
 bench: deps-test build

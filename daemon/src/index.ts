@@ -16,6 +16,7 @@ export {
   type ClusterMemberOptions,
   type MemberCopies,
   type MemberCounts,
+  type MemberReplication,
   type MemberStore,
 } from './cluster/cluster-member.js';
 export { MembershipFiles } from './cluster/membership-files.js';
@@ -28,7 +29,12 @@ export {
 } from './cluster/clustered-store.js';
 export { PeerLinks, type PeerLinksOptions } from './peers/peer-links.js';
 export type { PeerSecurity } from './peers/secure-connection.js';
+export {
+  poolWork,
+  replicationState,
+  type PoolWork,
+  type ReplicationState,
+} from './replication/pool-work.js';
 export { ReplicaNode } from './replication/replica-node.js';
-export type { ReplicationReport, ReplicationState } from './replication/replication-state.js';
 export type { ReplicaPool } from './replication/replica-pool.js';
 export type { PeerEvents, ReplicationPorts } from './replication/ports.js';

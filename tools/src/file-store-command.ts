@@ -3,8 +3,8 @@ import { DaemonServer, openFileStore } from '@store/daemon';
 import type { Command } from 'commander';
 import { sdNotify } from './handover/sd-notify.js';
 import { formatHostPort, type HostPort } from './host-port.js';
-import { metricsAddress } from './metrics/metrics-address.js';
 import type { DaemonState } from './metrics/daemon-metrics.js';
+import { metricsAddress } from './metrics/metrics-address.js';
 import type { MetricsEndpoint } from './metrics/metrics-endpoint.js';
 import { onHangup } from './nbd-tls/on-hangup.js';
 import { listenForOwner } from './owner-socket.js';
@@ -79,12 +79,14 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     await part?.join(server, { address, peerAddress });
     closeOwnerSocket = await listenForOwner(context, server, dir);
     metrics = await serveMetricsOf(context, () => ({
-      ...{ store: store.state(), server: server.state() },
-      replication: part?.replication ?? null,
+      store: store.state(),
+      server: server.state(),
+      replication: part?.replicationState() ?? null,
     }));
     if (!context.stop.aborted) announce(context, { address, peerAddress, dir });
     await untilStopped(context.stop);
     sdNotify({ STOPPING: '1' }, log);
+    await part?.leave();
   } finally {
     // Nobody has come in yet if starting failed.
     await server.close({ drainMs: DRAIN_MS });
@@ -107,8 +109,11 @@ async function serveMetricsOf(
   // Most daemons are started without.
   const { serveMetrics } = await import('./metrics/metrics-endpoint.js');
   const { daemonRegistry } = await import('./metrics/daemon-metrics.js');
-  const registry = daemonRegistry(state);
-  const endpoint = await serveMetrics(address, { registry, pages: {} }, context.log);
+  const endpoint = await serveMetrics(
+    address,
+    { registry: daemonRegistry(state), pages: {} },
+    context.log,
+  );
   context.log.info({ url: endpoint.url }, 'Serving metrics');
   return endpoint;
 }

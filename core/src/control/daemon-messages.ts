@@ -65,7 +65,7 @@ export interface ReportedPool {
 /** Of the groups of one pool that this daemon is the primary of. */
 export interface ReportedGroups {
   readonly pool: number;
-  /** Members that are being brought in sync, and what they still have to be sent: at least, as far as it is known. */
+  /** Members that are being brought in sync, and what was not yet compared with what they have: an estimate, and at most. */
   readonly joining: number;
   readonly objectsLeft: number;
   readonly bytesLeft: number;

@@ -2,6 +2,7 @@
  * A daemon's part in its cluster: registers with the master that leads, again whenever the connection was lost, takes the
  * maps and secrets that are pushed to it, and reports how it is. It goes on with what it has while no master answers.
  */
+import { isDeepStrictEqual } from 'node:util';
 import {
   Blocklist,
   CONTROL,
@@ -40,8 +41,10 @@ import {
   type Timer,
   type TlsClientContext,
 } from '@store/core';
+import type { PoolWork } from '../replication/pool-work.js';
 import type { ServedStore } from '../server/open-pools.js';
 import { engineNameOf, type MapSource } from './clustered-store.js';
+import { GroupReports } from './group-reports.js';
 import { MembershipFiles, type Membership } from './membership-files.js';
 import { PoolMeter } from './pool-meter.js';
 
@@ -49,6 +52,8 @@ import { PoolMeter } from './pool-meter.js';
 export interface MemberStore extends ServedStore {
   readonly diskId: Buffer;
   readonly startId: Buffer;
+  /** Another one after each loss of what was answered and not flushed. */
+  readonly lineage: Buffer;
   readonly lostUnflushed: boolean;
   clearPool(name: string): Promise<number>;
 }
@@ -68,7 +73,6 @@ export type MemberCounts = Pick<
 
 /** What masters want to know of the copies that this daemon leads, and have done about them. */
 export interface MemberCopies {
-  readonly report: Pick<DaemonReport, 'groups' | 'isFull'>;
   scrubIs(request: ScrubRequest): DaemonScrub;
   /** @param bytesPerSecond - 0: by what clients feel */
   recoverAt(bytesPerSecond: number): void;
@@ -89,7 +93,17 @@ export interface ClusterMemberOptions {
   readonly admits: (who: { secrets: SecretRing; blocklist: Blocklist }) => void;
   /** There is a newer map. */
   readonly mapIs?: (view: MapView) => void;
+  /** What replication does, for reports; without it this daemon has the only copy of what it has. */
+  readonly replication?: () => MemberReplication;
   readonly defect: (error: unknown) => void;
+}
+
+/** What a member's replication says of itself. */
+export interface MemberReplication {
+  /** Of each pool of which it leads groups. */
+  readonly work: readonly PoolWork[];
+  /** The disk takes nothing new. */
+  readonly isFull: boolean;
 }
 
 /** Where this daemon can be reached. */
@@ -111,6 +125,7 @@ export class ClusterMember implements MapSource {
   readonly #options: ClusterMemberOptions;
   readonly #files: MembershipFiles;
   readonly #meter: PoolMeter;
+  readonly #groupReports: GroupReports;
   #membership: Membership | null;
   #view: MapView | null;
   #link: MasterLink | null = null;
@@ -133,7 +148,8 @@ export class ClusterMember implements MapSource {
   constructor(options: ClusterMemberOptions) {
     this.#options = options;
     this.#files = new MembershipFiles(options.disk, options.env.log);
-    this.#meter = new PoolMeter(options.env, options.store);
+    this.#meter = new PoolMeter(options.env, options.store, (pool) => this.#ledGroups(pool));
+    this.#groupReports = new GroupReports(options.env.clock);
     this.#membership = this.#files.read();
     const map = this.#membership === null ? null : this.#files.readMap();
     const isOurs = map !== null && map.clusterId === this.#membership?.clusterId;
@@ -240,7 +256,7 @@ export class ClusterMember implements MapSource {
       ...places,
       ...labels,
       capacityBytes: counts().capacityBytes,
-      lostUnflushed: store.lostUnflushed,
+      lostUnflushed: this.#hasLost(),
       mapVersion: this.#view?.map.version ?? 0,
     };
     let answer: ControlMessage;
@@ -261,9 +277,10 @@ export class ClusterMember implements MapSource {
     }
     const clusterId = textIn(answer.fields, 'clusterId', 32);
     const daemonId = numberIn(answer.fields, 'daemonId', 2 ** 32 - 1);
-    if (this.#membership?.clusterId !== clusterId || this.#membership.daemonId !== daemonId) {
-      const secrets = this.#membership?.secrets ?? [];
-      this.#membership = { clusterId, daemonId, secrets };
+    const lineage = store.lineage.toString('hex');
+    const { secrets, ...known } = this.#membership ?? { secrets: [] };
+    if (!isDeepStrictEqual(known, { clusterId, daemonId, lineage })) {
+      this.#membership = { clusterId, daemonId, secrets, lineage };
       this.#files.write(this.#membership);
     }
     // From now on the master sends what changes; what is there already is asked for. The two may cross.
@@ -276,6 +293,16 @@ export class ClusterMember implements MapSource {
       { daemon: daemonId, cluster: clusterId },
       `Registered with ${channel.name.replace(/^The/, 'the')}`,
     );
+  }
+
+  /**
+   * Whether something was lost that no master has heard of. The start that lost it may have met none, and have ended: so
+   * lineages are compared.
+   */
+  #hasLost(): boolean {
+    const { lineage, lostUnflushed } = this.#options.store;
+    const { lineage: known = '' } = this.#membership ?? {};
+    return known === '' ? lostUnflushed : known !== lineage.toString('hex');
   }
 
   async #asked(op: ControlOp, { fields, payload }: ControlMessage): Promise<ControlMessage> {
@@ -415,9 +442,16 @@ export class ClusterMember implements MapSource {
     });
   }
 
+  #ledGroups(pool: number): ReadonlySet<number> | null {
+    const { replication } = this.#options;
+    if (replication === undefined) return null;
+    return replication().work.find((work) => work.pool === pool)?.led ?? new Set();
+  }
+
   async #report(): Promise<void> {
     const link = this.#link;
     if (link?.isUp !== true) return;
+    const replication = this.#options.replication?.();
     const report: DaemonReport = {
       ...this.#options.counts(),
       mapVersion: this.#view?.map.version ?? 0,
@@ -426,7 +460,8 @@ export class ClusterMember implements MapSource {
       emptied: [...this.#emptied]
         .filter((id) => this.#removed.includes(id))
         .slice(0, REPORTED_POOLS_MAX),
-      ...(this.#options.copies?.report ?? { groups: [], isFull: false }),
+      groups: this.#groupReports.next(replication?.work ?? [], this.#meter.pools),
+      isFull: replication?.isFull ?? false,
     };
     try {
       await link.ask(CONTROL.report, encodeReport(report), {

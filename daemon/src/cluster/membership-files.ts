@@ -3,7 +3,7 @@
  * it has seen, and the secrets of pools. So it serves after a restart while no master answers, and a master whose state
  * is lost or old can be told so, and helped.
  *
- *     cluster        JSON { format, clusterId, daemonId, secrets }; for the owner alone, as it holds secrets
+ *     cluster        JSON { format, clusterId, daemonId, secrets, lineage }; for the owner alone, as it holds secrets
  *     cluster-map    the encoded map
  */
 import {
@@ -26,6 +26,8 @@ export interface Membership {
   readonly clusterId: string;
   readonly daemonId: number;
   readonly secrets: readonly PoolSecret[];
+  /** Of the folder when a master has answered its registration the last time, in hexadecimal; empty: that is not known. */
+  readonly lineage: string;
 }
 
 export class MembershipFiles {
@@ -43,13 +45,14 @@ export class MembershipFiles {
     if (bytes === null) return null;
     try {
       const value = JSON.parse(bytes.toString()) as Record<string, unknown>;
-      const { format, clusterId, daemonId, secrets } = value;
+      const { format, clusterId, daemonId, secrets, lineage = '' } = value;
       if (format !== FORMAT) throw new Error(`its format is not "${FORMAT}"`);
       if (typeof clusterId !== 'string' || !ID.test(clusterId)) throw new Error('a wrong cluster');
       if (!Number.isInteger(daemonId) || !Array.isArray(secrets)) throw new Error('wrong fields');
+      if (typeof lineage !== 'string') throw new Error('a wrong lineage');
       const texts = secrets as unknown[];
       const parsed = texts.map((text) => PoolSecret.parse(FILE, String(text)));
-      return { clusterId, daemonId: Number(daemonId), secrets: parsed };
+      return { clusterId, daemonId: Number(daemonId), secrets: parsed, lineage };
     } catch (error) {
       throw new StoreError(
         'E_FORMAT',
@@ -74,9 +77,9 @@ export class MembershipFiles {
   }
 
   /** Durable when it returns. @throws DiskError */
-  write({ clusterId, daemonId, secrets }: Membership): void {
+  write({ clusterId, daemonId, secrets, lineage }: Membership): void {
     const texts = secrets.map((secret) => secret.toText());
-    const document = { format: FORMAT, clusterId, daemonId, secrets: texts };
+    const document = { format: FORMAT, clusterId, daemonId, secrets: texts, lineage };
     this.#disk.writeSmallFile(FILE, Buffer.from(`${JSON.stringify(document)}\n`));
   }
 

@@ -38,7 +38,7 @@ import {
 } from './message-fields.js';
 import { BLOCKS_MAX, CHANGE_BLOCKS_MAX } from './peer-ops.js';
 
-// PREPARE, after the group, whose flags are PARTIAL or 0. Fields that a change does not use are zero.
+// PREPARE, after the group, whose flags are PARTIAL and LOST. Fields that a change does not use are zero.
 const AT_INDEX = 12; //     8
 const AT_NUMBER = 20; //    8
 const AT_COMMITTED = 28; // 8
@@ -56,6 +56,8 @@ const AT_CRC = 68; //       4  of the payload (whole)
 const AT_KEY_BYTES = 72; // 2
 const AT_KEY = 74; //          then, of a write, a checksum of each block
 const PARTIAL = 1;
+/** Of a write: its blocks are to match nothing. */
+const LOST = 2;
 const CHANGE = { write: 1, states: 2, whole: 3, delete: 4 } as const;
 
 export function prepareBytes({ change }: Prepare): number {
@@ -67,7 +69,8 @@ export function prepareBytes({ change }: Prepare): number {
 export function putPrepare(out: Buffer, at: number, message: Prepare, crc: number): void {
   const { change } = message;
   const { object } = change;
-  putGroup(out, at, message, message.isPartial ? PARTIAL : 0);
+  const isLost = change.op === 'write' && change.isLost === true;
+  putGroup(out, at, message, (message.isPartial ? PARTIAL : 0) | (isLost ? LOST : 0));
   writeU64(out, at + AT_INDEX, message.index);
   writeU64(out, at + AT_NUMBER, message.number);
   writeU64(out, at + AT_COMMITTED, message.committed);
@@ -95,7 +98,7 @@ function countOf(change: Extract<Change, { op: 'write' | 'states' }>): number {
 /** @throws StoreError `E_BAD_FRAME` */
 export function readPrepare(body: Buffer, payload: ByteParts): Prepare {
   needBytes(body, AT_KEY);
-  const flags = flagsIn(body, PARTIAL);
+  const flags = flagsIn(body, PARTIAL | LOST);
   const keyBytes = u16le(body, AT_KEY_BYTES);
   const object = placeIn(
     body,
@@ -115,12 +118,18 @@ export function readPrepare(body: Buffer, payload: ByteParts): Prepare {
     index: readU64(body, AT_INDEX),
     number: readU64(body, AT_NUMBER),
     committed: readU64(body, AT_COMMITTED),
-    isPartial: flags === PARTIAL,
-    change: changeIn(body, AT_KEY + keyBytes, object, payload),
+    isPartial: (flags & PARTIAL) !== 0,
+    change: changeIn(body, AT_KEY + keyBytes, object, payload, (flags & LOST) !== 0),
   };
 }
 
-function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteParts): Change {
+function changeIn(
+  body: Buffer,
+  end: number,
+  object: ObjectPlace,
+  payload: ByteParts,
+  isLost: boolean,
+): Change {
   const version = readU64(body, AT_VERSION);
   const first = u32le(body, AT_FIRST);
   const count = u32le(body, AT_COUNT);
@@ -128,6 +137,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   const crc = u32le(body, AT_CRC);
   const state = body[AT_STATE] ?? 0;
   const op = body[AT_CHANGE];
+  if (isLost && op !== CHANGE.write) throw badFrame('Only blocks can be lost');
   if (op === CHANGE.write) {
     checkRange(first, count, length, 1, CHANGE_BLOCKS_MAX);
     checkUnused(state | crc);
@@ -135,7 +145,16 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
     if (partsBytes(payload) !== count * BLOCK_BYTES)
       throw badFrame('A change has other than its blocks as payload');
     const checks = readChecks(body, end);
-    return { op: 'write', object, version, first, blocks: payload, checks, length };
+    const change = {
+      op: 'write',
+      object,
+      version,
+      first,
+      blocks: payload,
+      checks,
+      length,
+    } as const;
+    return isLost ? { ...change, isLost } : change;
   }
   checkEnd(body, end);
   if (op === CHANGE.whole) {
@@ -145,7 +164,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   if (payload.length > 0) throw badFrame('A change has a payload and needs none');
   checkUnused(crc);
   if (op === CHANGE.states) {
-    checkRange(first, count, length, 0, BLOCKS_MAX); // of none: the object is complete
+    checkRange(first, count, length, 0, BLOCKS_MAX);
     checkState(state);
     return { op: 'states', object, version, first, count, state, length };
   }
@@ -154,6 +173,7 @@ function changeIn(body: Buffer, end: number, object: ObjectPlace, payload: ByteP
   return { op: 'delete', object, version };
 }
 
+/** Of states none may change: then only version and length do. */
 function checkRange(
   first: number,
   count: number,

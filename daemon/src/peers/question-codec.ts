@@ -3,6 +3,7 @@
  * handed on. Lists are payload, with one checksum for all of it.
  */
 import { BLOCK_BYTES, BodyReader, crc32c, partsBytes, type ByteParts } from '@store/core';
+import { PRINT_NUMBERS } from '../replication/block-print.js';
 import type * as Messages from '../replication/peer-message.js';
 import type { InventoryEntry } from '../replication/replica-pool.js';
 import { flagByte } from './change-codec.js';
@@ -210,8 +211,8 @@ function readInventory(reader: BodyReader, body: Buffer, payload: ByteParts): Me
 }
 
 // DIGEST: group (flags PRESENT, INLINE), 8 id, 8 version, 4 length, 4 states, 4 checksums, 4 blocks unknown, 4 checksum
-// of the payload, which is all of these one after the other: 1 byte a state, 4 each of the others. Without PRESENT all
-// but the id is zero.
+// of the payload, which is all of these one after the other: 1 byte a state, 4 each of the others, then 8 bytes of print
+// for each checksum. Without PRESENT all but the id is zero.
 const DIGEST_BYTES = 48;
 
 function encodeDigest(message: Messages.Digest): Encoded {
@@ -221,15 +222,17 @@ function encodeDigest(message: Messages.Digest): Encoded {
     body.group(message).u64(id).u64(0).u32(0).u32(0).u32(0).u32(0);
     return withPayload(body, new BodyWriter(0).bytes);
   }
-  const { version, length, isInline, states, checks, unknown } = digest;
+  const { version, length, isInline, states, checks, unknown, prints } = digest;
   body
     .group(message, PRESENT + (isInline ? INLINE : 0))
     .u64(id)
     .u64(version)
     .u32(length);
   body.u32(states.length).u32(checks.length).u32(unknown.length);
-  const list = new BodyWriter(states.length + 4 * (checks.length + unknown.length));
-  return withPayload(body, list.raw(states).numbers(checks).numbers(unknown).bytes);
+  const numbers = checks.length + unknown.length + prints.length;
+  const list = new BodyWriter(states.length + 4 * numbers);
+  list.raw(states).numbers(checks).numbers(unknown).numbers(prints);
+  return withPayload(body, list.bytes);
 }
 
 function readDigest(reader: BodyReader, body: Buffer, payload: ByteParts): Messages.Digest {
@@ -245,6 +248,7 @@ function readDigest(reader: BodyReader, body: Buffer, payload: ByteParts): Messa
   const states = Uint8Array.from(list.bytes(counts[0]));
   const checks = readNumbers(list, counts[1]);
   const unknown = [...readNumbers(list, counts[2])];
+  const prints = readNumbers(list, counts[1] * PRINT_NUMBERS);
   list.end();
   if ((flags & PRESENT) === 0) {
     if (flags !== 0 || bytes.length > 0 || version !== 0 || length !== 0)
@@ -253,7 +257,7 @@ function readDigest(reader: BodyReader, body: Buffer, payload: ByteParts): Messa
   }
   if (states.some((state) => state > 2)) throw badFrame('A digest has a state that there is not');
   const isInline = (flags & INLINE) !== 0;
-  const digest = { version, length, isInline, states, checks, unknown };
+  const digest = { version, length, isInline, states, checks, unknown, prints };
   return { type: 'digest', ...group, id, digest };
 }
 

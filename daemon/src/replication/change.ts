@@ -28,6 +28,11 @@ export interface WriteChange {
   readonly checks: Uint32Array;
   /** The object's after this. */
   readonly length: number;
+  /**
+   * Nobody has these bytes any more: the blocks are to match nothing but their checksums, so that whoever reads them gets an
+   * error and never something older.
+   */
+  readonly isLost?: boolean;
 }
 
 /** Whole blocks of an object in a slot that become *absent* or *zero*. */

@@ -2,6 +2,7 @@
 import type { GroupRequestKind, Log, MapPool, StoreError } from '@store/core';
 import type { Leases } from './leases.js';
 import type { PeerMessage } from './peer-message.js';
+import type { Mend } from './read-repair.js';
 import type { ReplicaPool } from './replica-pool.js';
 import type { ReplicationTiming } from './timing.js';
 
@@ -39,6 +40,7 @@ export interface GroupHost {
   wantMap(from: number | null): void;
   /** Sends our map to a daemon that is behind. */
   sendMap(daemon: number): void;
+  readonly mend: Mend;
   /** Runs it in a later turn. */
   soon(run: () => void): void;
   /** Somebody became, or stopped being, a member to be waited for: flushes look again. */

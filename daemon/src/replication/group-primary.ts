@@ -21,9 +21,11 @@ import {
   NUMBERS_PER_EPOCH,
   type Behind,
   type Prepare,
+  type Refusal,
   type Tail,
   type TailEntry,
 } from './peer-message.js';
+import type { Mend } from './read-repair.js';
 import { mergeTails } from './tails.js';
 import { Uncommitted, type Entry } from './uncommitted.js';
 
@@ -58,6 +60,7 @@ export interface GroupPrimaryOptions {
   readonly tail: readonly TailEntry[];
   /** Nothing goes on any more of what earlier primaries here have let in. */
   readonly isDrained: () => boolean;
+  readonly mend: Mend;
 }
 
 export class GroupPrimary implements StreamOwner {
@@ -67,6 +70,7 @@ export class GroupPrimary implements StreamOwner {
   running = 0;
   readonly #host: GroupHost;
   readonly #isDrained: () => boolean;
+  readonly #mend: Mend;
   #epoch: number;
   #inSyncCount: number;
   #nextNumber: number;
@@ -84,7 +88,8 @@ export class GroupPrimary implements StreamOwner {
   readonly #askedAt = new Map<string, number>();
   #isResigning = false;
 
-  constructor({ host, pool, number, group, tail, isDrained }: GroupPrimaryOptions) {
+  constructor({ host, pool, number, group, tail, isDrained, mend }: GroupPrimaryOptions) {
+    this.#mend = mend;
     this.#host = host;
     this.pool = pool;
     this.number = number;
@@ -125,6 +130,20 @@ export class GroupPrimary implements StreamOwner {
 
   get streams(): Iterable<MemberStream> {
     return this.#streams.values();
+  }
+
+  /** Somebody else is in sync. */
+  get hasOthers(): boolean {
+    for (const { isInSync } of this.#streams.values()) if (isInSync) return true;
+    return false;
+  }
+
+  /** The disk of a member that counts is nearly full. */
+  get hasFullMember(): boolean {
+    const { leases } = this.#host;
+    for (const stream of this.#streams.values())
+      if (stream.isCounted && leases.isFull(stream.daemon)) return true;
+    return false;
   }
 
   stream(daemon: number): MemberStream | undefined {
@@ -259,14 +278,14 @@ export class GroupPrimary implements StreamOwner {
   giveUp(why: string): void {
     if (this.#failure !== null || this.#isResigning) return;
     const streams = [...this.#streams.values()];
-    if (!streams.some(({ isInSync }) => isInSync)) {
+    if (!this.hasOthers) {
       // Nobody has everything but this daemon: who joins begins anew, from what is here.
       for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
       this.tick();
       return;
     }
     this.#isResigning = true;
-    this.#host.log.error({ pool: this.pool, group: this.number }, `Gives up ${this.title}: ${why}`);
+    this.#host.log.info({ pool: this.pool, group: this.number }, `Gives up ${this.title}: ${why}`);
     this.#failure = new StoreError('E_STALE_MAP', `This daemon gives up ${this.title}: ${why}`);
     const error = this.#failure;
     for (const { fail } of this.#held.splice(0)) fail(error);
@@ -308,9 +327,9 @@ export class GroupPrimary implements StreamOwner {
     stream?.acknowledged(indexes);
   }
 
-  refused(from: StartOf, epoch: number, reason: 'full' | 'damaged'): void {
+  refused(from: StartOf, { epoch, index, reason }: Refusal): void {
     const stream = this.#streamOf(from, epoch);
-    if (stream === undefined) return;
+    if (stream?.has(index) !== true) return;
     stream.failure = new StoreError(
       reason === 'full' ? 'E_NO_SPACE' : 'E_CHECKSUM',
       `Daemon ${from.daemon} cannot make a change (${reason})`,
@@ -504,7 +523,7 @@ export class GroupPrimary implements StreamOwner {
     if (now - (this.#askedAt.get(key) ?? -Infinity) < ASK_AGAIN_MS) return;
     this.#askedAt.set(key, now);
     const who = about === null ? '' : ` daemon ${about.daemon} from`;
-    this.#host.log.warn(
+    this.#host.log.debug(
       { pool: this.pool, group: this.number, epoch: this.#epoch },
       `Asks to ${kind}${who} ${this.title}: ${why}`,
     );
@@ -541,8 +560,20 @@ export class GroupPrimary implements StreamOwner {
         this.#goOn();
       }
     };
-    for (const { object, first, last } of entries)
-      store.present(object, first, last, (change) => this.announce(change), presented);
+    const present = ({ object, first, last }: TailEntry, isMended: boolean): void =>
+      store.present(
+        object,
+        first,
+        last,
+        (change) => this.announce(change),
+        (error) => {
+          if (error?.code !== 'E_CHECKSUM' || this.#failure !== null) presented(error);
+          else if (isMended) presented(this.hasOthers ? error : null);
+          else this.#mend(this, store, object, () => present({ object, first, last }, true));
+        },
+      );
+    // Blocks that are good nowhere stay bad here, and the members have all others.
+    for (const entry of entries) present(entry, false);
     presented(null);
   }
 

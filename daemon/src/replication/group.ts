@@ -15,6 +15,7 @@ import {
   type AskTail,
   type GroupEpoch,
   type Prepare,
+  type Refusal,
   type TailEntry,
 } from './peer-message.js';
 import { mergeTails } from './tails.js';
@@ -42,7 +43,8 @@ export class Group {
   #primary: GroupPrimary | null = null;
   /** As a member: the index of the stream that comes next. */
   #nextIndex = 0;
-  #hasRefused = false;
+  /** What it has said of a change that it cannot make: it makes no other of this epoch. */
+  #refusal: Refusal | null = null;
   /** By number. */
   readonly #made = new Map<number, Made>();
   /** As `#made`, of changes that were made here as the primary of an earlier epoch. */
@@ -115,7 +117,7 @@ export class Group {
     this.#host.leases.release(this.key);
     this.#epochSince = this.#host.now;
     this.#nextIndex = 0;
-    this.#hasRefused = false;
+    this.#refusal = null;
     this.#tailAsked = null;
     for (const made of this.#made.values()) made.index = -1;
     const { self } = this.#host;
@@ -123,7 +125,8 @@ export class Group {
       group?.hasPrimary === true && group.members[0]?.daemon === self.daemon && this.isInSync;
     if (!isPrimary) {
       this.#leaveOffice();
-      if (!this.isInSync) this.#forgetMade();
+      // One that joins keeps it: what it has made must not be made again when an epoch ends.
+      if (!this.isMember) this.#forgetMade();
       return;
     }
     if (this.#primary !== null && group.epoch === before + 1 && !this.#primary.hasFailed) {
@@ -136,6 +139,7 @@ export class Group {
     this.#primary = new GroupPrimary({
       ...{ host: this.#host, pool: this.pool, number: this.number, group, tail },
       isDrained: () => this.#isDrained(),
+      mend: this.#host.mend,
     });
     this.#isPrimaryNow(this.#primary);
   }
@@ -152,7 +156,15 @@ export class Group {
     if (!this.#isFromPrimary(from, message)) return;
     this.#trim(message.committed);
     const { index, number } = message;
-    if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) this.#nextIndex = index;
+    if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) {
+      // A new stream: what was refused of the last one is compared anew.
+      this.#nextIndex = index;
+      this.#refusal = null;
+    }
+    if (this.#refusal !== null) {
+      this.#host.send(from.daemon, this.#refusal); // it may have been lost
+      return;
+    }
     if (index > this.#nextIndex) {
       this.#sayBehind(from.daemon);
       return;
@@ -163,7 +175,6 @@ export class Group {
       if (known === undefined || known.isDone) this.#acknowledge(from.daemon, index);
       return;
     }
-    if (this.#hasRefused) return;
     const store = this.#host.storeOf(this.pool);
     if (store === null) {
       this.#sayBehind(from.daemon);
@@ -278,21 +289,21 @@ export class Group {
 
   #couldNot(from: StartOf, epoch: number, number: number, made: Made, error: StoreError): void {
     this.#made.delete(number);
-    const isOurs = error.code === 'E_NO_SPACE' || error.code === 'E_CHECKSUM';
+    const isOurs = ['E_NO_SPACE', 'E_CHECKSUM', 'E_INVALID'].includes(error.code);
     if (!isOurs || epoch !== this.#epoch) return; // the disk has failed: the process ends
-    this.#hasRefused = true;
     this.#host.log.error(
       { pool: this.pool, group: this.number, code: error.code },
       `A change of the primary cannot be made here: ${error.message}`,
     );
-    this.#host.send(from.daemon, {
+    this.#refusal = {
       type: 'refusal',
       pool: this.pool,
       group: this.number,
       epoch,
-      index: made.index,
+      index: Math.max(0, made.index),
       reason: error.code === 'E_NO_SPACE' ? 'full' : 'damaged',
-    });
+    };
+    this.#host.send(from.daemon, this.#refusal);
   }
 
   #trim(committed: number): void {
@@ -361,7 +372,7 @@ export class Group {
     this.#takeAskedAt = now;
     const { daemon, inSync: startId } = first;
     leases.withhold(daemon, startId, this.key, now);
-    this.#host.log.warn(
+    this.#host.log.debug(
       { pool: this.pool, group: this.number, epoch: this.#epoch, primary: daemon },
       'The primary of a group is silent: asks to take its place',
     );

@@ -29,12 +29,16 @@ const OWED_MAX = 16;
 const ASK_AGAIN_MS = 1000;
 /** Behind every place. */
 const END = '\uffff';
+/** In the place of bytes that nobody has. */
+const LOST = Buffer.alloc(4096);
+const LOST_CHECK = 0x10570000;
 const GONE: ObjectDigest = {
   version: 0,
   length: 0,
   isInline: false,
   states: new Uint8Array(),
   checks: new Uint32Array(),
+  prints: new Uint32Array(),
   unknown: [],
 };
 
@@ -53,6 +57,8 @@ export interface JoinParts {
   readonly store: ReplicaPool;
   readonly range: HashRange;
   readonly progress: JoinProgress;
+  /** Mends blocks of this daemon's own copy, with those of others. */
+  readonly mend: (object: ObjectPlace, done: (isMended: boolean) => void) => void;
   /** Whether more may be pushed just now; if not, `goOn` is called when it may. */
   readonly mayPush: (bytes: number) => boolean;
   /** It is over: the member is in sync, or it cannot be done now. */
@@ -91,6 +97,14 @@ export class Join {
 
   get phase(): string {
     return this.#phase;
+  }
+
+  /** How much of the group's hashes was gone through, 0..1. Hashes are spread evenly, so it is the share of its objects. */
+  get shareDone(): number {
+    if (this.#cursor === '' || this.#cursor === END) return this.#cursor === '' ? 0 : 1;
+    const { from, to } = this.#parts.range;
+    const high = Buffer.from(this.#cursor.slice(0, 4), 'latin1').readUInt32BE(); // see `placeOf`
+    return (high - from) / (to - from + 1);
   }
 
   /** Whether a change of an operation leaves the member's copy incomplete. Called for each that is sent. */
@@ -177,7 +191,7 @@ export class Join {
   }
 
   /** Pushes what differs. @param theirs - Null: it is not there */
-  #level(object: ObjectPlace, theirs: ObjectDigest | null, ready: Ready): void {
+  #level(object: ObjectPlace, theirs: ObjectDigest | null, ready: Ready, isMended = false): void {
     const { store, progress } = this.#parts;
     const { place } = object;
     // Its version may have been taken from a change of an operation a moment ago: then it does not mean what it says.
@@ -197,12 +211,55 @@ export class Join {
       },
       (error, found) => {
         if (hasPushed) progress.objectsPushed += 1;
-        const isGood = error === null && found?.unverified.length === 0;
-        if (isGood) this.#passed(place);
-        // What cannot be read here is mended first, by a scrub or a read; the walk comes again.
-        ready(isGood);
+        const unverified = found?.unverified ?? [];
+        if (error !== null) ready(false);
+        else if (unverified.length === 0) {
+          this.#passed(place);
+          ready(true);
+        } else if (isMended) this.#lose(object, unverified, ready);
+        else
+          this.#parts.mend(object, () => {
+            // Once more from the beginning, whether all of it is good now or not.
+            if (this.#phase === 'over') return;
+            this.#completed = null;
+            this.#partial.set(place, object);
+            this.#level(object, theirs, ready, true);
+          });
       },
     );
+  }
+
+  /** Nobody has these blocks any more: the member's copy is to say so as well, whatever it has. */
+  #lose(object: ObjectPlace, blocks: readonly number[], ready: Ready): void {
+    const { store, host } = this.#parts;
+    const { place } = object;
+    host.log.error(
+      { pool: this.primary.pool, group: this.primary.number, blocks: blocks.length },
+      'Blocks of an object are good nowhere: they cannot be read any more',
+    );
+    store.digest(object, (error, digest) => {
+      if (error !== null || digest === undefined || digest === null || digest.isInline) {
+        ready(error === null);
+        return;
+      }
+      for (const block of blocks) {
+        if (block >= digest.states.length) continue;
+        const check = digest.checks[block] ?? 0;
+        const { version, length } = digest;
+        this.primary.push(
+          this.stream,
+          {
+            ...{ op: 'write', object, version, length, first: block, isLost: true },
+            blocks: [LOST],
+            // Of a record that is lost there is none: any that zeros do not have.
+            checks: Uint32Array.of(check === 0 ? LOST_CHECK : check),
+          },
+          false,
+        );
+      }
+      this.#passed(place);
+      ready(true);
+    });
   }
 
   #complete(place: string): void {

@@ -5,6 +5,7 @@ import type { GroupPrimary } from './group-primary.js';
 import { Join, joinersOf, rangeOf, type JoinProgress } from './join.js';
 import type { MemberStream } from './member-stream.js';
 import type { PeerQuestions } from './peer-questions.js';
+import type { Mend } from './read-repair.js';
 import type { Change } from './change.js';
 import { RecoveryPace } from './recovery-pace.js';
 
@@ -25,10 +26,14 @@ export class Joins {
   readonly pace: RecoveryPace;
   readonly #host: GroupHost;
   readonly #questions: PeerQuestions;
+  readonly #mend: Mend;
   readonly #active = new Map<MemberStream, Join>();
   readonly #attempts = new Map<string, Attempts>();
+  /** By pool: what the joins that are over have gone through, in copies of groups. */
+  readonly #copiesDone = new Map<number, number>();
 
-  constructor(host: GroupHost, questions: PeerQuestions) {
+  constructor(host: GroupHost, questions: PeerQuestions, mend: Mend) {
+    this.#mend = mend;
     this.#host = host;
     this.#questions = questions;
     this.pace = new RecoveryPace();
@@ -36,6 +41,28 @@ export class Joins {
 
   get activeCount(): number {
     return this.#active.size;
+  }
+
+  /** Copies of groups of a pool that were gone through since the start, with the parts of those under way. */
+  copiesDone(pool: number): number {
+    let copies = this.#copiesDone.get(pool) ?? 0;
+    for (const { primary, shareDone } of this.#active.values())
+      if (primary.pool === pool) copies += shareDone;
+    return copies;
+  }
+
+  /** Members that a group has to bring in sync and could, and how much of their copies is still to be gone through. */
+  ahead({ primary, map }: Group): { joining: number; copiesLeft: number } {
+    let [joining, copiesLeft] = [0, 0];
+    for (const daemon of primary === null || map === null ? [] : joinersOf(map)) {
+      const startId = this.#host.startOf(daemon);
+      if (startId === null || !this.#host.isUp(daemon, startId)) continue;
+      const stream = primary?.stream(daemon);
+      const join = stream === undefined ? undefined : this.#active.get(stream);
+      joining += 1;
+      copiesLeft += 1 - (join?.shareDone ?? 0);
+    }
+    return { joining, copiesLeft };
   }
 
   /** A primary has begun: it asks here how complete the copies of members are. */
@@ -58,9 +85,11 @@ export class Joins {
     this.pace.tick(this.#host.now);
     this.goOn();
     for (const group of groups) {
-      if (this.#active.size >= ACTIVE_MAX) return;
       const { primary, map } = group;
       if (primary?.isServing !== true || map === null) continue;
+      // Of a join that ended while the masters were asked to list the member, and did not.
+      for (const stream of [...primary.streams])
+        if (!stream.isCounted && !this.#active.has(stream)) primary.dropJoining(stream);
       for (const daemon of joinersOf(map)) this.#begin(group, primary, daemon);
     }
   }
@@ -83,9 +112,12 @@ export class Joins {
       ...{ host, questions: this.#questions, primary, stream, store },
       range: rangeOf(pool, group.number),
       progress: this.progress,
+      mend: (object, done) => this.#mend(primary, store, object, done),
       mayPush: (bytes) => this.pace.mayPush(bytes, host.now),
       over: (one, isDone) => {
         this.#active.delete(one.stream);
+        const before = this.#copiesDone.get(group.pool) ?? 0;
+        this.#copiesDone.set(group.pool, before + one.shareDone);
         if (isDone) this.#attempts.delete(key);
         else {
           attempts.failures += 1;

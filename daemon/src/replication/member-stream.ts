@@ -45,6 +45,8 @@ export class MemberStream {
   /** Why it cannot go on in this epoch. */
   failure: StoreError | null = null;
   readonly #owner: StreamOwner;
+  /** Index of the first change of this stream. */
+  #first: number;
   #next: number;
   #unacked = new Map<number, Sent>();
   #resentAt = -Infinity;
@@ -59,12 +61,18 @@ export class MemberStream {
     this.daemon = daemon;
     this.startId = startId;
     this.isInSync = options.isInSync;
-    this.#next = options.attempt * ATTEMPT_STRIDE;
+    this.#first = options.attempt * ATTEMPT_STRIDE;
+    this.#next = this.#first;
   }
 
   /** It must have made every change that is answered. */
   get isCounted(): boolean {
     return this.isInSync || this.isRequested;
+  }
+
+  /** Whether an index is of this stream, and not of one before it. */
+  has(index: number): boolean {
+    return index >= this.#first && index < this.#next;
   }
 
   /** Changes it has not acknowledged. */
@@ -107,6 +115,7 @@ export class MemberStream {
   restart(): void {
     const sent = [...this.#unacked.values()];
     this.#unacked = new Map();
+    this.#first = 0;
     this.#next = 0;
     this.isRequested = false;
     if (this.isInSync) this.failure = null; // one that joins begins anew

@@ -1,15 +1,24 @@
 /**
- * Mends blocks of the primary that do not match their checksums, with those of another member in sync. Only bytes that
- * match what is recorded here are taken, so nothing older can come back. Where the record itself is lost, or the object is
- * kept as a whole, and another member has it good, that one shall lead: this copy is made anew from it.
+ * Mends blocks of the primary that do not match their checksums, with those of another member, also of one that only joins:
+ * only bytes that match what is recorded here are taken, so nothing older can come back. Where the record itself is lost, or
+ * the object is kept as a whole, and another member in sync has it good, that one shall lead: this copy is made anew from it.
  */
 import { BLOCK_BYTES, OBJECT_KIND } from '@store/core';
 import type { ObjectPlace } from './change.js';
 import type { StartOf } from './group-host.js';
 import type { GroupPrimary } from './group-primary.js';
+import type { MemberStream } from './member-stream.js';
 import type { GroupEpoch } from './peer-message.js';
 import type { ReplicaNode } from './replica-node.js';
 import type { ReplicaPool } from './replica-pool.js';
+
+/** Mends all blocks of an object that are bad on the primary. @param done - Whether they are good now */
+export type Mend = (
+  primary: GroupPrimary,
+  store: ReplicaPool,
+  object: ObjectPlace,
+  done: (isMended: boolean) => void,
+) => void;
 
 /** Blocks of one object that were found to be bad, and who mends them. */
 interface Repair {
@@ -29,7 +38,7 @@ export function mendBlocks(
   done: (isMended: boolean) => void,
 ): void {
   const repair = { node, primary, store, object: { kind, key, hash, place } };
-  const others = othersOf(primary);
+  const others = othersOf(primary).filter(({ isInSync }) => isInSync);
   if (kind !== OBJECT_KIND.imageData) {
     leaveToOthers(repair, others, done);
     return;
@@ -48,7 +57,7 @@ export function mendBlocks(
     let left = wanted.length;
     let areGood = true;
     for (const block of wanted)
-      mendOne(repair, block, othersOf(primary), (isGood) => {
+      mendOne(repair, block, [...othersOf(primary)], (isGood) => {
         areGood &&= isGood;
         left -= 1;
         if (left === 0) done(areGood);
@@ -59,7 +68,7 @@ export function mendBlocks(
 function mendOne(
   repair: Repair,
   block: number,
-  others: StartOf[],
+  others: MemberStream[],
   done: (isGood: boolean) => void,
 ): void {
   const { node, primary, store, object } = repair;
@@ -77,9 +86,10 @@ function mendOne(
         return;
       }
       store.mend(object, block, Buffer.concat(answer.blocks), (error, isGood) => {
-        if (error !== null || isGood !== true)
+        if (error === null && isGood !== true && next.isInSync)
           primary.giveUp('what is recorded of an object is damaged, and another member has it');
-        done(error === null && isGood === true);
+        if (error === null && isGood !== true) mendOne(repair, block, others, done);
+        else done(error === null);
       });
     },
   );
@@ -104,8 +114,9 @@ function leaveToOthers(repair: Repair, others: StartOf[], done: (isMended: boole
   );
 }
 
-function othersOf(primary: GroupPrimary): StartOf[] {
-  return [...primary.streams].filter(({ isInSync }) => isInSync);
+/** Those in sync first. */
+function othersOf(primary: GroupPrimary): MemberStream[] {
+  return [...primary.streams].sort((a, b) => Number(b.isInSync) - Number(a.isInSync));
 }
 
 function epochOf({ pool, number: group, epoch }: GroupPrimary): GroupEpoch {

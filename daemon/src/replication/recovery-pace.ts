@@ -25,14 +25,8 @@ export class RecoveryPace {
   #sumMs = 0;
   #count = 0;
   #pushedInStep = 0;
-  #pushedPerSecond = 0;
 
-  /** Bytes a second that were pushed lately. */
-  get pushedPerSecond(): number {
-    return this.#pushedPerSecond;
-  }
-
-  /** Bytes a second that may be pushed just now. */
+  /** Bytes a second just now. */
   get rate(): number {
     return this.wanted > 0 ? this.wanted : this.#rate;
   }
@@ -56,10 +50,8 @@ export class RecoveryPace {
   }
 
   tick(now: number): void {
-    const elapsedMs = now - this.#stepAt;
-    if (elapsedMs < STEP_MS) return;
+    if (now - this.#stepAt < STEP_MS) return;
     this.#stepAt = now;
-    this.#pushedPerSecond = Math.round((this.#pushedInStep * 1000) / elapsedMs);
     const meanMs = this.#count === 0 ? 0 : this.#sumMs / this.#count;
     const hadClients = this.#count > 0;
     const hasPushed = this.#pushedInStep > 0;

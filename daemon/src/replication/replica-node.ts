@@ -17,6 +17,7 @@ import {
   type Timer,
 } from '@store/core';
 import type { Change, ObjectPlace } from './change.js';
+import { FailoverNotes } from './failover-notes.js';
 import { Flushes } from './flushes.js';
 import type { GroupHost, StartOf } from './group-host.js';
 import { Group } from './group.js';
@@ -28,15 +29,9 @@ import { PeerAnswers } from './peer-answers.js';
 import type { GroupEpoch, PeerMessage } from './peer-message.js';
 import { PeerQuestions } from './peer-questions.js';
 import type { ReplicationPorts } from './ports.js';
-import { mendBlocks } from './read-repair.js';
+import { mendBlocks, type Mend } from './read-repair.js';
 import { ReplicatedPool } from './replicated-pool.js';
 import type { ReplicaPool } from './replica-pool.js';
-import {
-  replicationState,
-  reportedGroups,
-  type ReplicationReport,
-  type ReplicationState,
-} from './replication-state.js';
 import { Scrub, SCRUB_PERIODS, type ScrubPeriods } from './scrub.js';
 import { checkTiming, REPLICATION_TIMING, type ReplicationTiming } from './timing.js';
 
@@ -48,6 +43,7 @@ export interface ReplicationOptions {
   readonly keepMs?: number;
 }
 
+const LEAVE_LOOK_MS = 20;
 /** A map is asked for so often at most. */
 const WANT_MAP_MS = 100;
 
@@ -58,9 +54,12 @@ export class ReplicaNode implements GroupHost {
   readonly scrub: Scrub;
   readonly leftovers: Leftovers;
   readonly questions: PeerQuestions;
+  readonly mend: Mend = (primary, store, object, done) =>
+    mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done);
   readonly #ports: ReplicationPorts;
   readonly #flushes: Flushes;
   readonly #answers: PeerAnswers;
+  readonly #failoverNotes: FailoverNotes;
   /** By pool, then by number; those this daemon is a member of, and some that it was. */
   readonly #groups = new Map<number, (Group | undefined)[]>();
   readonly #pools = new Map<number, ReplicatedPool>();
@@ -83,13 +82,17 @@ export class ReplicaNode implements GroupHost {
       (daemon, message) => this.send(daemon, message),
       () => this.now,
     );
-    this.joins = new Joins(this, this.questions);
+    const { mend } = this;
+    this.joins = new Joins(this, this.questions, mend);
     this.#flushes = new Flushes({
+      get now() {
+        return ports.clock.now();
+      },
       send: (daemon, message) => this.send(daemon, message),
       flushHere: (pool, done) => this.#flushHere(pool, done),
-      ...nowOf(ports),
     });
     this.#answers = new PeerAnswers(this);
+    this.#failoverNotes = new FailoverNotes(ports.log);
     this.leftovers = new Leftovers(this, keepMs);
     this.scrub = new Scrub({
       ...{ host: this, questions: this.questions },
@@ -98,8 +101,7 @@ export class ReplicaNode implements GroupHost {
       wallSeconds: () => ports.clock.wallSeconds(),
       random: () => ports.random.bytes(4).readUInt32LE() / 2 ** 32,
       after: (ms, run) => this.#after(ms, run),
-      mend: (primary, store, object, done) =>
-        mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done),
+      mend,
     });
     this.#tickLater();
   }
@@ -110,19 +112,6 @@ export class ReplicaNode implements GroupHost {
 
   get self(): StartOf {
     return { daemon: this.#ports.daemonId, startId: this.#ports.startId };
-  }
-
-  /** What it does, for masters and metrics. */
-  get state(): ReplicationState {
-    return replicationState(this);
-  }
-
-  /** What masters are told of it. */
-  get report(): ReplicationReport {
-    return {
-      groups: reportedGroups(this, this.#ports.clock.wallSeconds()),
-      isFull: this.#isFull(),
-    };
   }
 
   /** Has groups that this daemon leads looked through, or only says how that stands. */
@@ -160,6 +149,13 @@ export class ReplicaNode implements GroupHost {
     return this.#ports.masters.isUp;
   }
 
+  /** The disk takes nothing new. */
+  get isFull(): boolean {
+    for (const pool of this.#groups.keys())
+      if (this.#ports.poolOf(pool)?.isFull === true) return true;
+    return false;
+  }
+
   poolOf(pool: number): MapPool | undefined {
     return this.#view?.poolById(pool);
   }
@@ -192,6 +188,8 @@ export class ReplicaNode implements GroupHost {
     done: (error: StoreError | null) => void,
   ): void {
     const { pool, number, epoch } = group;
+    const first = this.group({ pool, group: number })?.map?.members[0];
+    this.#failoverNotes.asks(kind, (about ?? first)?.daemon ?? 0);
     this.#ports.masters.ask(
       {
         ...{ kind, pool, group: number, epoch, startId: this.#ports.startId },
@@ -317,6 +315,21 @@ export class ReplicaNode implements GroupHost {
     });
   }
 
+  /**
+   * Leaves its groups to others, as far as there are others: nobody has to wait for the grace period then.
+   * @param done - Called when that is so, or `withinMs` are over
+   */
+  leave(withinMs: number, done: () => void): void {
+    const until = this.now + withinMs;
+    const look = (): void => {
+      const held = [...this.groups()].filter(({ primary }) => primary?.hasOthers === true);
+      for (const { primary } of held) primary?.giveUp('the daemon is stopping');
+      if (held.length === 0 || this.now >= until || !this.canAsk) done();
+      else this.#after(LEAVE_LOOK_MS, look);
+    };
+    look();
+  }
+
   close(): void {
     if (this.#isClosed) return;
     const error = new StoreError('E_CLOSED', 'The daemon is stopping');
@@ -347,7 +360,7 @@ export class ReplicaNode implements GroupHost {
         return;
       }
       case 'refusal':
-        this.group(message)?.primary?.refused(from, message.epoch, message.reason);
+        this.group(message)?.primary?.refused(from, message);
         return;
       case 'behind':
         this.group(message)?.primary?.behind(from, message);
@@ -402,14 +415,8 @@ export class ReplicaNode implements GroupHost {
       type: 'grant',
       sentAt,
       mapVersion: this.mapVersion,
-      isFull: this.#isFull(),
+      isFull: this.isFull,
     });
-  }
-
-  #isFull(): boolean {
-    for (const pool of this.#groups.keys())
-      if (this.#ports.poolOf(pool)?.isFull === true) return true;
-    return false;
   }
 
   #sync(from: StartOf, id: number, pool: number): void {
@@ -460,12 +467,16 @@ export class ReplicaNode implements GroupHost {
   #heartbeat(): void {
     this.#heartbeatAt = this.now;
     const told = new Set<number>();
-    for (const group of this.groups())
-      for (const stream of group.primary?.streams ?? [])
-        if (!told.has(stream.daemon)) {
-          told.add(stream.daemon);
-          this.#heartbeatTo(stream);
-        }
+    for (const { primary, map } of this.groups()) {
+      if (primary === null || map === null) continue;
+      // Also those that are to join: their answer says how full they are.
+      for (const { daemon, inSync } of map.members) {
+        const startId = inSync ?? this.startOf(daemon);
+        if (startId === null || told.has(daemon) || daemon === this.#ports.daemonId) continue;
+        told.add(daemon);
+        this.#heartbeatTo({ daemon, startId });
+      }
+    }
   }
 
   #heartbeatTo({ daemon, startId }: StartOf): void {
@@ -490,6 +501,7 @@ export class ReplicaNode implements GroupHost {
     this.joins.tick(this.groups());
     this.scrub.tick(this.groups());
     this.leftovers.tick();
+    this.#failoverNotes.tick(now);
   }
 
   /** What is thrown here is a defect of ours. */
@@ -500,12 +512,4 @@ export class ReplicaNode implements GroupHost {
       this.#ports.defect(error);
     }
   }
-}
-
-function nowOf({ clock }: ReplicationPorts): { readonly now: number } {
-  return {
-    get now() {
-      return clock.now();
-    },
-  };
 }

@@ -3,6 +3,7 @@
  * they are the same.
  */
 import {
+  crc32c,
   BLOCK_BYTES,
   OBJECT_KIND,
   ObjectRef,
@@ -235,6 +236,30 @@ async function differenceStories(story: PairStory): Promise<void> {
     await isEqual(t, pair);
   });
 
+  await story(
+    'blocks that carry their own checksum are told apart by their bytes',
+    async (t, pair) => {
+      const { ours, theirs } = pair;
+      const { tap, follower } = follow(pair);
+      const user = new PoolUser(ours);
+      await user.write(PIECE, 0, ownChecked(1));
+      await user.write(NOTE, 0, ownChecked(1));
+      await follower.settled();
+      tap.onChange = () => undefined;
+      t.equal(
+        crc32c(ownChecked(1)),
+        crc32c(ownChecked(2)),
+        'their CRC-32C is the same whatever they hold',
+      );
+      await user.write(PIECE, 0, ownChecked(2));
+      await user.write(NOTE, 0, ownChecked(2));
+      t.match(await bringUp(ours, theirs, PIECE), [{ op: 'write' }, { op: 'states', count: 0 }]);
+      t.match(await bringUp(ours, theirs, NOTE), [{ op: 'whole' }]);
+      for (const object of [PIECE, NOTE])
+        t.ok((await new PoolUser(theirs).read(object, 0, 4096)).equals(ownChecked(2)));
+    },
+  );
+
   await story('the difference of what is only there, or of another kind', async (t, pair) => {
     const { ours, theirs } = pair;
     ours.announceTo(new RecordingTap());
@@ -428,4 +453,11 @@ function applied(pool: ReplicaPool, change: Change): Promise<void> {
 
 function byBytes(left: string, right: string): number {
   return Buffer.from(left, 'latin1').compare(Buffer.from(right, 'latin1'));
+}
+
+/** A block that ends in the CRC-32C of what is before it, as file systems write them. */
+function ownChecked(fill: number): Buffer {
+  const bytes = Buffer.alloc(4096, fill);
+  bytes.writeUInt32LE(crc32c(bytes.subarray(0, 4092)), 4092);
+  return bytes;
 }

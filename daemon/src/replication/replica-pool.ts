@@ -50,7 +50,7 @@ export interface InventoryPage {
   readonly next: Buffer | null;
 }
 
-/** States and checksums of an object's blocks, to find those that differ. */
+/** States and checksums of an object's blocks, to find those that differ. What is verified is read for it. */
 export interface ObjectDigest {
   readonly version: number;
   readonly length: number;
@@ -60,6 +60,12 @@ export interface ObjectDigest {
   readonly states: Uint8Array;
   /** CRC-32C of each block that is data, bound to nothing; 0 for others, and for those that cannot be verified. */
   readonly checks: Uint32Array;
+  /**
+   * A second print of each block that is data, made of the bytes themselves: two numbers each, 0 for others (`printOf`). Two
+   * blocks that carry their own CRC-32C at their end have the same CRC-32C, whatever else is in them; file systems write
+   * such blocks. Of an inline object: that of its content.
+   */
+  readonly prints: Uint32Array;
   /** Blocks that are data and cannot be verified: they match nothing. In order. */
   readonly unknown: readonly number[];
 }

@@ -6,6 +6,7 @@
  */
 import {
   BLOCK_BYTES,
+  BLOCK_STATE,
   BLOCKS_PER_OBJECT,
   OBJECT_KIND,
   promisedWith,
@@ -85,9 +86,12 @@ export class ReplicatedPool implements EpochedPool {
   }
 
   write(ref: ObjectRef, offset: number, parts: readonly Buffer[], flags: number, done: Done): void {
-    const range = blockRange(ref, offset, partsBytes(parts));
-    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
-      store.write(ref, offset, parts, flagsHere, made),
+    const bytes = partsBytes(parts);
+    const range = blockRange(ref, offset, bytes);
+    this.#whileRoom(ref, offset, bytes, done, () =>
+      this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+        store.write(ref, offset, parts, flagsHere, made),
+      ),
     );
   }
 
@@ -99,9 +103,12 @@ export class ReplicatedPool implements EpochedPool {
     flags: number,
     done: Done,
   ): void {
-    const range = blockRange(ref, offset, partsBytes(parts));
-    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
-      store.writeChecked(ref, offset, parts, checks, flagsHere, made),
+    const bytes = partsBytes(parts);
+    const range = blockRange(ref, offset, bytes);
+    this.#whileRoom(ref, offset, bytes, done, () =>
+      this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+        store.writeChecked(ref, offset, parts, checks, flagsHere, made),
+      ),
     );
   }
 
@@ -120,7 +127,7 @@ export class ReplicatedPool implements EpochedPool {
         primary.running -= 1;
         primary.proveRead(ref, first, last, (late) => {
           if (late === null && error === null) done(null, extents);
-          else done(late ?? error);
+          else done(late ?? (error === null ? null : toOthers(primary, error)));
         });
       });
     });
@@ -258,10 +265,36 @@ export class ReplicatedPool implements EpochedPool {
       }
       primary.proveRead(ref, first, last, (late) => {
         if (late !== null) done(late);
-        else if (error !== null) done(error);
+        else if (error !== null) done(toOthers(primary, error));
         else done(null, checks);
       });
     });
+  }
+
+  /**
+   * While the disk of a member is nearly full, only what is there already may be written: the engine of this daemon knows
+   * its own disk, and not those of others, which hold the same blocks.
+   */
+  #whileRoom(ref: ObjectRef, offset: number, bytes: number, done: Done, write: () => void): void {
+    const { pool } = this.#parts;
+    const primary = this.#node.groupOf(pool, ref.hash)?.primary ?? null;
+    if (primary?.hasFullMember !== true) {
+      write();
+      return;
+    }
+    this.#admit(ref, false, done, (_, store) =>
+      store.extents(ref, offset, bytes, (error, extents = []) => {
+        const isThere = error === null && extents.every(({ state }) => state === BLOCK_STATE.data);
+        if (isThere) write();
+        else
+          done(
+            new StoreError(
+              'E_NO_SPACE',
+              `The disk of a daemon that holds this group of pool '${this.name}' is nearly full; delete something, or add daemons`,
+            ),
+          );
+      }),
+    );
   }
 
   #change(
@@ -281,7 +314,7 @@ export class ReplicatedPool implements EpochedPool {
         primary.running -= 1;
         if (error !== null) {
           // What is refused may be refused because of what nobody else has yet.
-          primary.proveRead(ref, first, last, (late) => done(late ?? error));
+          primary.proveRead(ref, first, last, (late) => done(late ?? toOthers(primary, error)));
           return;
         }
         primary.whenCommitted(ref, first, last, (late) => {
@@ -308,7 +341,10 @@ export class ReplicatedPool implements EpochedPool {
         work(store).then(
           (value) => prove(() => done(null, value), changes),
           (error: unknown) =>
-            prove(() => done(error instanceof StoreError ? error : asDefect(error)), false),
+            prove(
+              () => done(error instanceof StoreError ? toOthers(primary, error) : asDefect(error)),
+              false,
+            ),
         );
       }),
     );
@@ -354,6 +390,14 @@ function notServed(name: string): StoreError {
     'E_STALE_MAP',
     `This daemon does not serve that group of pool '${name}', by its map`,
   );
+}
+
+/** The disk has failed and this daemon ends; whoever asked is told to ask another one that has everything. */
+function toOthers(primary: GroupPrimary, error: StoreError): StoreError {
+  if (error.code !== 'E_DISK_FAILED' || !primary.hasOthers) return error;
+  return new StoreError('E_STALE_MAP', `Another daemon takes over: ${error.message}`, {
+    cause: error,
+  });
 }
 
 /** It was made here, and nobody knows whether whoever leads now has it. */

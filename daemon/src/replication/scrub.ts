@@ -18,6 +18,7 @@ import { rangeOf } from './join.js';
 import type { MemberStream } from './member-stream.js';
 import { areEqual, PairWalk, type Pair } from './pair-walk.js';
 import type { PeerQuestions } from './peer-questions.js';
+import type { Mend } from './read-repair.js';
 import type { ObjectDigest, ReplicaPool } from './replica-pool.js';
 
 export interface ScrubPeriods {
@@ -51,12 +52,7 @@ export interface ScrubParts {
   readonly random: () => number;
   readonly after: (ms: number, run: () => void) => void;
   /** Mends blocks of this daemon's own copy. */
-  readonly mend: (
-    primary: GroupPrimary,
-    store: ReplicaPool,
-    object: ObjectPlace,
-    done: (isMended: boolean) => void,
-  ) => void;
+  readonly mend: Mend;
 }
 
 const FINDINGS_MAX = 1000;
@@ -67,6 +63,8 @@ const REST_MS_MIN = 2;
 const LOOKS_MAX = 4;
 const LOOK_AGAIN_MS = 1000;
 const LOOK_FOR_WORK_MS = 1000;
+
+const NEVER: ScrubTimes = { light: 0, deep: 0 };
 
 interface Run {
   readonly kind: ScrubKind;
@@ -82,10 +80,12 @@ export class Scrub {
     ...{ repaired: 0, contradictions: 0 },
   };
   readonly findings: ScrubFinding[] = [];
-  /** By pool. */
-  readonly foundIn = new Map<number, { errors: number; repaired: number }>();
   readonly #parts: ScrubParts;
+  /** As they are kept: of groups that were done. */
   readonly #times: Map<string, ScrubTimes>;
+  /** Where the periods of groups begin that were never done. */
+  readonly #begins = new Map<string, ScrubTimes>();
+  readonly #foundIn = new Map<number, Pick<ScrubFound, 'errors' | 'repaired'>>();
   /** Groups that somebody wants to be done now. */
   readonly #wanted = new Map<string, ScrubKind>();
   #run: Run | null = null;
@@ -110,6 +110,11 @@ export class Scrub {
     return this.#wanted.size;
   }
 
+  /** What was found of one pool. */
+  foundIn(pool: number): Readonly<Pick<ScrubFound, 'errors' | 'repaired'>> {
+    return this.#foundIn.get(pool) ?? { errors: 0, repaired: 0 };
+  }
+
   /** Somebody wants these groups to be done now. */
   start(groups: Iterable<Group>, kind: ScrubKind): number {
     let count = 0;
@@ -122,12 +127,12 @@ export class Scrub {
     return count;
   }
 
-  /** The oldest times of groups that this daemon leads: how up to date all of it is. */
+  /** The oldest times of those groups that this daemon leads: how up to date all of it is. 0: one was never done. */
   oldest(groups: Iterable<Group>): ScrubTimes {
     const oldest = { light: Infinity, deep: Infinity };
     for (const { primary, key } of groups) {
       if (primary === null) continue;
-      const { light = 0, deep = 0 } = this.#times.get(key) ?? {};
+      const { light, deep } = this.#times.get(key) ?? NEVER;
       oldest.light = Math.min(oldest.light, light);
       oldest.deep = Math.min(oldest.deep, deep);
     }
@@ -157,17 +162,18 @@ export class Scrub {
     if (wanted !== undefined) return wanted;
     const { periods, wallSeconds, random } = this.#parts;
     const seconds = wallSeconds();
-    let times = this.#times.get(key);
-    if (times === undefined) {
+    let begin = this.#begins.get(key);
+    if (begin === undefined) {
       // All at once would be as bad as none.
-      times = {
+      begin = {
         light: seconds - random() * periods.lightSeconds,
         deep: seconds - random() * periods.deepSeconds,
       };
-      this.#times.set(key, times);
+      this.#begins.set(key, begin);
     }
-    if (seconds - times.deep > periods.deepSeconds) return 'deep';
-    return seconds - times.light > periods.lightSeconds ? 'light' : null;
+    const done = this.#times.get(key) ?? NEVER;
+    if (seconds - (done.deep || begin.deep) > periods.deepSeconds) return 'deep';
+    return seconds - (done.light || begin.light) > periods.lightSeconds ? 'light' : null;
   }
 
   #begin(group: Group, kind: ScrubKind): boolean {
@@ -187,7 +193,7 @@ export class Scrub {
     this.#wanted.delete(run.group.key);
     if (!isDone) return;
     const seconds = this.#parts.wallSeconds();
-    const { light = 0, deep = 0 } = this.#times.get(run.group.key) ?? {};
+    const { light, deep } = this.#times.get(run.group.key) ?? NEVER;
     this.#times.set(run.group.key, {
       light: Math.max(light, seconds),
       deep: run.kind === 'deep' ? seconds : deep,
@@ -385,12 +391,11 @@ export class Scrub {
     what: string,
     isRepaired: boolean,
   ): void {
-    const inPool = this.foundIn.get(group.pool) ?? { errors: 0, repaired: 0 };
-    this.foundIn.set(group.pool, inPool);
-    for (const found of [this.found, inPool]) {
-      found.errors += 1;
-      if (isRepaired) found.repaired += 1;
-    }
+    const { errors, repaired } = this.foundIn(group.pool);
+    const repairs = isRepaired ? 1 : 0;
+    this.#foundIn.set(group.pool, { errors: errors + 1, repaired: repaired + repairs });
+    this.found.errors += 1;
+    this.found.repaired += repairs;
     const finding = {
       number: this.found.errors,
       ...{ pool: group.pool, group: group.number, daemon, what, isRepaired },
@@ -423,6 +428,7 @@ function sameDigests(a: ObjectDigest | null, b: ObjectDigest | null): boolean {
     b.unknown.length === 0 &&
     Buffer.from(a.states).equals(Buffer.from(b.states)) &&
     a.checks.length === b.checks.length &&
-    a.checks.every((check, index) => check === b.checks[index])
+    a.checks.every((check, index) => check === b.checks[index]) &&
+    a.prints.every((print, index) => print === b.prints[index])
   );
 }

@@ -86,8 +86,9 @@ export class ChangeApplier {
     const { engine, writer, whole } = this.#parts;
     const { first, blocks } = change;
     const { kind } = change.object;
-    const sums = pieceChecksOf(0, blocks);
-    const differing = firstDifference(sums, change.checks);
+    // What is lost is to match nothing: its checksums are taken as they are.
+    const sums = change.isLost === true ? change.checks.slice() : pieceChecksOf(0, blocks);
+    const differing = change.isLost === true ? -1 : firstDifference(sums, change.checks);
     if (differing >= 0) {
       engine.counters.arrivedDamaged += 1;
       done(arrivedDamaged(printable(object.name), first * BLOCK_BYTES, differing));

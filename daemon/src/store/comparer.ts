@@ -16,6 +16,7 @@ import {
   type ObjectKind,
 } from '@store/core';
 import type { Change } from '../replication/change.js';
+import { PRINT_NUMBERS, putPrint, samePrint } from '../replication/block-print.js';
 import type { ObjectDigest } from '../replication/replica-pool.js';
 import { misfit } from './change-applier.js';
 import type { Engine } from './engine.js';
@@ -57,6 +58,7 @@ const NO_DIGEST: ObjectDigest = {
   isInline: false,
   states: new Uint8Array(),
   checks: new Uint32Array(),
+  prints: new Uint32Array(),
   unknown: [],
 };
 
@@ -67,57 +69,169 @@ export class Comparer {
     this.#parts = parts;
   }
 
-  /** Null as well for what is broken, or of another kind: `difference` then begins from nothing. */
+  /**
+   * Null as well for what is broken, or of another kind: `difference` then begins from nothing. A long object is read a
+   * piece at a time; its version is that of the beginning, so what was changed meanwhile only looks older than it is.
+   */
   digest(object: StoredObject, kind: ObjectKind, done: DoneWith<ObjectDigest | null>): void {
-    const { engine, reader } = this.#parts;
+    const { engine } = this.#parts;
     object.locks.acquire(0, LAST_BLOCK, false, (lock) => {
-      const finish = (error: StoreError | null, digest: ObjectDigest | null): void => {
-        object.locks.release(lock);
-        if (error === null) done(null, digest);
-        else done(error);
-      };
-      if (engine.failure !== null) finish(engine.failure, null);
-      else if (!object.exists || misfit(object, kind) !== null) finish(null, null);
-      else if (object.inline) finish(engine.failure, this.#inlineDigest(object));
-      else
-        reader.resolveSuspects(object, 0, LAST_BLOCK, (error) =>
-          finish(error, error === null ? this.#slotDigest(object) : null),
-        );
+      const refusal = engine.failure;
+      const isThere = object.exists && misfit(object, kind) === null;
+      const inline = isThere && object.inline ? this.#inlineDigest(object) : null;
+      const { version, length } = object;
+      object.locks.release(lock);
+      if (refusal !== null) done(refusal);
+      else if (!isThere || inline !== null) done(null, inline);
+      else this.#slotDigest(object, kind, version, length, done);
     });
   }
 
   #inlineDigest(object: StoredObject): ObjectDigest {
     const content = this.#parts.whole.content(object);
     const isGood = Buffer.isBuffer(content);
+    const prints = new Uint32Array(PRINT_NUMBERS);
+    if (isGood) putPrint(prints, 0, content);
     return {
       version: object.version,
       length: object.length,
       isInline: true,
       states: new Uint8Array(),
       checks: Uint32Array.of(isGood ? crc32c(content) : 0),
+      prints,
       unknown: isGood ? [] : [0],
     };
   }
 
-  #slotDigest(object: StoredObject): ObjectDigest {
-    const count = usedEnd(object);
-    const checks = new Uint32Array(count);
+  #slotDigest(
+    object: StoredObject,
+    kind: ObjectKind,
+    version: number,
+    length: number,
+    done: DoneWith<ObjectDigest | null>,
+  ): void {
+    const states = new Uint8Array(BLOCKS_PER_OBJECT);
+    const checks = new Uint32Array(BLOCKS_PER_OBJECT);
+    const prints = new Uint32Array(BLOCKS_PER_OBJECT * PRINT_NUMBERS);
     const unknown: number[] = [];
-    for (let block = 0; block < count; block += 1) {
-      if (object.states[block] !== BLOCK_STATE.data) continue;
-      const check = this.#check(object, block);
-      if (check === null) unknown.push(block);
-      else checks[block] = check;
-    }
-    const { version, length } = object;
-    return {
-      version,
-      length,
-      isInline: false,
-      states: object.states.slice(0, count),
-      checks,
-      unknown,
+    const next = (chunk: number): void => {
+      if (chunk === CHUNKS_PER_OBJECT) {
+        let count = BLOCKS_PER_OBJECT;
+        while (count > 0 && states[count - 1] === BLOCK_STATE.absent) count -= 1;
+        done(null, {
+          ...{ version, length, isInline: false },
+          ...{ states: states.slice(0, count), checks: checks.slice(0, count) },
+          ...{ prints: prints.slice(0, count * PRINT_NUMBERS), unknown },
+        });
+        return;
+      }
+      const first = chunk * BLOCKS_PER_CHUNK;
+      this.#holdPiece(object, kind, first, (error, isThere, release) => {
+        const finish = (failure: StoreError | null): void => {
+          release();
+          if (failure !== null) done(failure);
+          else next(chunk + 1);
+        };
+        if (error !== null) {
+          finish(error);
+          return;
+        }
+        if (!isThere) {
+          // It became another object meanwhile: from the beginning.
+          release();
+          this.digest(object, kind, done);
+          return;
+        }
+        states.set(object.states.subarray(first, first + BLOCKS_PER_CHUNK), first);
+        const isData = (block: number): boolean => object.states[block] === BLOCK_STATE.data;
+        this.#print(
+          object,
+          first,
+          isData,
+          prints.subarray(first * PRINT_NUMBERS),
+          (failure, bad) => {
+            for (let block = first; block < first + BLOCKS_PER_CHUNK; block += 1) {
+              if (!isData(block)) continue;
+              const check = bad.has(block) ? null : this.#check(object, block);
+              if (check === null) unknown.push(block);
+              else checks[block] = check;
+            }
+            finish(failure);
+          },
+        );
+      });
     };
+    next(0);
+  }
+
+  /** Holds a chunk's blocks for reading. @param work - Is told whether the object is in a slot (still) */
+  #holdPiece(
+    object: StoredObject,
+    kind: ObjectKind,
+    first: number,
+    work: (error: StoreError | null, isThere: boolean, release: () => void) => void,
+  ): void {
+    const last = first + BLOCKS_PER_CHUNK - 1;
+    object.locks.acquire(first, last, false, (lock) => {
+      const release = (): void => object.locks.release(lock);
+      if (!isInSlot(object, kind)) work(this.#parts.engine.failure, false, release);
+      else
+        this.#parts.reader.resolveSuspects(object, first, last, (error) =>
+          work(error, isInSlot(object, kind), release),
+        );
+    });
+  }
+
+  /**
+   * Prints those blocks of a chunk that are wanted, all of them data; the caller holds them.
+   * @param prints - Of the chunk: where they go
+   * @param done - Hears which of them do not match their checksums, and so have no print.
+   */
+  #print(
+    object: StoredObject,
+    first: number,
+    isWanted: (block: number) => boolean,
+    prints: Uint32Array,
+    done: (error: StoreError | null, bad: ReadonlySet<number>) => void,
+  ): void {
+    const bad = new Set<number>();
+    const end = first + BLOCKS_PER_CHUNK;
+    const read = (from: number, to: number, goOn: (error: StoreError | null) => void): void => {
+      const bytes = Buffer.allocUnsafeSlow((to - from) * BLOCK_BYTES);
+      this.#parts.reader.readBlocks(object, from, to - 1, bytes, (error) => {
+        if (error === null)
+          for (let block = from; block < to; block += 1) {
+            const at = (block - from) * BLOCK_BYTES;
+            putPrint(prints, block - first, bytes.subarray(at, at + BLOCK_BYTES));
+          }
+        if (error?.code !== 'E_CHECKSUM') goOn(error);
+        else if (to - from === 1) {
+          bad.add(from);
+          goOn(null);
+        } else {
+          const middle = from + Math.floor((to - from) / 2);
+          read(from, middle, (failure) => {
+            if (failure !== null) goOn(failure);
+            else read(middle, to, goOn);
+          });
+        }
+      });
+    };
+    const next = (at: number): void => {
+      let from = at;
+      while (from < end && !isWanted(from)) from += 1;
+      if (from >= end) {
+        done(null, bad);
+        return;
+      }
+      let to = from + 1;
+      while (to < end && isWanted(to)) to += 1;
+      read(from, to, (error) => {
+        if (error === null) next(to);
+        else done(error, bad);
+      });
+    };
+    next(first);
   }
 
   /** Recorded of a block of data, bound to nothing; null: that is lost. */
@@ -185,7 +299,8 @@ export class Comparer {
       theirs.unknown.length === 0 &&
       theirs.version === ours.version &&
       theirs.length === ours.length &&
-      theirs.checks[0] === ours.checks[0];
+      theirs.checks[0] === ours.checks[0] &&
+      samePrint(theirs.prints, ours.prints, 0);
     if (ours.unknown.length > 0) unverified.push(0);
     else if (!isEqual) this.#emitContent(object, kind, emit);
   }
@@ -209,12 +324,16 @@ export class Comparer {
     done: Done,
   ): void {
     const unknown = new Set(theirs.unknown);
-    const differs = (block: number): boolean => {
+    const prints = new Uint32Array(BLOCKS_PER_CHUNK * PRINT_NUMBERS);
+    /** As far as can be seen without reading. */
+    const differsClearly = (block: number): boolean => {
       const state = object.states[block];
       if (state !== (theirs.states[block] ?? BLOCK_STATE.absent)) return true;
       if (state !== BLOCK_STATE.data) return false;
       return unknown.has(block) || this.#check(object, block) !== theirs.checks[block];
     };
+    const isAlike = (block: number): boolean =>
+      object.states[block] === BLOCK_STATE.data && !differsClearly(block);
     let count = 0;
     const counted: Emit = (change, isLast) => {
       count += 1;
@@ -226,10 +345,29 @@ export class Comparer {
         return;
       }
       const first = chunk * BLOCKS_PER_CHUNK;
-      const last = first + BLOCKS_PER_CHUNK - 1;
-      this.#piece(object, kind, first, last, differs, counted, unverified, (error, isThere) => {
-        if (error !== null || !isThere) done(error);
-        else next(chunk + 1);
+      this.#holdPiece(object, kind, first, (error, isThere, release) => {
+        const finish: Done = (failure) => {
+          release();
+          if (failure !== null || !isThere) done(failure ?? this.#parts.engine.failure);
+          else next(chunk + 1);
+        };
+        if (error !== null || !isThere) {
+          finish(error);
+          return;
+        }
+        // Equal checksums are not yet equal bytes.
+        this.#print(object, first, isAlike, prints, (failure, bad) => {
+          if (failure !== null) {
+            finish(failure);
+            return;
+          }
+          const differs = (block: number): boolean =>
+            differsClearly(block) ||
+            (isAlike(block) &&
+              (bad.has(block) || !samePrint(prints, theirs.prints, block - first, block)));
+          const runs = runsOf(object, first, first + BLOCKS_PER_CHUNK - 1, differs);
+          this.#emitRuns(object, kind, runs, counted, unverified, finish);
+        });
       });
     };
     next(0);
@@ -492,13 +630,6 @@ function runsOf(
     else runs.push({ first: block, count: 1, state });
   }
   return runs;
-}
-
-/** The end of the blocks that are not absent. */
-function usedEnd(object: StoredObject): number {
-  let end = object.usedBlocks === 0 ? 0 : BLOCKS_PER_OBJECT;
-  while (end > 0 && object.states[end - 1] === BLOCK_STATE.absent) end -= 1;
-  return end;
 }
 
 function statesOf(object: StoredObject, kind: ObjectKind, { first, count, state }: Run): Change {

@@ -107,7 +107,7 @@ await t.test('a broken record of ours never removes what others have', async (t)
   const difference = promisedWith((done) =>
     pool.difference(
       PIECE,
-      { ...theirs, checks: new Uint32Array() },
+      { ...theirs, checks: new Uint32Array(), prints: new Uint32Array() },
       (change) => emitted.push(change),
       done,
     ),

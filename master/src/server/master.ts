@@ -33,6 +33,7 @@ import { ticketNameOf, type ClientRecord, type ClusterState } from '../cluster/c
 import { pruneBlocked, rightsOf, TICKET_SECONDS } from '../cluster/decide-clients.js';
 import { registerDaemon } from '../cluster/decide-daemons.js';
 import { decideGroupRequest } from '../cluster/decide-groups.js';
+import { RemovalPatience } from './removal-patience.js';
 import type { GroupTargets } from '../cluster/group-targets.js';
 import { aliveIn } from '../cluster/roster-view.js';
 import { TEND_LIMITS, type TendLimits } from '../cluster/tend-groups.js';
@@ -114,6 +115,7 @@ export class Master implements Host {
   #compactor: Compactor | null = null;
   #tender: GroupTender | null = null;
   #roster: Roster;
+  readonly #patience: RemovalPatience;
   #traffic: TrafficRecorder;
   #encoded: { version: number; bytes: Buffer; map: StorageMap } | null = null;
   /** Why it leads nobody though it was elected. */
@@ -128,6 +130,7 @@ export class Master implements Host {
     this.tendLimits = { ...TEND_LIMITS, ...options.tend };
     this.#masterId = options.env.random.bytes(16);
     this.#roster = new Roster(options.env);
+    this.#patience = new RemovalPatience(options.env.clock);
     this.#traffic = new TrafficRecorder(options.env);
     this.admin = new ClusterAdmin(this);
     this.#lookLater();
@@ -388,6 +391,7 @@ export class Master implements Host {
 
   async decideGroup(connection: DaemonConnection, request: GroupRequest): Promise<number> {
     const isAlive = aliveIn(this.#roster.view());
+    this.#patience.check(this.state, request, isAlive);
     await this.leader.decide((state) => ({
       state: decideGroupRequest(state, request, connection, isAlive),
       result: null,

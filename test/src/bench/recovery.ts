@@ -229,7 +229,7 @@ async function pushedBy({ log }: StorageDaemon): Promise<number> {
   const url = [...log.matchAll(/http:\/\/\S+?\/metrics/g)].at(-1)?.[0];
   if (url === undefined) throw new Error('A daemon does not say where its metrics are');
   const text = await (await fetch(url, { signal: AbortSignal.timeout(METRICS_MS) })).text();
-  const count = /^store_join_pushed_bytes_total (\S+)$/m.exec(text)?.[1];
+  const count = /^store_replication_pushed_bytes_total (\S+)$/m.exec(text)?.[1];
   if (count === undefined) throw new Error(`${url} does not tell what was sent`);
   return Number(count);
 }

@@ -1,4 +1,4 @@
-import { cpSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ClusterStore, ObjectRef, OBJECT_KIND, openRemoteStore, promised } from '@store/core';
 import { openFileStore } from '@store/daemon';
@@ -61,6 +61,34 @@ t.test(
     t.equal(second?.member.view?.map.clusterId, after.clusterId);
   },
 );
+
+t.test('a loss is told although the start that found it has met no master', async (t) => {
+  const cluster = await LiveCluster.start(t, 1);
+  const [daemon] = cluster.daemons;
+  const admin = cluster.leader()?.master.admin;
+  await admin?.createPool('p', { groups: 1, replicas: 1 }, false);
+  const lostAt = (): number | undefined => admin?.map().pools[0]?.groups[0]?.lostAt;
+  const epoch = (): number | undefined => admin?.map().pools[0]?.groups[0]?.epoch;
+  await daemon?.stop();
+  await daemon?.join();
+  t.equal(lostAt(), 0);
+
+  await daemon?.stop();
+  // As if the folder had got another lineage meanwhile.
+  const file = join(daemon?.folder ?? '', 'cluster');
+  const { lineage, ...others } = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+  t.equal(lineage, daemon?.store.lineage.toString('hex'));
+  writeFileSync(file, JSON.stringify({ ...others, lineage: 'f'.repeat(32) }));
+  await daemon?.join();
+  t.notOk(daemon?.store.lostUnflushed, 'this start has lost nothing');
+  const toldAt = epoch();
+  t.equal(lostAt(), toldAt);
+
+  await daemon?.stop();
+  await daemon?.join();
+  t.equal(lostAt(), toldAt, 'and it is told once');
+  t.not(epoch(), toldAt);
+});
 
 t.test(
   'a copy of a folder is refused while the first is alive, and a folder of another cluster always',

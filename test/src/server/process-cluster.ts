@@ -1,7 +1,8 @@
 /** A cluster of real processes on this machine: a master and storage daemons, which speak in the clear on loopback. */
 import { join } from 'node:path';
-import type { ClusterStatus } from '@store/core';
+import type { ClusterStatus, GroupStatus, StorageMap } from '@store/core';
 import { tempFolder, type HasTeardown } from '../host/temp-folder.js';
+import { sleep } from '../host/wait-until.js';
 import { StorageDaemon } from './storage-daemon.js';
 import { StoreMaster } from './store-master.js';
 import { runProgramWell } from './store-programs.js';
@@ -9,41 +10,75 @@ import { runProgramWell } from './store-programs.js';
 /** What the tests use; `StoreServer` uses it too. */
 export const TEST_POOL = 'testpool';
 
+/** The master counts as number 0, daemons count from 1. */
+export interface ProcessClusterOptions {
+  /** Flags of the pool; 64 groups unless told. */
+  readonly pool?: readonly string[];
+  /** Where a daemon keeps its data, if not in a folder beside the others. */
+  readonly dataOf?: (daemon: number) => string | undefined;
+  /** See `RestartableProgram`. */
+  readonly wrapperOf?: (number: number) => readonly string[];
+  /** Its address; `127.0.0.1` unless told. */
+  readonly hostOf?: (number: number) => string;
+}
+
 export class ProcessCluster {
   readonly folder: string;
   readonly master: StoreMaster;
   readonly daemons: StorageDaemon[] = [];
+  readonly #t: HasTeardown;
+  readonly #options: ProcessClusterOptions;
 
   /** Starts all of it, and makes the pool. */
-  static async start(t: HasTeardown, daemons: number): Promise<ProcessCluster> {
+  static async start(
+    t: HasTeardown,
+    daemons: number,
+    options: ProcessClusterOptions = {},
+  ): Promise<ProcessCluster> {
     const folder = tempFolder(t, 'cluster');
-    const master = await StoreMaster.start(t, { stateDir: join(folder, 'master') });
-    const cluster = new ProcessCluster(folder, master);
+    const { hostOf, wrapperOf, pool = ['--groups', '64'] } = options;
+    const master = await StoreMaster.start(t, {
+      stateDir: join(folder, 'master'),
+      http: true,
+      ...(hostOf === undefined ? {} : { host: hostOf(0), args: ['--insecure'] }),
+      wrapper: wrapperOf?.(0) ?? [],
+    });
+    const cluster = new ProcessCluster(t, folder, master, options);
     const numbers = Array.from({ length: daemons }, (_, index) => index + 1);
-    const started = numbers.map((number) =>
-      StorageDaemon.start(t, {
-        dir: cluster.dataOf(number),
-        args: ['--master', master.peer, '--host', `host${number}`, '--rack', `rack${number % 2}`],
-      }),
-    );
+    const started = numbers.map((number) => cluster.#start(number));
     cluster.daemons.push(...(await Promise.all(started)));
-    await cluster.store('pool', 'create', TEST_POOL, '--groups', '64');
+    await cluster.store('pool', 'create', TEST_POOL, ...pool);
     return cluster;
   }
 
-  private constructor(folder: string, master: StoreMaster) {
+  private constructor(
+    t: HasTeardown,
+    folder: string,
+    master: StoreMaster,
+    options: ProcessClusterOptions,
+  ) {
+    this.#t = t;
     this.folder = folder;
     this.master = master;
+    this.#options = options;
+  }
+
+  /** Of number 1 and so on. */
+  daemon(number: number): StorageDaemon {
+    const daemon = this.daemons[number - 1];
+    if (daemon === undefined) throw new Error(`there is no daemon ${number}`);
+    return daemon;
   }
 
   /** How programs reach it. */
   get flags(): readonly string[] {
-    return ['--master', this.master.listen];
+    const isElsewhere = this.#options.hostOf !== undefined;
+    return ['--master', this.master.listen, ...(isElsewhere ? ['--insecure'] : [])];
   }
 
   /** The folder of a daemon; they count from 1. */
   dataOf(number: number): string {
-    return join(this.folder, `disk${number}`);
+    return this.#options.dataOf?.(number) ?? join(this.folder, `disk${number}`);
   }
 
   /** Runs `store` with the cluster; it must succeed. @returns What it printed */
@@ -61,9 +96,72 @@ export class ProcessCluster {
     return JSON.parse(await this.store('status', '--json')) as ClusterStatus;
   }
 
+  /** The storage map as it is now. */
+  map(): Promise<StorageMap> {
+    return this.master.asked('map');
+  }
+
+  /** The id of a daemon in the map; they get them in the order in which they come up. */
+  async idOf(number: number): Promise<number> {
+    const { address } = this.daemon(number);
+    const found = (await this.map()).daemons.findLast((daemon) => daemon.address === address);
+    if (found === undefined) throw new Error(`the map has no daemon at ${address}`);
+    return found.id;
+  }
+
+  /**
+   * Waits until every daemon of the map is up, except those in `without`, and every group has all its copies.
+   * @returns How long it took, ms
+   * @throws Error with what is still wrong
+   */
+  async healthy(limitMs: number, without: readonly number[] = []): Promise<number> {
+    const begin = performance.now();
+    for (;;) {
+      const wrong = await this.#unwell(without);
+      const ms = performance.now() - begin;
+      if (wrong.length === 0) return ms;
+      if (ms > limitMs)
+        throw new Error(`after ${limitMs} ms the cluster is not well:\n${wrong.join('\n')}`);
+      await sleep(100);
+    }
+  }
+
+  /** Starts those daemons again that do not run, wherever their data is now. */
+  async daemonsAgain(): Promise<void> {
+    const stopped = this.daemons.filter(({ running }) => !running);
+    await Promise.all(stopped.map((daemon) => daemon.startAgain()));
+  }
+
   /** All of it, as an operator does. */
   async stop(): Promise<void> {
-    await Promise.all(this.daemons.map((daemon) => daemon.stop()));
+    const running = this.daemons.filter((daemon) => daemon.running);
+    await Promise.all(running.map((daemon) => daemon.stop()));
     await this.master.stop();
+  }
+
+  async #unwell(without: readonly number[]): Promise<string[]> {
+    const status = await this.master.asked<ClusterStatus>('status');
+    const down = status.daemons
+      .filter(({ id, state }) => state !== 'up' && !without.includes(id))
+      .map(({ id }) => `daemon ${id} is down`);
+    const groups = await this.master.asked<GroupStatus[]>(`pools/${TEST_POOL}/groups`);
+    const unwell = groups
+      .filter(({ state, members }) => state !== 'ok' || members.length === 0)
+      .map(({ group, state, members }) => `group ${group} is ${state}: ${JSON.stringify(members)}`);
+    return [...down, ...unwell];
+  }
+
+  #start(number: number): Promise<StorageDaemon> {
+    const { hostOf, wrapperOf } = this.#options;
+    const labels = ['--host', `host${number}`, '--rack', `rack${number % 2}`];
+    return StorageDaemon.start(this.#t, {
+      dir: () => this.dataOf(number),
+      args: [
+        ...['--master', this.master.peer, ...labels],
+        ...(hostOf === undefined ? [] : ['--insecure']),
+      ],
+      ...(hostOf === undefined ? {} : { host: hostOf(number) }),
+      wrapper: wrapperOf?.(number) ?? [],
+    });
   }
 }

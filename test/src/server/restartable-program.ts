@@ -24,6 +24,11 @@ export abstract class RestartableProgram {
   /** Of `store`, for the next start. */
   protected abstract get args(): readonly string[];
 
+  /** A program and its arguments that start `store` in their own way, as the process that they are. */
+  protected get wrapper(): readonly string[] {
+    return [];
+  }
+
   /** Of the next start. */
   protected get environment(): NodeJS.ProcessEnv {
     return process.env;
@@ -51,7 +56,8 @@ export abstract class RestartableProgram {
   /** A new process at the same place. Returns when it serves. @throws Error with what it said, if it does not */
   async startAgain(): Promise<void> {
     if (this.running) throw new Error(this.#say('is running already'));
-    const child = spawn(programPath('store'), this.args, {
+    const [command = '', ...args] = [...this.wrapper, programPath('store'), ...this.args];
+    const child = spawn(command, args, {
       env: this.environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -84,6 +90,15 @@ export abstract class RestartableProgram {
     const { pid } = this;
     const code = await this.#exitAfter(() => process.kill(pid, 'SIGTERM'));
     if (code !== 0) throw new Error(this.#say(`exited with ${code} after SIGTERM`));
+  }
+
+  /** Waits until it ends by itself. @returns The exit code, null after a signal */
+  async exited(limitMs = STOP_MS): Promise<number | null> {
+    const child = this.#child;
+    if (child === null || !this.running) return child?.exitCode ?? null;
+    const exit = once(child, 'exit', { signal: AbortSignal.timeout(limitMs) });
+    const [code] = (await exit) as [number | null]; // the arguments of 'exit'
+    return code;
   }
 
   async #exitAfter(action: () => unknown): Promise<number | null> {

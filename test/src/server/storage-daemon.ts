@@ -3,15 +3,17 @@ import type { HasTeardown } from '../host/temp-folder.js';
 import { RestartableProgram } from './restartable-program.js';
 
 export interface StorageDaemonOptions {
-  /** The data folder. */
-  readonly dir: string;
+  /** The data folder, or where it is at the next start. */
+  readonly dir: string | (() => string);
   /** More arguments. */
   readonly args?: readonly string[];
-  /** Where clients connect: on 127.0.0.1 on a free port, which stays the same when it starts again. */
+  /** Where clients connect: on a free port unless told, which stays the same when it starts again. */
   readonly port?: number;
+  /** `127.0.0.1` unless told. */
+  readonly host?: string;
+  /** See `RestartableProgram`. */
+  readonly wrapper?: readonly string[];
 }
-
-const HOST = '127.0.0.1';
 
 export class StorageDaemon extends RestartableProgram {
   readonly #options: StorageDaemonOptions;
@@ -32,16 +34,21 @@ export class StorageDaemon extends RestartableProgram {
 
   /** `127.0.0.1:PORT`, as `--storage-daemon` takes it. */
   get address(): string {
-    return `${HOST}:${this.#port}`;
+    return `${this.#options.host ?? '127.0.0.1'}:${this.#port}`;
   }
 
   get port(): number {
     return this.#port;
   }
 
+  protected override get wrapper(): readonly string[] {
+    return this.#options.wrapper ?? [];
+  }
+
   protected override get args(): readonly string[] {
     const { dir, args = [] } = this.#options;
-    return ['file-store', '--dir', dir, '--listen-address', this.address, ...args];
+    const folder = typeof dir === 'string' ? dir : dir();
+    return ['file-store', '--dir', folder, '--listen-address', this.address, ...args];
   }
 
   protected override announced(line: string): void {

@@ -10,20 +10,27 @@ export interface StoreMasterOptions {
   readonly http?: boolean;
   /** As `NODE_OPTIONS`. */
   readonly nodeOptions?: string;
+  /** `127.0.0.1` unless told. */
+  readonly host?: string;
+  /** See `RestartableProgram`. */
+  readonly wrapper?: readonly string[];
 }
 
-const ANY_PORT = '127.0.0.1:0';
 const HEALTH_MS = 30_000;
 
 export class StoreMaster extends RestartableProgram {
   readonly #options: StoreMasterOptions;
-  #peer = ANY_PORT;
-  #listen = ANY_PORT;
-  #http = ANY_PORT;
+  #peer: string;
+  #listen: string;
+  #http: string;
 
   private constructor(t: HasTeardown, options: StoreMasterOptions) {
     super(t, 'store master');
     this.#options = options;
+    const anyPort = `${options.host ?? '127.0.0.1'}:0`;
+    this.#peer = anyPort;
+    this.#listen = anyPort;
+    this.#http = anyPort;
   }
 
   /** Starts the program and waits until it serves. @throws Error with what it said, if it does not */
@@ -49,6 +56,18 @@ export class StoreMaster extends RestartableProgram {
     return (await fetch(`http://${this.#http}/healthz`, { signal })).status;
   }
 
+  /** What the HTTP API answers at this path; it must be served. @throws Error unless it is found */
+  async asked<T>(path: string): Promise<T> {
+    const signal = AbortSignal.timeout(HEALTH_MS);
+    const answer = await fetch(`http://${this.#http}/api/v1/${path}`, { signal });
+    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+    return (await answer.json()) as T; // the type is in what the path names
+  }
+
+  protected override get wrapper(): readonly string[] {
+    return this.#options.wrapper ?? [];
+  }
+
   protected override get environment(): NodeJS.ProcessEnv {
     const { nodeOptions = '' } = this.#options;
     return { ...process.env, NODE_OPTIONS: nodeOptions };
@@ -69,6 +88,6 @@ export class StoreMaster extends RestartableProgram {
     };
     this.#peer = places.peerAddress;
     this.#listen = places.listenAddress;
-    this.#http = places.httpAddress?.replace('http://', '') ?? ANY_PORT;
+    this.#http = places.httpAddress?.replace('http://', '') ?? this.#http;
   }
 }

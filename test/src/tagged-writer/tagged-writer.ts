@@ -56,6 +56,8 @@ export class TaggedWriter {
   /** Requests answered without an error. */
   answers = 0;
   flushes = 0;
+  /** The longest that a request waited for its answer, ms; may be set to 0. */
+  longestMs = 0;
   readonly #history: DeviceHistory;
   readonly #random: SeededRandom;
   readonly #depth: number;
@@ -104,8 +106,10 @@ export class TaggedWriter {
       }
       const blocks = blocksOf(plan);
       for (const block of blocks) this.#busy.add(block);
+      const sentAtMs = performance.now();
       try {
         const error = await this.#perform(client, plan, blocks);
+        this.longestMs = Math.max(this.longestMs, performance.now() - sentAtMs);
         if (error === 0) this.answers += 1;
         else this.errors.push({ request: JSON.stringify(plan), error });
       } catch (error) {

@@ -1,4 +1,4 @@
-/** The state of a storage daemon as Prometheus metrics: its engine, and what it serves over the network. */
+/** The state of a storage daemon as Prometheus metrics: its engine, what it serves over the network, its copies. */
 import {
   LATENCY_BUCKETS_MS,
   type DaemonServerState,
@@ -11,7 +11,7 @@ import { histogramSamples, newRegistry, single, type AddMetric, type Sample } fr
 export interface DaemonState {
   readonly store: StoreState;
   readonly server: DaemonServerState;
-  /** Null: it is in no cluster. */
+  /** Null: it belongs to no cluster. */
   readonly replication: ReplicationState | null;
 }
 
@@ -20,7 +20,7 @@ export function daemonRegistry(state: () => DaemonState): Registry {
   const { registry, add } = newRegistry();
   addStore(add, () => state().store);
   addServer(add, () => state().server);
-  if (state().replication !== null) addReplication(add, () => state().replication);
+  addReplication(add, () => state().replication);
   return registry;
 }
 
@@ -105,8 +105,9 @@ function addServer(add: AddMetric, state: () => DaemonServerState): void {
   addOperations(add, state);
 }
 
+/** Of a daemon that belongs to no cluster nothing is told. */
 function addReplication(add: AddMetric, state: () => ReplicationState | null): void {
-  const one = (
+  const tell = (
     type: 'counter' | 'gauge',
     name: string,
     help: string,
@@ -116,44 +117,30 @@ function addReplication(add: AddMetric, state: () => ReplicationState | null): v
       const now = state();
       return now === null ? [] : single(value(now));
     });
-  one('gauge', 'store_groups', 'Groups that have a copy here', (now) => now.groups);
-  one('gauge', 'store_groups_led', 'Groups this daemon is primary of', (now) => now.primaries);
-  one('gauge', 'store_joins', 'Copies that are being made equal', (now) => now.joins);
-  one(
-    'counter',
-    'store_join_objects_compared_total',
-    'Objects that were compared with those of a copy',
-    (now) => now.joined.objectsCompared,
+  const counter = tell.bind(null, 'counter');
+  const gauge = tell.bind(null, 'gauge');
+  gauge('store_replication_groups_led', 'Groups it is primary of', (now) => now.groupsLed);
+  gauge(
+    'store_replication_uncommitted',
+    'Changes that not all copies have made yet',
+    (now) => now.uncommitted,
   );
-  one(
-    'counter',
-    'store_join_pushed_bytes_total',
-    'Bytes that were sent to make copies equal',
-    (now) => now.joined.bytesPushed,
+  gauge('store_replication_joins', 'Copies it is making now', (now) => now.joinsActive);
+  counter(
+    'store_replication_pushed_bytes_total',
+    'Sent to make other copies equal',
+    (now) => now.bytesPushed,
   );
-  one(
-    'gauge',
-    'store_join_bytes_per_second_max',
-    'How fast copies may be made equal just now',
-    (now) => now.rate,
-  );
-  one(
-    'counter',
+  counter(
     'store_scrub_errors_total',
-    'What scrubs have found that was not as it should be',
-    (now) => now.scrubbed.errors,
+    'Blocks and objects that were not what they must be',
+    (now) => now.scrubErrors,
   );
-  one(
-    'counter',
-    'store_scrub_repaired_total',
-    'What of it could be mended',
-    (now) => now.scrubbed.repaired,
-  );
-  one(
-    'counter',
-    'store_scrub_groups_total',
-    'Groups that were looked through',
-    (now) => now.scrubbed.groupsDone,
+  counter('store_scrub_repaired_total', 'Of those, mended', (now) => now.scrubRepaired);
+  counter(
+    'store_scrub_contradictions_total',
+    'Verified copies of one version that differ: a defect of this program',
+    (now) => now.scrubContradictions,
   );
 }
 

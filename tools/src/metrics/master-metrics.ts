@@ -1,5 +1,5 @@
 /** What a master tells Prometheus: whether it leads, and the state of the cluster if it does. */
-import type { ClusterStatus } from '@store/core';
+import type { ClusterStatus, PoolStatus } from '@store/core';
 import type { Registry } from 'prom-client';
 import { newRegistry, single, type AddMetric, type Sample } from './registry.js';
 
@@ -43,6 +43,12 @@ function addCluster(add: AddMetric, status: () => ClusterStatus | null): void {
     single(capacityBytes),
   );
   gauge('store_cluster_free_bytes', 'Of all disks', ({ freeBytes }) => single(freeBytes));
+  gauge('store_cluster_bytes_left', 'To copy to where they belong', ({ recovery }) =>
+    single(recovery.bytesLeft),
+  );
+  gauge('store_cluster_copied_bytes_per_second', 'To where they belong', ({ recovery }) =>
+    single(recovery.bytesPerSecond),
+  );
   gauge('store_daemon_up', 'Whether a daemon is connected', ({ daemons }) =>
     daemons.map(({ id, host, state }) => ({
       labels: { daemon: id, host },
@@ -52,10 +58,51 @@ function addCluster(add: AddMetric, status: () => ClusterStatus | null): void {
   gauge('store_daemon_groups', 'Copies of groups on a daemon', ({ daemons }) =>
     daemons.map(({ id, host, groups }) => ({ labels: { daemon: id, host }, value: groups })),
   );
-  gauge('store_pool_used_bytes', 'Of all copies of a pool', ({ pools }) =>
-    pools.map(({ name, usedBytes }) => ({ labels: { pool: name }, value: usedBytes })),
+  addPools((name, help, value) =>
+    gauge(name, help, ({ pools }) =>
+      pools.map((pool) => ({ labels: { pool: pool.name }, value: value(pool) })),
+    ),
   );
-  gauge('store_pool_groups_down', 'Groups that nobody serves', ({ pools }) =>
-    pools.map(({ name, groupsDown }) => ({ labels: { pool: name }, value: groupsDown })),
+}
+
+function addPools(
+  gauge: (name: string, help: string, value: (pool: PoolStatus) => number) => void,
+): void {
+  gauge('store_pool_used_bytes', 'Of all copies of a pool', ({ usedBytes }) => usedBytes);
+  gauge('store_pool_stored_bytes', 'Of each object once', ({ storedBytes }) => storedBytes);
+  gauge(
+    'store_pool_groups_down',
+    'Groups of which reads and writes wait: no copy in sync runs',
+    ({ groupsDown }) => groupsDown,
+  );
+  gauge(
+    'store_pool_groups_read_only',
+    'Groups of which writes wait: fewer copies in sync than they need',
+    ({ groupsReadOnly }) => groupsReadOnly,
+  );
+  gauge(
+    'store_pool_groups_degraded',
+    'Groups with fewer copies in sync than wanted',
+    ({ groupsDegraded }) => groupsDegraded,
+  );
+  gauge(
+    'store_pool_groups_joining',
+    'Groups with a copy that is being made',
+    ({ groupsJoining }) => groupsJoining,
+  );
+  gauge(
+    'store_pool_groups_misplaced',
+    'Groups that lie elsewhere than placement wants',
+    ({ groupsMisplaced }) => groupsMisplaced,
+  );
+  gauge(
+    'store_pool_bytes_left',
+    'To copy to where they belong',
+    ({ recovery }) => recovery.bytesLeft,
+  );
+  gauge(
+    'store_pool_scrub_errors',
+    'Found by scrubs since the daemons were started',
+    ({ scrub }) => scrub.errorsFound,
   );
 }

@@ -75,13 +75,11 @@ export class ClusterPart {
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
       copies: {
-        get report() {
-          return copies().report;
-        },
         scrubIs: (request) => copies().scrubIs(request),
         recoverAt: (rate) => copies().recoverAt(rate),
       },
       mapIs: (view) => this.#replication.mapIs(view),
+      replication: () => this.#replication.report(),
       defect: (error) => dieOf(context.log, error),
     });
     this.#replication = new ReplicationPart({
@@ -129,9 +127,14 @@ export class ClusterPart {
     timer.cancel();
   }
 
-  /** What its copies do, for metrics. */
-  get replication(): ReplicationState {
-    return this.#replication.state;
+  /** For metrics. */
+  replicationState(): ReplicationState {
+    return this.#replication.state();
+  }
+
+  /** Before it stops: others lead its groups from now on. */
+  leave(): Promise<void> {
+    return this.#replication.leave();
   }
 
   async close(): Promise<void> {

@@ -16,11 +16,14 @@ import {
 import {
   engineNameOf,
   PeerLinks,
+  poolWork,
   ReplicaNode,
+  replicationState,
   ScrubFile,
   type ClusterMember,
   type FileStore,
   type MemberCopies,
+  type MemberReplication,
   type PeerSecurity,
   type ReplicaPool,
   type ReplicationState,
@@ -33,6 +36,9 @@ export interface ReplicationPartOptions {
   readonly security: PeerSecurity;
   readonly defect: (error: unknown) => void;
 }
+
+/** So long a daemon that stops waits until its groups are led by others. */
+const LEAVE_MS = 2000;
 
 export class ReplicationPart {
   readonly #options: ReplicationPartOptions;
@@ -116,13 +122,24 @@ export class ReplicationPart {
     return this.#node.poolFor(id, name, objectBytes);
   }
 
-  get state(): ReplicationState {
-    return this.#node.state;
+  /** For metrics. */
+  state(): ReplicationState {
+    return replicationState(this.#node);
   }
 
-  /** What masters ask about it. */
+  /** For reports. */
+  report(): MemberReplication {
+    return { work: poolWork(this.#node), isFull: this.#node.isFull };
+  }
+
+  /** What masters want done about it. */
   get copies(): MemberCopies {
     return this.#node;
+  }
+
+  /** Lets others lead this daemon's groups, so that nobody waits until its silence is noticed. */
+  leave(): Promise<void> {
+    return new Promise((resolve) => this.#node.leave(LEAVE_MS, resolve));
   }
 
   async close(): Promise<void> {

@@ -38,6 +38,7 @@ export function sampleMessages(): readonly PeerMessage[] {
     isInline: false,
     states: Uint8Array.of(0, 1, 2),
     checks: Uint32Array.of(0, 0x01020304, 0),
+    prints: Uint32Array.of(0, 0, 0x05060708, 0x090a0b0c, 0, 0),
     unknown: [1],
   };
   return [
@@ -193,7 +194,11 @@ export const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(
         states: fc.uint8Array({ max: 2 }),
         checks: fc.uint32Array(),
         unknown: fc.array(u32),
-      }),
+      }).chain((digest) =>
+        fc
+          .uint32Array({ minLength: digest.checks.length * 2, maxLength: digest.checks.length * 2 })
+          .map((prints) => ({ ...digest, prints })),
+      ),
     ),
   }),
   record({

@@ -1,0 +1,306 @@
+/**
+ * What must hold at every moment, seen from outside of all processes: what each disk holds, what the masters have decided,
+ * who answers what. See FAULTS.md 3.3; the numbers in messages are those there.
+ */
+import { BLOCK_STATE, crc32c, groupOf, type MapGroup } from '@store/core';
+import type { ClusterState } from '@store/master';
+import {
+  CELL_BYTES,
+  CELLS_PER_BLOCK,
+  MISSING_TAG,
+  ZERO_TAG,
+  type History,
+  type OpRecord,
+  type UsedObject,
+} from './history.js';
+import { ZEROS, type ObjectImage, type SimObject } from './sim-disk.js';
+import type { DaemonWatcher, SimDaemon } from './sim-daemon.js';
+import type { SimMasters } from './sim-master.js';
+import { POOL_ID } from './sim-master.js';
+import type { Answer, Request } from './sim-messages.js';
+import type { SimWorld } from './sim-world.js';
+import type { WorkWatcher } from './workload.js';
+
+export class Invariants implements DaemonWatcher, WorkWatcher {
+  readonly #world: SimWorld;
+  readonly #history: History;
+  readonly #daemons: readonly SimDaemon[];
+  readonly #masters: () => SimMasters;
+  /** By group: the newest epoch in which something was answered, and by whom. */
+  readonly #served = new Map<number, { readonly epoch: number; readonly startId: string }>();
+  readonly #epochs = new Map<number, number>();
+
+  constructor(
+    world: SimWorld,
+    history: History,
+    daemons: readonly SimDaemon[],
+    masters: () => SimMasters,
+  ) {
+    this.#world = world;
+    this.#history = history;
+    this.#daemons = daemons;
+    this.#masters = masters;
+  }
+
+  groupNow(group: number): MapGroup | undefined {
+    return this.#masters().state.map.pools[0]?.groups[group];
+  }
+
+  /** The masters have decided something. */
+  decided({ map }: ClusterState): void {
+    for (const [number, group] of map.pools[0]?.groups.entries() ?? []) {
+      const before = this.#epochs.get(number) ?? 0;
+      if (group.epoch === before) continue;
+      if (group.epoch < before)
+        this.#world.fail(`I2: group ${number} went back to epoch ${group.epoch}`);
+      this.#epochs.set(number, group.epoch);
+      if (group.lostAt > 0) this.#history.lost(number, group.lostAt);
+      if (group.lostAt === group.epoch) this.#world.sometimes('a group lost unflushed writes');
+      if (this.#world.isTraced) {
+        const members = group.members.map(({ daemon, inSync }) =>
+          inSync === null ? `(${daemon})` : `${daemon}:${inSync.slice(0, 6)}`,
+        );
+        this.#world.trace(
+          'm',
+          `group ${number} epoch ${group.epoch}: ${members.join(' ')}${group.lostAt === group.epoch ? ' LOST' : ''}`,
+        );
+      }
+    }
+  }
+
+  answering(daemon: SimDaemon, request: Request, { error }: Answer): void {
+    if (error !== null) return;
+    const { group, epoch, op } = request;
+    const served = this.#served.get(group);
+    const startId = daemon.process?.startId ?? '';
+    const isRead = op === 'read' || op === 'stat';
+    if (isRead && served !== undefined && epoch < served.epoch && startId !== served.startId)
+      this.#world.fail(
+        `I1: ${daemon.name} answered a ${op} of group ${group} in epoch ${epoch}, after somebody else had served epoch ${served.epoch}`,
+      );
+    if (op === 'flush') return;
+    if (epoch >= (served?.epoch ?? 0)) this.#served.set(group, { epoch, startId });
+    if (op === 'write' || op === 'zero') this.#lookAtCopies(request);
+  }
+
+  /** I3: what is answered is with all members of the set. */
+  #lookAtCopies(request: Request): void {
+    const object = this.#history.objects.find(({ ref }) => ref.place === request.ref.place);
+    if (object?.use !== 'own') return;
+    for (const { name, copy } of this.#copies(object)) {
+      const problem = differenceOf(copy?.now ?? null, request);
+      if (problem === null) continue;
+      this.#world.fail(
+        `I3: ${request.op} of '${request.ref.id}' at ${request.offset} was answered in epoch ${request.epoch}, and block ${problem} of ${name}, in sync by the masters, does not have it`,
+      );
+      return;
+    }
+  }
+
+  flushed(writes: readonly OpRecord[]): void {
+    for (const write of writes) {
+      const { object, from, to, tag } = write;
+      if (object.use !== 'own' || !this.#isNewest(write)) continue;
+      for (const { name, copy } of this.#copies(object)) {
+        const image = copy?.durable ?? null;
+        for (let cell = from; cell < to; cell += 1) {
+          const there = tagIn(image, cell);
+          if (there === tag || there === null) continue;
+          this.#world.fail(
+            `I3: write ${tag} of '${object.ref.id}' (group ${object.group}) was made durable in epoch ${write.epoch}, says a flush, and ${name}, in sync by the masters, has ${there} in cell ${cell} durably`,
+          );
+          return;
+        }
+      }
+    }
+  }
+
+  unreadable(object: UsedObject, from: number, to: number): void {
+    const first = Math.floor(from / CELLS_PER_BLOCK);
+    const last = Math.ceil(to / CELLS_PER_BLOCK) - 1;
+    const copies = this.#copies(object);
+    for (let block = first; block <= last; block += 1)
+      if (!copies.some(({ copy }) => copy === null || copy.goodBytes(block) !== null)) {
+        this.#world.sometimes('no good copy was left');
+        return;
+      }
+    this.#world.fail(
+      `I9: blocks ${first} to ${last} of '${object.ref.id}' were answered as unreadable, and each of them has a good copy`,
+    );
+  }
+
+  /** Whether a block of a disk may be damaged: another member that is in sync and there has it, and it is good. */
+  mayDamage(daemon: SimDaemon, object: SimObject, block: number): boolean {
+    const pool = this.#masters().state.map.pools[0];
+    if (pool === undefined || object.isInline) return false;
+    const group = pool.groups[groupOf(pool, object.object.hash)];
+    if (group === undefined) return false;
+    return this.#membersInSync(group).some((other) => {
+      if (other === daemon) return false;
+      const copy = other.disk.shelf(POOL_ID).objects.get(object.object.place);
+      return (
+        copy?.now.exists === true &&
+        copy.now.checks[block] === object.now.checks[block] &&
+        copy.goodBytes(block) !== null
+      );
+    });
+  }
+
+  /** Whether a disk may be lost as a whole: each group it is in sync in has another one that is, and is undamaged. */
+  mayLose(daemon: SimDaemon): boolean {
+    for (const group of this.#masters().state.map.pools[0]?.groups ?? []) {
+      const own = this.#daemonIds(daemon);
+      if (!group.members.some(({ daemon: id, inSync }) => inSync !== null && own.has(id))) continue;
+      const others = this.#membersInSync(group).filter((other) => other !== daemon);
+      if (!others.some((other) => isUndamaged(other))) return false;
+    }
+    return true;
+  }
+
+  /** Whether all that are in sync in some group were disks that are no more. */
+  isLost(): boolean {
+    const { map } = this.#masters().state;
+    const disks = new Map(map.daemons.map(({ id, diskId }) => [id, diskId]));
+    const present = new Set(this.#daemons.map(({ disk }) => disk.diskId));
+    return (
+      map.pools[0]?.groups.some(({ members }) =>
+        members.every(
+          ({ daemon, inSync }) => inSync === null || !present.has(disks.get(daemon) ?? ''),
+        ),
+      ) ?? false
+    );
+  }
+
+  /** Why not all is as it should be after the healing; null: it is. */
+  problemOfRedundancy(): string | null {
+    const pool = this.#masters().state.map.pools[0];
+    if (pool === undefined) return 'there is no pool';
+    for (const [number, group] of pool.groups.entries()) {
+      const wanted = Math.min(pool.replicas, this.#daemons.length);
+      const inSync = this.#membersInSync(group).length;
+      if (inSync < wanted || group.members.length > wanted)
+        return `group ${number} in epoch ${group.epoch} has ${inSync} of ${wanted} members in sync, and lists ${JSON.stringify(group.members.map(({ daemon, inSync: start }) => `${daemon}:${start?.slice(0, 6) ?? 'joins'}`))}`;
+    }
+    return null;
+  }
+
+  /** I11: what differs between two copies of a group; null: nothing. */
+  problemOfCopies(): string | null {
+    const pool = this.#masters().state.map.pools[0];
+    for (const [number, group] of pool?.groups.entries() ?? []) {
+      const [first, ...others] = this.#membersInSync(group);
+      if (first === undefined) continue;
+      for (const other of others) {
+        const problem = this.#compare(number, first, other);
+        if (problem !== null) return problem;
+      }
+    }
+    return null;
+  }
+
+  #compare(group: number, a: SimDaemon, b: SimDaemon): string | null {
+    const pool = this.#masters().state.map.pools[0];
+    if (pool === undefined) return null;
+    const [ours, theirs] = [a.disk.shelf(POOL_ID).objects, b.disk.shelf(POOL_ID).objects];
+    for (const place of new Set([...ours.keys(), ...theirs.keys()])) {
+      const [one, other] = [ours.get(place), theirs.get(place)];
+      const object = (one ?? other)?.object;
+      if (object === undefined || groupOf(pool, object.hash) !== group) continue;
+      const problem = imageDifference(one ?? null, other ?? null);
+      if (problem === null) continue;
+      return `I11: '${object.key.toString()}' of group ${group} differs between ${a.name} and ${b.name}: ${problem}`;
+    }
+    return null;
+  }
+
+  #isNewest({ object, from, to, tag, calledAt }: OpRecord): boolean {
+    return !this.#history.ops.some(
+      (op) =>
+        op.object === object &&
+        op.kind !== 'read' &&
+        op.calledAt >= calledAt &&
+        op.tag !== tag &&
+        op.from < to &&
+        from < op.to,
+    );
+  }
+
+  #copies(object: UsedObject): { name: string; copy: SimObject | null }[] {
+    const group = this.groupNow(object.group);
+    if (group === undefined) return [];
+    return this.#membersInSync(group).map((daemon) => ({
+      name: daemon.name,
+      copy: daemon.disk.shelf(POOL_ID).objects.get(object.ref.place) ?? null,
+    }));
+  }
+
+  /** Those whose very start is listed, and runs. */
+  #membersInSync({ members }: MapGroup): SimDaemon[] {
+    const found: SimDaemon[] = [];
+    for (const { inSync } of members) {
+      if (inSync === null) continue;
+      const daemon = this.#daemons.find(({ process }) => process?.startId === inSync);
+      if (daemon !== undefined) found.push(daemon);
+    }
+    return found;
+  }
+
+  #daemonIds(daemon: SimDaemon): Set<number> {
+    const { map } = this.#masters().state;
+    return new Set(
+      map.daemons.filter(({ diskId }) => diskId === daemon.disk.diskId).map(({ id }) => id),
+    );
+  }
+}
+
+function isUndamaged(daemon: SimDaemon): boolean {
+  if (daemon.disk.isFailed) return false;
+  for (const object of daemon.disk.shelf(POOL_ID).objects.values())
+    for (const block of object.now.states.keys())
+      if (object.goodBytes(block) === null) return false;
+  return true;
+}
+
+/** The first block of a copy that does not have what was asked for; null: it has it, or is damaged. */
+function differenceOf(
+  image: ObjectImage | null,
+  { op, offset, bytes, data }: Request,
+): number | null {
+  for (let at = 0; at < bytes; at += CELL_BYTES) {
+    const cell = (offset + at) / CELL_BYTES;
+    const there = tagIn(image, cell);
+    if (there === null) continue;
+    const wanted = op === 'write' ? (data?.readUInt32LE(at) ?? 0) : ZERO_TAG;
+    if (there !== wanted) return Math.floor(cell / CELLS_PER_BLOCK);
+  }
+  return null;
+}
+
+/** What a copy has in a cell; null: something damaged. */
+function tagIn(image: ObjectImage | null, cell: number): number | null {
+  if (image?.exists !== true) return ZERO_TAG;
+  const block = Math.floor(cell / CELLS_PER_BLOCK);
+  if (image.states[block] !== BLOCK_STATE.data) return ZERO_TAG;
+  const bytes = image.blocks[block] ?? ZEROS;
+  if (crc32c(bytes) !== image.checks[block]) return null;
+  const at = (cell % CELLS_PER_BLOCK) * CELL_BYTES;
+  const tag = bytes.readUInt32LE(at);
+  return bytes.readUInt32LE(at + CELL_BYTES - 4) === tag && tag !== MISSING_TAG ? tag : null;
+}
+
+function imageDifference(a: SimObject | null, b: SimObject | null): string | null {
+  const [isHere, isThere] = [a?.now.exists ?? false, b?.now.exists ?? false];
+  if (isHere !== isThere) return `it exists on one of them`;
+  if (a === null || b === null || !isHere) return null;
+  if (a.now.version !== b.now.version) return `versions ${a.now.version} and ${b.now.version}`;
+  if (a.now.length !== b.now.length) return `lengths ${a.now.length} and ${b.now.length}`;
+  if (a.isInline)
+    return a.now.content?.equals(b.now.content ?? ZEROS) === true ? null : 'the content';
+  for (const [block, state] of a.now.states.entries()) {
+    if (state !== b.now.states[block])
+      return `states ${state} and ${b.now.states[block] ?? ''} of block ${block}`;
+    const [mine, yours] = [a.goodBytes(block), b.goodBytes(block)];
+    if (mine !== null && yours !== null && !mine.equals(yours)) return `block ${block}`;
+  }
+  return null;
+}

@@ -1,0 +1,90 @@
+/** What kinds of runs there are: the usual one, and some that are all about one thing which is rare there. */
+import { USUAL_RATES, type FaultRates } from './faults.js';
+import type { PoolShape } from './sim-master.js';
+
+export interface Profile {
+  readonly rates: FaultRates;
+  /** Leave out half of the kinds of faults, for each seed others. */
+  readonly isSwarm: boolean;
+  /** What is not said is drawn for each seed. */
+  readonly shape: Partial<PoolShape>;
+  readonly daemons?: number;
+  /** Lanes of each client that only read. */
+  readonly readers?: number;
+  /** Milliseconds of faults. */
+  readonly chaosMs: number;
+  /** Between two operations of a lane of a client. */
+  readonly pauseMs: number;
+}
+
+const USUAL: Profile = {
+  rates: USUAL_RATES,
+  isSwarm: true,
+  shape: {},
+  chaosMs: 20_000,
+  pauseMs: 60,
+};
+
+const profiles = {
+  usual: USUAL,
+  /** Nothing goes wrong. */
+  calm: { ...USUAL, rates: {}, chaosMs: 8000 },
+  /** Members come and go, and what the masters answer is lost or late. */
+  joins: {
+    ...USUAL,
+    isSwarm: false,
+    rates: { kill: 3000, quickRestart: 5000, answerLost: 700, electMaster: 2500, clog: 400 },
+  },
+  /** Primaries are cut off from the others, or stopped, and clients still reach them. */
+  leases: {
+    ...USUAL,
+    isSwarm: false,
+    rates: {
+      clientsOnly: 2000,
+      isolateFromDaemons: 5000,
+      pausePrimary: 4000,
+      skew: 1000,
+      block: 2000,
+    },
+    readers: 4,
+    pauseMs: 30,
+  },
+  /** Few copies, and all of them are gone now and then. */
+  lastReplica: {
+    ...USUAL,
+    isSwarm: false,
+    shape: { replicas: 2, minReplicas: 1 },
+    rates: { kill: 3000, power: 2500, powerAll: 9000, killPrimary: 5000 },
+    daemons: 3,
+  },
+  /** The power fails everywhere, between flushes. */
+  power: {
+    ...USUAL,
+    isSwarm: false,
+    rates: { powerAll: 3500, power: 5000, clog: 1000, slowDisk: 3000 },
+    pauseMs: 25,
+  },
+  /** Disks lie. */
+  damage: {
+    ...USUAL,
+    isSwarm: false,
+    rates: { rot: 250, lostWrite: 500, misdirectedWrite: 500, readError: 500, kill: 6000 },
+    pauseMs: 30,
+  },
+  /** Disks are full. */
+  full: {
+    ...USUAL,
+    isSwarm: false,
+    rates: { full: 2000, notMade: 1000, kill: 6000, loseDisk: 9000 },
+  },
+  /** Primaries die in the middle of things, at once or slowly. */
+  failover: {
+    ...USUAL,
+    isSwarm: false,
+    rates: { killPrimary: 2500, pausePrimary: 5000, clog: 300, slowDisk: 4000, breakLink: 1500 },
+    pauseMs: 20,
+  },
+} satisfies Record<string, Profile>;
+
+export type ProfileName = keyof typeof profiles;
+export const PROFILES: Readonly<Record<ProfileName, Profile>> = profiles;

@@ -1,0 +1,27 @@
+import t from 'tap';
+import { PROFILES, type ProfileName } from './profiles.js';
+import { simRun } from './sim-run.js';
+
+t.setTimeout(600_000);
+
+/**
+ * Of each profile the first seeds, and those that have found something since the last change of what a seed means: what
+ * is drawn for a run, and in which order.
+ */
+const FIRST = 4;
+const FOUND: Partial<Record<ProfileName, readonly number[]>> = {
+  usual: [13, 28, 30, 46, 49],
+  power: [15, 59],
+  full: [3],
+};
+
+for (const profile of Object.keys(PROFILES) as ProfileName[])
+  // the table's own keys
+  for (const seed of [
+    ...Array.from({ length: FIRST }, (_, at) => at + 1),
+    ...(FOUND[profile] ?? []),
+  ])
+    t.test(`seed ${seed} of profile ${profile} finds nothing`, async (t) => {
+      const { failure } = await simRun({ seed, profile, isTraced: false });
+      t.equal(failure, null, `replay: make sim SEED=${seed} PROFILE=${profile}`);
+    });
