@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build run dev check test sim chaos bench bench-master checklist-table deps-build deps-test clean
+.PHONY: build run dev check test sim chaos bench bench-recovery bench-master checklist-table deps-build deps-test clean
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -55,6 +55,10 @@ chaos: deps-test build
 # Our NBD server beside others, with the same work on the same disk: make bench ARGS='--quick' (or --help)
 bench: deps-test build
 	@node test/dist/bench/main.js $(ARGS)
+
+# What it costs clients that a copy is lost, and how fast it is there again: make bench-recovery ARGS='--size 256M'
+bench-recovery: deps-test build
+	@node test/dist/bench/recovery.js $(ARGS)
 
 # How a master does at 1,000 daemons and 100 pools.
 bench-master: build

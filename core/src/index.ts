@@ -156,6 +156,7 @@ export {
 } from './control/master-link.js';
 export * from './wire/json-body.js';
 export * from './control/daemon-messages.js';
+export * from './control/scrub-messages.js';
 export * from './control/group-requests.js';
 export { MasterGuide, type MasterGuideOptions } from './cluster/master-guide.js';
 export { ClusterStore } from './cluster/cluster-store.js';

@@ -14,6 +14,7 @@ export type { ServedStore } from './server/open-pools.js';
 export {
   ClusterMember,
   type ClusterMemberOptions,
+  type MemberCopies,
   type MemberCounts,
   type MemberReplication,
   type MemberStore,

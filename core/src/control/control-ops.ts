@@ -26,6 +26,10 @@ export const CONTROL = {
   keptMap: 72,
   /** A daemon wants something decided about a group it is a member of. */
   group: 73,
+  /** Of a master, to a daemon: groups are to be looked through, or how that stands. */
+  scrub: 74,
+  /** Of a master, to a daemon: how fast copies are to be made equal. */
+  recovery: 75,
 } as const;
 export type ControlOp = (typeof CONTROL)[keyof typeof CONTROL];
 

@@ -8,6 +8,8 @@ import {
   CONTROL,
   contradiction,
   decodeMap,
+  decodeScrubRequest,
+  encodeDaemonScrub,
   encodeGroupRequest,
   encodeMap,
   encodeReport,
@@ -19,6 +21,7 @@ import {
   NO_ANSWER,
   numberIn,
   REPORTED_POOLS_MAX,
+  saying,
   PoolSecret,
   SecretRing,
   StoreError,
@@ -28,10 +31,12 @@ import {
   type ControlOp,
   type DaemonRegistration,
   type DaemonReport,
+  type DaemonScrub,
   type Disk,
   type Env,
   type GroupRequest,
   type MasterAddress,
+  type ScrubRequest,
   type StorageMap,
   type Timer,
   type TlsClientContext,
@@ -66,6 +71,13 @@ export type MemberCounts = Pick<
   | 'writeMs'
 >;
 
+/** What masters want to know of the copies that this daemon leads, and have done about them. */
+export interface MemberCopies {
+  scrubIs(request: ScrubRequest): DaemonScrub;
+  /** @param bytesPerSecond - 0: by what clients feel */
+  recoverAt(bytesPerSecond: number): void;
+}
+
 export interface ClusterMemberOptions {
   readonly env: Env;
   readonly disk: Disk;
@@ -75,6 +87,8 @@ export interface ClusterMemberOptions {
   readonly tls: TlsClientContext | null;
   readonly labels: { readonly host: string; readonly rack: string };
   readonly counts: () => MemberCounts;
+  /** The copies of its groups on other daemons; without it there are none. */
+  readonly copies?: MemberCopies;
   /** Who may come in has changed. */
   readonly admits: (who: { secrets: SecretRing; blocklist: Blocklist }) => void;
   /** There is a newer map. */
@@ -291,7 +305,7 @@ export class ClusterMember implements MapSource {
     return known === '' ? lostUnflushed : known !== lineage.toString('hex');
   }
 
-  async #asked(op: ControlOp, { payload }: ControlMessage): Promise<ControlMessage> {
+  async #asked(op: ControlOp, { fields, payload }: ControlMessage): Promise<ControlMessage> {
     switch (op) {
       case CONTROL.map:
         this.#takeMap(payload);
@@ -306,9 +320,20 @@ export class ClusterMember implements MapSource {
         const payload = Buffer.concat([bytes, Buffer.from(JSON.stringify(secrets))]);
         return Promise.resolve({ fields: { mapBytes: bytes.length }, payload });
       }
+      case CONTROL.scrub:
+        return saying(encodeDaemonScrub(this.#copies.scrubIs(decodeScrubRequest(fields))));
+      case CONTROL.recovery:
+        this.#copies.recoverAt(numberIn(fields, 'bytesPerSecond', Number.MAX_SAFE_INTEGER));
+        return NO_ANSWER;
       default:
         throw new StoreError('E_BAD_FRAME', `A daemon is not asked for operation ${op}`);
     }
+  }
+
+  get #copies(): MemberCopies {
+    const { copies } = this.#options;
+    if (copies === undefined) throw new StoreError('E_INVALID', 'This daemon keeps no copies');
+    return copies;
   }
 
   async #askMap(link: MasterLink): Promise<void> {

@@ -20,6 +20,7 @@ import {
   firstNumber,
   NUMBERS_PER_EPOCH,
   type Behind,
+  type Prepare,
   type Refusal,
   type Tail,
   type TailEntry,
@@ -315,10 +316,9 @@ export class GroupPrimary implements StreamOwner {
     this.#host.membersChanged(this.pool);
   }
 
-  sendTo(stream: MemberStream, prepare: Parameters<StreamOwner['sendTo']>[1]): void {
-    if (!this.#host.isUp(stream.daemon, stream.startId)) return; // sent again when there is a link
-    const { pool, number: group, epoch } = this;
-    this.#host.send(stream.daemon, { ...prepare, pool, group, epoch });
+  sendTo({ daemon, startId }: MemberStream, prepare: Prepare): void {
+    // If there is no link it is sent again when there is one.
+    if (this.#host.isUp(daemon, startId)) this.#host.send(daemon, prepare);
   }
 
   settled(entry: Entry): void {

@@ -24,9 +24,13 @@ interface Sent {
 /** What a stream needs of its primary. */
 export interface StreamOwner {
   readonly now: number;
+  readonly pool: number;
+  /** Of the group. */
+  readonly number: number;
+  readonly epoch: number;
   /** See `Prepare.committed`. */
   readonly committed: number;
-  sendTo(stream: MemberStream, prepare: Omit<Prepare, 'pool' | 'group' | 'epoch'>): void;
+  sendTo(stream: MemberStream, prepare: Prepare): void;
   /** The member has made a change, or is not waited for any more. */
   settled(entry: Entry): void;
 }
@@ -130,7 +134,18 @@ export class MemberStream {
   }
 
   #transmit(index: number, { number, change }: Entry, isPartial: boolean): void {
-    const { committed } = this.#owner;
-    this.#owner.sendTo(this, { type: 'prepare', index, number, committed, isPartial, change });
+    const { pool, number: group, epoch, committed } = this.#owner;
+    // Field by field: a spread would cost more than the rest of it.
+    this.#owner.sendTo(this, {
+      type: 'prepare',
+      pool,
+      group,
+      epoch,
+      index,
+      number,
+      committed,
+      isPartial,
+      change,
+    });
   }
 }

@@ -4,13 +4,16 @@
  */
 import {
   BLOCKS_PER_OBJECT,
+  FINDINGS_TOLD_MAX,
   groupOf,
   StoreError,
+  type DaemonScrub,
   type Done,
   type GroupRequestKind,
   type LocatorHash,
   type MapPool,
   type MapView,
+  type ScrubRequest,
   type Timer,
 } from '@store/core';
 import type { Change, ObjectPlace } from './change.js';
@@ -109,6 +112,29 @@ export class ReplicaNode implements GroupHost {
 
   get self(): StartOf {
     return { daemon: this.#ports.daemonId, startId: this.#ports.startId };
+  }
+
+  /** Has groups that this daemon leads looked through, or only says how that stands. */
+  scrubIs({ kind, pool }: ScrubRequest): DaemonScrub {
+    const { scrub } = this;
+    let begun = 0;
+    if (kind !== 'status') {
+      const groups = [...this.groups()].filter((group) => pool === 0 || group.pool === pool);
+      begun = scrub.start(groups, kind);
+    }
+    return {
+      startId: this.#ports.startId,
+      running: scrub.running,
+      wanted: scrub.wantedCount,
+      begun,
+      found: { ...scrub.found },
+      findings: scrub.findings.slice(-FINDINGS_TOLD_MAX),
+    };
+  }
+
+  /** How fast copies are made equal. @param bytesPerSecond - 0: by what clients feel */
+  recoverAt(bytesPerSecond: number): void {
+    this.joins.pace.wanted = bytesPerSecond;
   }
 
   get log(): ReplicationPorts['log'] {

@@ -9,6 +9,7 @@
  * One group at a time, spread over the period, paced by how long each object takes. When each group was done last is kept, so
  * a restart goes on where it was.
  */
+import type { ScrubCounts, ScrubFinding, ScrubKind } from '@store/core';
 import type { ObjectPlace } from './change.js';
 import type { GroupHost } from './group-host.js';
 import type { Group } from './group.js';
@@ -20,8 +21,6 @@ import type { PeerQuestions } from './peer-questions.js';
 import type { Mend } from './read-repair.js';
 import type { ObjectDigest, ReplicaPool } from './replica-pool.js';
 
-export type ScrubKind = 'light' | 'deep';
-
 export interface ScrubPeriods {
   readonly lightSeconds: number;
   readonly deepSeconds: number;
@@ -29,27 +28,7 @@ export interface ScrubPeriods {
 
 export const SCRUB_PERIODS: ScrubPeriods = { lightSeconds: 86_400, deepSeconds: 7 * 86_400 };
 
-/** What was found since the start. */
-export interface ScrubFound {
-  groupsDone: number;
-  objectsDone: number;
-  /** Blocks and objects that did not match their checksums, or were missing or too many. */
-  errors: number;
-  repaired: number;
-  /** Verified copies of one version that differ: must stay 0. */
-  contradictions: number;
-}
-
-/** One thing that was found. */
-export interface ScrubFinding {
-  readonly pool: number;
-  readonly group: number;
-  readonly daemon: number;
-  /** Printable. */
-  readonly object: string;
-  readonly what: string;
-  readonly isRepaired: boolean;
-}
+type ScrubFound = { -readonly [Name in keyof ScrubCounts]: ScrubCounts[Name] };
 
 /** When a group was done last, seconds since 1970; 0: never. */
 export interface ScrubTimes {
@@ -169,6 +148,8 @@ export class Scrub {
     if (this.#run !== null || now - this.#lookedAt < LOOK_FOR_WORK_MS) return;
     this.#lookedAt = now;
     for (const group of groups) {
+      // Whoever leads it now was not asked.
+      if (group.primary === null) this.#wanted.delete(group.key);
       const kind = this.#due(group);
       if (kind !== null && this.#begin(group, kind)) return;
     }
@@ -416,8 +397,9 @@ export class Scrub {
     this.found.errors += 1;
     this.found.repaired += repairs;
     const finding = {
+      number: this.found.errors,
       ...{ pool: group.pool, group: group.number, daemon, what, isRepaired },
-      object: object.key.toString().replace(/[^\x20-\x7e]/g, '?'),
+      object: object.key.toString('latin1').replace(/[^\x20-\x7e]/g, '?'),
     };
     this.findings.push(finding);
     if (this.findings.length > FINDINGS_MAX) this.findings.shift();

@@ -51,6 +51,16 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       booleanIn(args, 'dryRun'),
     ),
   ),
+  'scrub start': closed((service, args) =>
+    service.startScrub(
+      args['pool'] === undefined ? null : textIn(args, 'pool', NAME_BYTES_MAX),
+      booleanIn(args, 'deep') ? 'deep' : 'light',
+    ),
+  ),
+  'scrub status': open((service) => service.scrubs()),
+  'recovery set': closed((service, args) =>
+    service.setRecoveryRate(numberIn(args, 'bytesPerSecond', Number.MAX_SAFE_INTEGER)),
+  ),
   'daemon set': closed((service, args) =>
     service.changeDaemon(
       numberIn(args, 'daemon', NUMBER_MAX),

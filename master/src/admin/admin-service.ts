@@ -11,6 +11,9 @@ import type {
   GroupStatus,
   Membership,
   PoolStatus,
+  RateReport,
+  ScrubKind,
+  ScrubReport,
   StorageMap,
   TrafficHistory,
   WhyAnswer,
@@ -62,6 +65,15 @@ export interface AdminService {
   acceptDataLoss(loss: AcceptedLoss, dryRun: boolean): Promise<ChangePlan>;
   changeDaemon(daemon: number, change: DaemonChange, dryRun: boolean): Promise<ChangePlan>;
   removeDaemon(daemon: number, dryRun: boolean): Promise<ChangePlan>;
+  /**
+   * Has the groups of a pool looked through, by the daemons that lead them. Not stored: who starts anew forgets it.
+   * @param pool - Null: of all pools
+   * @throws StoreError `E_NOT_FOUND`
+   */
+  startScrub(pool: string | null, kind: ScrubKind): Promise<ScrubReport>;
+  scrubs(): Promise<ScrubReport>;
+  /** How fast copies are made equal, until the daemons start anew. @param bytesPerSecond - 0: by what clients feel */
+  setRecoveryRate(bytesPerSecond: number): Promise<RateReport>;
   clients(): readonly ClientStatus[];
   /** @returns The text of the client's key file, which is shown this once. @throws StoreError `E_EXISTS`, `E_INVALID` */
   createClient(name: string, rights: ClientRights): Promise<string>;

@@ -1,5 +1,8 @@
 /** What people can ask a master for, by the leader's state and decisions. */
 import {
+  CONTROL,
+  decodeDaemonScrub,
+  encodeScrubRequest,
   groupOf,
   locatorHash,
   placePoolsSliced,
@@ -8,11 +11,17 @@ import {
   type ChangePlan,
   type ClientStatus,
   type ClusterStatus,
+  type ControlMessage,
   type GroupStatus,
+  type JsonFields,
   type MapDaemon,
   type MapPool,
   type PlacementPlan,
   type PoolStatus,
+  type RateReport,
+  type ScrubKind,
+  type ScrubReport,
+  type ScrubRequest,
   type StorageMap,
   type TrafficHistory,
   type WhyAnswer,
@@ -223,6 +232,51 @@ export class ClusterAdmin implements AdminService {
     return isUp ? { ...plan, warnings: [`Daemon ${id} is up: stop it first.`] } : plan;
   }
 
+  startScrub(pool: string | null, kind: ScrubKind): Promise<ScrubReport> {
+    const id = pool === null ? 0 : poolOf(this.#master.state.map, pool).id;
+    return this.#askScrubs({ kind, pool: id });
+  }
+
+  scrubs(): Promise<ScrubReport> {
+    return this.#askScrubs({ kind: 'status', pool: 0 });
+  }
+
+  async setRecoveryRate(bytesPerSecond: number): Promise<RateReport> {
+    const answers = await this.#master.askDaemons(CONTROL.recovery, { bytesPerSecond });
+    return { daemons: this.#byDaemon(answers).map(({ who, problem }) => ({ ...who, problem })) };
+  }
+
+  async #askScrubs(request: ScrubRequest): Promise<ScrubReport> {
+    const { map } = this.#master.state;
+    const answers = await this.#master.askDaemons(CONTROL.scrub, encodeScrubRequest(request));
+    const pools = map.pools.filter(({ id }) => request.pool === 0 || id === request.pool);
+    const isThere = (daemon: number): boolean => answers.has(daemon);
+    return {
+      daemons: this.#byDaemon(answers).map(({ who, problem, fields }) => ({
+        ...who,
+        problem,
+        scrub: fields === null ? null : decodeDaemonScrub(fields),
+      })),
+      pools: Object.fromEntries(map.pools.map(({ id, name }) => [`${id}`, name])),
+      groupsOutOfReach: pools
+        .flatMap(({ groups }) => groups)
+        .filter(({ hasPrimary, members: [first] }) => !hasPrimary || !isThere(first?.daemon ?? 0))
+        .length,
+    };
+  }
+
+  /** Of the daemons of the map, in the order of their numbers. */
+  #byDaemon(answers: ReadonlyMap<number, ControlMessage | StoreError>): DaemonAnswer[] {
+    return this.#master.state.map.daemons.flatMap(({ id: daemon, address }): DaemonAnswer[] => {
+      const answer = answers.get(daemon);
+      if (answer === undefined) return [];
+      const who = { daemon, address };
+      const isError = answer instanceof StoreError;
+      const problem = isError ? answer.message : null;
+      return [{ who, fields: isError ? null : answer.fields, problem }];
+    });
+  }
+
   clients(): readonly ClientStatus[] {
     const list = [...this.#master.state.clients.values()].map(statusOf);
     return list.sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -341,6 +395,13 @@ export class ClusterAdmin implements AdminService {
       targetOf: (pool, group) => targets?.of(pool)?.[group] ?? null,
     };
   }
+}
+
+/** What a daemon that is connected answered, or why it did not. */
+interface DaemonAnswer {
+  readonly who: { readonly daemon: number; readonly address: string };
+  readonly fields: JsonFields | null;
+  readonly problem: string | null;
 }
 
 type PlannedCounts = ChangePlan['daemons'][number];

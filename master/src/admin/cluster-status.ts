@@ -329,6 +329,15 @@ function poolProblems(pool: PoolStatus, sources: StatusSources): Problem[] {
       what: `${unplaced} of ${groups} groups of pool ${name} lie on no daemon.`,
       advice: 'They get one as soon as a daemon that is in comes up: store daemon ls.',
     });
+  const { errorsFound, errorsRepaired } = pool.scrub;
+  const left = errorsFound - errorsRepaired;
+  if (left > 0)
+    problems.push({
+      severity: 'error',
+      where,
+      what: `${left === 1 ? 'A damaged part' : `${left} damaged parts`} of pool ${name} could not be mended by a scrub.`,
+      advice: `See which: store scrub status. Start the daemons that are down, which may have good copies, then: store repair --pool ${name}`,
+    });
   const degraded = groupsDegraded - groupsReadOnly - groupsDown;
   if (degraded > 0)
     problems.push({

@@ -7,6 +7,8 @@ import { tendGroups, type TendLimits, type TendMemory } from '../cluster/tend-gr
 
 /** Several daemons that come at once are looked at together. */
 const SOON_MS = 20;
+/** As are several that are in sync. */
+const JOINED_MS = 150;
 
 export interface GroupTenderOptions {
   readonly env: Env;
@@ -34,10 +36,15 @@ export class GroupTender {
     return this.#memory.targets;
   }
 
+  /** A member is in sync: the next one may join. At a thousand daemons that happens all the time. */
+  joined(): void {
+    this.look(JOINED_MS);
+  }
+
   /** To be called about once a second, and when daemons come. */
-  look(): void {
+  look(afterMs = SOON_MS): void {
     if (this.#isStopped || this.#isAtWork || this.#timer !== null) return;
-    this.#timer = this.#options.env.timers.after(SOON_MS, () => {
+    this.#timer = this.#options.env.timers.after(afterMs, () => {
       this.#timer = null;
       this.#isAtWork = true;
       this.#round()

@@ -13,6 +13,7 @@ import {
   TicketFile,
   type Connection,
   type ControlMessage,
+  type ControlOp,
   type DaemonRegistration,
   type DaemonReport,
   type Env,
@@ -89,6 +90,8 @@ const ISSUED_BEFORE_SECONDS = 60;
 /** Who asks a master that leads no more is told so for so long, rather than left to guess what became of it. */
 const LEAVE_MS = 1000;
 const LEAVE_LOOK_MS = 10;
+/** What an operator wants of daemons. */
+const ASK_DAEMON_MS = 4000;
 const CONNECTIONS_MAX = 16_384;
 
 export class Master implements Host {
@@ -393,8 +396,25 @@ export class Master implements Host {
       state: decideGroupRequest(state, request, connection, isAlive),
       result: null,
     }));
+    if (request.kind === 'joined') this.#tender?.joined();
     this.env.log.debug({ ...request, daemon: connection.daemonId }, 'A group has changed');
     return this.state.map.version;
+  }
+
+  /** Asks all daemons that are connected. @returns what each answers, or why it does not, by its id */
+  async askDaemons(
+    op: ControlOp,
+    fields: JsonFields,
+  ): Promise<Map<number, ControlMessage | StoreError>> {
+    const answers = [...this.#daemons].map(async ([id, { channel }]) => {
+      try {
+        return [id, await channel.ask(op, fields, { deadlineMs: ASK_DAEMON_MS })] as const;
+      } catch (error) {
+        if (error instanceof StoreError) return [id, error] as const;
+        throw error;
+      }
+    });
+    return new Map<number, ControlMessage | StoreError>(await Promise.all(answers));
   }
 
   defect(error: unknown): void {

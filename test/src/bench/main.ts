@@ -12,6 +12,7 @@ import { Programs } from './programs.js';
 import { reportMarkdown } from './report-table.js';
 import { reportOf } from './report.js';
 import { reportSvg } from './report-svg.js';
+import { CLUSTER } from './server-kinds.js';
 
 const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
@@ -76,7 +77,8 @@ async function bench(programs: Programs, options: BenchOptions): Promise<number>
 /** For the images; goes away with the run. @throws Error if the disk has no room */
 function makeFolder(programs: Programs, { work, kinds }: BenchOptions): string {
   // An image for each server, the file they are filled from, and what servers keep beside their images.
-  const needed = (kinds.length + 2) * IMAGE_BYTES;
+  const copies = kinds.some(({ name }) => name === CLUSTER) ? 2 : 0;
+  const needed = (kinds.length + copies + 2) * IMAGE_BYTES;
   const { bavail, bsize } = statfsSync(work);
   if (bavail * bsize < needed)
     throw new Error(

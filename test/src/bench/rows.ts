@@ -86,7 +86,7 @@ export const ROWS: readonly Row[] = [
   fio('randwrite 64k QD16', 'randwrite', '64k', 16),
   fio('read 1M QD4', 'read', '1M', 4, { daemonGoal: DAEMON_LONG, quick: true }),
   fio('write 1M QD4', 'write', '1M', 4, { daemonGoal: DAEMON_LONG, quick: true }),
-  sync('randwrite 4k QD1 fsync 1', 1, 1),
+  sync('randwrite 4k QD1 fsync 1', 1, 1, { quick: true }),
   sync('randwrite 4k QD32 fsync 32', 32, 32, { quick: true }),
   many('randread 4k QD8 connections 1', 'randread', 1, 8),
   many('randread 4k QD8 connections 4', 'randread', 4, 8),

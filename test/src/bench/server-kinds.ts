@@ -52,8 +52,13 @@ export interface ServerKind {
 /** The name of our own server with the store in its own process. */
 export const OURS = 'store';
 
+/** The name of three daemons with a copy of everything on each. */
+export const CLUSTER = 'store-cluster';
+
 /** The name of the server that one daemon behind the gateway must keep up with in long reads and writes. */
 export const NBDKIT_FILE = 'nbdkit-file';
+
+const POOL = 'bench';
 
 const can = (): null => null;
 
@@ -103,6 +108,26 @@ function storeDaemon(way: 'tcp' | 'unix', name: string, title: string): ServerKi
 
 const daemonOverTcp = storeDaemon('tcp', 'store-daemon', 'one daemon (TCP)');
 const daemonOverUnix = storeDaemon('unix', 'store-daemon-unix', 'one daemon (Unix)');
+
+const clusterOfThree: ServerKind = {
+  name: CLUSTER,
+  title: '3 daemons, 3 copies',
+  program: null,
+  exportName: '',
+  flush: 'as store, in all three daemons: the gateway waits until each has answered',
+  durable: true,
+  isOurs: true,
+  imageFile: null,
+  cannot: (row) => (row.stage === 'tls' ? 'TLS of clients ends in the gateway, as in store' : null),
+  start: (place) => ({
+    command: process.execPath,
+    args: [
+      fileURLToPath(new URL('bench-cluster.js', import.meta.url)),
+      ...['--dir', join(place.folder, 'cluster'), '--daemons', '3', '--pool', POOL, '--'],
+      ...storeNbdArguments(place),
+    ],
+  }),
+};
 
 const nbdkitFile: ServerKind = {
   name: NBDKIT_FILE,
@@ -190,6 +215,7 @@ export const SERVER_KINDS: readonly ServerKind[] = [
   store,
   daemonOverTcp,
   daemonOverUnix,
+  clusterOfThree,
   nbdkitFile,
   nbdkitMemory,
   qemuNbd,
@@ -212,7 +238,7 @@ export function chooseServers(words: readonly string[]): readonly ServerKind[] {
 /** All but the place of the store, and TLS. */
 function storeNbdArguments({ imageBytes, socket, stage }: Place): string[] {
   return [
-    ...['--pool', 'bench', '--image', stageImage(stage), '--create', `${imageBytes}`],
+    ...['--pool', POOL, '--image', stageImage(stage), '--create', `${imageBytes}`],
     ...['--metrics', '127.0.0.1:0'],
     ...('path' in socket ? ['--socket', socket.path] : ['--port', `${socket.port}`]),
   ];

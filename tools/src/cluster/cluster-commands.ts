@@ -6,6 +6,9 @@ import { addGroupCommands } from './group-commands.js';
 import { addMapCommands } from './map-commands.js';
 import { addPlanCommands } from './plan-commands.js';
 import { addPoolCommands } from './pool-commands.js';
+import { addRecoveryCommand } from './recovery-command.js';
+import { addRepairCommand } from './repair-command.js';
+import { addScrubCommands } from './scrub-commands.js';
 import { addStatusCommand } from './status-command.js';
 
 /** Adds the commands to `program`. */
@@ -14,6 +17,9 @@ export function addClusterCommands(program: Command): void {
   addDaemonCommands(program);
   addPoolCommands(program);
   addGroupCommands(program);
+  addScrubCommands(program);
+  addRepairCommand(program);
+  addRecoveryCommand(program);
   addMapCommands(program);
   addPlanCommands(program);
   addClientCommands(program);

@@ -74,6 +74,7 @@ daemons   0 up, 0 in, of 1
 pools     1 with 8 groups; 1 image
 capacity  [#######################.......] 75 %, 25 GiB free of 100 GiB; objects take 1 GiB
 traffic   reads 1235/s, 5 MiB/s, 0.3 ms; writes none
+scrub     2 errors found, 1 mended (store scrub status)
 recovery  [###############...............] 50 % of the copies are in sync; 10 GiB to copy, 17.07 MiB/s, 10 m to go
 moving    [###############...............] 50 % of the groups are in place
 

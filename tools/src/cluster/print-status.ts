@@ -53,7 +53,17 @@ function facts(status: ClusterStatus): [string, string][] {
     ['capacity', capacityText(status)],
     ['traffic', trafficText(status)],
   ];
-  return [...lines, ...recoveryLines(status)];
+  return [...lines, ...scrubLines(pools), ...recoveryLines(status)];
+}
+
+/** What scrubs have found, if anything. */
+function scrubLines(pools: readonly PoolStatus[]): [string, string][] {
+  const sum = (of: (pool: PoolStatus) => number): number =>
+    pools.reduce((total, pool) => total + of(pool), 0);
+  const found = sum(({ scrub }) => scrub.errorsFound);
+  if (found === 0) return [];
+  const mended = sum(({ scrub }) => scrub.errorsRepaired);
+  return [['scrub', `${counted(found, 'error')} found, ${mended} mended (store scrub status)`]];
 }
 
 /** A bar of the copies that are in sync while some are not, and one of groups that lie where they belong. */

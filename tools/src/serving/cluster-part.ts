@@ -12,6 +12,7 @@ import {
   MembershipFiles,
   type DaemonServer,
   type FileStore,
+  type MemberCopies,
   type MemberCounts,
   type PeerSecurity,
   type ReplicationState,
@@ -63,6 +64,7 @@ export class ClusterPart {
   ) {
     this.#context = context;
     this.#given = given;
+    const copies = (): MemberCopies => this.#replication.copies;
     this.#member = new ClusterMember({
       env: context.env,
       disk: store.engine.disk,
@@ -72,6 +74,10 @@ export class ClusterPart {
       labels: { host: given.host ?? hostname(), rack: given.rack },
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
+      copies: {
+        scrubIs: (request) => copies().scrubIs(request),
+        recoverAt: (rate) => copies().recoverAt(rate),
+      },
       mapIs: (view) => this.#replication.mapIs(view),
       replication: () => this.#replication.report(),
       defect: (error) => dieOf(context.log, error),

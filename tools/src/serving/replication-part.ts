@@ -22,6 +22,7 @@ import {
   ScrubFile,
   type ClusterMember,
   type FileStore,
+  type MemberCopies,
   type MemberReplication,
   type PeerSecurity,
   type ReplicaPool,
@@ -129,6 +130,11 @@ export class ReplicationPart {
   /** For reports. */
   report(): MemberReplication {
     return { work: poolWork(this.#node), isFull: this.#node.isFull };
+  }
+
+  /** What masters want done about it. */
+  get copies(): MemberCopies {
+    return this.#node;
   }
 
   /** Lets others lead this daemon's groups, so that nobody waits until its silence is noticed. */

@@ -52,6 +52,10 @@ export function sampleMessages(): readonly PeerMessage[] {
     },
     {
       ...prepare,
+      change: { op: 'states', object, version: 8, first: 0, count: 0, state: 0, length: 16_384 },
+    },
+    {
+      ...prepare,
       change: { op: 'whole', object, version: 8, content: Buffer.from('hello') },
     },
     { ...prepare, change: { op: 'whole', object, version: 8, content: Buffer.alloc(0) } },
@@ -123,7 +127,7 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   record({
     op: fc.constant('states' as const),
     ...{ object, version: u64, first, length },
-    count: fc.integer({ min: 1, max: 1024 }),
+    count: fc.nat({ max: 1024 }),
     state: fc.constantFrom(0 as const, 2 as const),
   }),
   record({ op: fc.constant('whole' as const), object, version: u64, content: bytes(100) }),

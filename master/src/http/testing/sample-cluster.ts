@@ -6,6 +6,8 @@ import {
   type ClusterStatus,
   type GroupStatus,
   type PoolStatus,
+  type RateReport,
+  type ScrubReport,
   type StorageMap,
   type TrafficHistory,
   type WhyAnswer,
@@ -110,6 +112,20 @@ export class SampleCluster implements AdminService {
 
   acceptDataLoss(...change: Parameters<AdminService['acceptDataLoss']>): Promise<ChangePlan> {
     return this.#change('acceptDataLoss', change);
+  }
+
+  startScrub(...change: Parameters<AdminService['startScrub']>): Promise<ScrubReport> {
+    this.changes.push(['startScrub', ...change]);
+    return this.scrubs();
+  }
+
+  scrubs(): Promise<ScrubReport> {
+    return Promise.resolve({ daemons: [], pools: {}, groupsOutOfReach: 0 });
+  }
+
+  setRecoveryRate(...change: Parameters<AdminService['setRecoveryRate']>): Promise<RateReport> {
+    this.changes.push(['setRecoveryRate', ...change]);
+    return Promise.resolve({ daemons: [] });
   }
 
   changeDaemon(...change: Parameters<AdminService['changeDaemon']>): Promise<ChangePlan> {
