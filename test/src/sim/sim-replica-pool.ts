@@ -315,13 +315,19 @@ export class SimReplicaPool implements ReplicaPool {
         const bad = blocks.findIndex(
           (bytes, at) => crc32c(bytes) !== change.checks[at] && !this.hooks.skipChecks,
         );
-        if (bad >= 0) {
+        const isLost = change.isLost === true;
+        if (bad >= 0 && !isLost) {
           done(arrivedDamaged(change.object.key.toString(), 0, change.first + bad));
           return;
         }
         const checks = change.checks.slice();
         const { first } = change;
-        this.#apply(change, object, { first, state: BLOCK_STATE.data, blocks, checks }, done);
+        const plan = { first, state: BLOCK_STATE.data, blocks, checks };
+        this.#apply(change, object, plan, (error) => {
+          if (error === null && isLost)
+            for (let at = 0; at < checks.length; at += 1) object.bad.add(first + at);
+          done(error);
+        });
         return;
       }
       case 'states': {
