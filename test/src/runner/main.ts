@@ -1,7 +1,7 @@
 /**
- * Runs the compiled tests of all packages: unit tests two at a time, then system tests one by one, beside those in an
- * emulated machine, which keep one processor busy and hardly look at the clock. Prints a
- * line for each file, the full output of those that failed, and at the very end one line of the form
+ * Runs the compiled tests of all packages: unit tests two at a time, then system tests one by one. Beside those run the
+ * ones in an emulated machine, which keep one processor busy and hardly look at the clock, and the stories about copies,
+ * which mostly wait for daemons to notice each other's absence. Prints a line for each file, the full output of those that failed, and at the very end one line of the form
  * `123 passed, 0 failed, 2 skipped`. Exits 1 when anything failed.
  *
  * `FILES="kill power"` in the environment runs the files whose names contain one of the words.
@@ -16,6 +16,9 @@ import type { TestFile } from './test-files.js';
 const UNIT_FILES_AT_ONCE = 2;
 /** They boot a kernel under QEMU. */
 const EMULATED = /system\/kernel-[^/]*$/;
+/** Clusters whose daemons die. */
+const ABOUT_COPIES =
+  /system\/(chaos|cluster-filesystems|(both|deleted|disk-comes|first-eio|flipped-bit-comes|full-replica|kill-(primary|replica)|power-loss-of|primary-paused|restarted-copy|stale-copy)-[^/]*)\.test\.ts$/;
 
 const root = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 for (const [signal, code] of [
@@ -35,14 +38,12 @@ async function main(root: string, wanted: readonly string[]): Promise<number> {
   const lanes = Array.from({ length: UNIT_FILES_AT_ONCE }, () => runLane(unit, root, results));
   await Promise.all(lanes);
   const system = files.filter((file) => file.system);
-  const isEmulated = ({ source }: TestFile): boolean => EMULATED.test(source);
+  const lane = (belongs: (file: TestFile) => boolean): Promise<void> =>
+    runLane(system.filter(belongs), root, results);
   await Promise.all([
-    runLane(system.filter(isEmulated), root, results),
-    runLane(
-      system.filter((file) => !isEmulated(file)),
-      root,
-      results,
-    ),
+    lane(({ source }) => EMULATED.test(source)),
+    lane(({ source }) => ABOUT_COPIES.test(source)),
+    lane(({ source }) => !EMULATED.test(source) && !ABOUT_COPIES.test(source)),
   ]);
   return summarize(results, wanted);
 }

@@ -157,7 +157,7 @@ class MasterProcess implements NetworkUser {
 
   linked(end: LinkEnd): void {
     if (!this.#isLeader) {
-      end.send({ type: 'notLeader' } as ClusterMessage);
+      end.send({ type: 'notLeader' });
       return;
     }
     this.#links.add(end);
@@ -311,7 +311,7 @@ class MasterProcess implements NetworkUser {
 
   #depose(): void {
     for (const end of [...this.#links]) {
-      end.send({ type: 'notLeader' } as ClusterMessage);
+      end.send({ type: 'notLeader' });
       this.unlinked(end);
     }
   }
