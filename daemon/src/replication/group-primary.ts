@@ -238,7 +238,8 @@ export class GroupPrimary implements StreamOwner {
 
   /** A number for the version of an object; 0: no change may be made here any more. */
   nextVersion(before: number): number {
-    if (this.#failure !== null || this.#tails !== null) return 0;
+    // While it is presented a copy whose version is not certain gets one: no operation of a client is under way then.
+    if (this.#failure !== null || (this.#tails !== null && !this.#isPresenting)) return 0;
     const version = Math.max(this.#draw(), before + 1);
     return version;
   }
@@ -281,7 +282,8 @@ export class GroupPrimary implements StreamOwner {
     if (!this.hasOthers) {
       // Nobody has everything but this daemon: who joins begins anew, from what is here.
       for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
-      this.tick();
+      // Not from within: what is looked at again may fail at once again.
+      this.#host.soon(() => this.tick());
       return;
     }
     this.#isResigning = true;
