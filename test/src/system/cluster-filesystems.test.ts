@@ -39,10 +39,6 @@ t.test(
       });
     let gateway = await serve();
 
-    if (process.env['STORE_TELL'] !== undefined)
-      t.teardown(() => {
-        for (const { log } of [...cluster.daemons, cluster.master]) t.comment(log);
-      });
     const kill = async (program: RestartableProgram): Promise<void> => {
       await sleep(random.between(50, 500));
       await program.kill9();
