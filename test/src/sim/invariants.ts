@@ -2,7 +2,7 @@
  * What must hold at every moment, seen from outside of all processes: what each disk holds, what the masters have decided,
  * who answers what. See FAULTS.md 3.3; the numbers in messages are those there.
  */
-import { BLOCK_STATE, crc32c, groupOf, type MapGroup } from '@store/core';
+import { BLOCK_STATE, crc32c, groupOf, OBJECT_KIND, type MapGroup } from '@store/core';
 import type { ClusterState } from '@store/master';
 import {
   CELL_BYTES,
@@ -288,8 +288,15 @@ function tagIn(image: ObjectImage | null, cell: number): number | null {
   return bytes.readUInt32LE(at + CELL_BYTES - 4) === tag && tag !== MISSING_TAG ? tag : null;
 }
 
+/** A piece of an image of which nothing is left is none, whatever is remembered of it. */
+function doesExist(object: SimObject | null): boolean {
+  if (object?.now.exists !== true) return false;
+  const isPiece = object.object.kind === OBJECT_KIND.imageData;
+  return !isPiece || object.now.states.some((state) => state !== BLOCK_STATE.absent);
+}
+
 function imageDifference(a: SimObject | null, b: SimObject | null): string | null {
-  const [isHere, isThere] = [a?.now.exists ?? false, b?.now.exists ?? false];
+  const [isHere, isThere] = [doesExist(a), doesExist(b)];
   if (isHere !== isThere) return `it exists on one of them`;
   if (a === null || b === null || !isHere) return null;
   if (a.now.version !== b.now.version) return `versions ${a.now.version} and ${b.now.version}`;

@@ -18,6 +18,7 @@ import {
 } from '@store/core';
 import type { LinkEnd, NetworkUser, SimMessage, SimNetwork } from './sim-network.js';
 import type { Answer, ClusterMessage, Request, RequestOp } from './sim-messages.js';
+import { POISON } from './sim-messages.js';
 import { viewOf } from './sim-daemon.js';
 import type { SimProcess } from './sim-process.js';
 import type { SimWorld } from './sim-world.js';
@@ -25,7 +26,6 @@ import type { SimWorld } from './sim-world.js';
 const RETRY_MS = 60;
 const REFRESH_MS = 200;
 const REDIAL_MS = 150;
-const POISON = 0xdb;
 
 /** What is asked for. */
 export interface ClientCall {

@@ -47,6 +47,8 @@ export class SimObject {
   isDirty = false;
   /** Its blocks may differ from what is stored of them: see `InventoryEntry.isClosed`. */
   isOpen = false;
+  /** A change that others have made could not be made here: it has to be compared before its version counts again. */
+  isIncomplete = false;
   /** Blocks that are known to be bad. */
   readonly bad = new Set<number>();
   /** Counts what was done to it. */

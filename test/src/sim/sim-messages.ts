@@ -8,6 +8,9 @@ export interface PeerEnvelope {
   readonly message: PeerMessage;
 }
 
+/** What clients overwrite their buffers with when they have their answer. */
+export const POISON = 0xdb;
+
 export type RequestOp = 'read' | 'write' | 'zero' | 'flush' | 'swap' | 'delete' | 'stat';
 
 /** A client's request to a daemon. */
@@ -92,9 +95,25 @@ export type ClusterMessage =
   | MapNews
   | NotLeader;
 
-/** Everything that the sender may use again is another one in the copy. */
-export function copyMessage(message: SimMessage): SimMessage {
-  return copied(message as ClusterMessage); // nobody sends anything else
+/**
+ * Everything that the sender may use again is another one in the copy. Null: it was used again already, and the bytes do not
+ * match the checksum that a frame has.
+ */
+export function copyMessage(message: SimMessage): SimMessage | null {
+  const known = message as ClusterMessage; // nobody sends anything else
+  return isOverwritten(known) ? null : copied(known);
+}
+
+/** Blocks have checksums that their receiver looks at; whole objects have one in their frame. */
+function isOverwritten(known: ClusterMessage): boolean {
+  if (known.type === 'request') return known.data?.every(isPoison) ?? false;
+  if (known.type !== 'peer' || known.message.type !== 'prepare') return false;
+  const { change } = known.message;
+  return change.op === 'whole' && change.content.length > 0 && change.content.every(isPoison);
+}
+
+function isPoison(byte: number): boolean {
+  return byte === POISON;
 }
 
 function copied(known: ClusterMessage): ClusterMessage {

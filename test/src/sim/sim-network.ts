@@ -28,7 +28,7 @@ export interface SimMessage {
   readonly type: string;
 }
 
-export type CopyMessage = (message: SimMessage) => SimMessage;
+export type CopyMessage = (message: SimMessage) => SimMessage | null;
 
 /** May see, change, hold back (null: lose) every message: for planted bugs. */
 export type MessageFilter = (from: string, to: string, message: SimMessage) => SimMessage | null;
@@ -234,6 +234,7 @@ export class SimNetwork {
     this.deliveredCount += 1;
     this.world.fold(message.type.length * 131 + message.type.charCodeAt(0));
     const copy = this.#copy(message);
+    if (copy === null) return;
     to.user.process.run(() => to.user.received(to, copy));
   }
 

@@ -324,8 +324,8 @@ export class SimReplicaPool implements ReplicaPool {
         const { first } = change;
         const plan = { first, state: BLOCK_STATE.data, blocks, checks };
         this.#apply(change, object, plan, (error) => {
-          if (error === null && isLost)
-            for (let at = 0; at < checks.length; at += 1) object.bad.add(first + at);
+          if (error !== null) object.isIncomplete = true;
+          else if (isLost) for (let at = 0; at < checks.length; at += 1) object.bad.add(first + at);
           done(error);
         });
         return;
@@ -334,7 +334,11 @@ export class SimReplicaPool implements ReplicaPool {
         const { first, count, state } = change;
         const blocks = new Array<Buffer | null>(count).fill(null);
         const checks = new Uint32Array(count);
-        this.#apply(change, object, { first, state, blocks, checks }, done);
+        this.#apply(change, object, { first, state, blocks, checks }, (error) => {
+          if (error !== null) object.isIncomplete = true;
+          else if (count === 0) object.isIncomplete = false;
+          done(error);
+        });
         return;
       }
       case 'whole': {
@@ -379,11 +383,11 @@ export class SimReplicaPool implements ReplicaPool {
       const page = found.slice(0, limit);
       const last = page.at(-1);
       done(null, {
-        entries: page.map(({ object, now, isOpen, isDirty, locks }) => ({
+        entries: page.map(({ object, now, isOpen, isDirty, isIncomplete, locks }) => ({
           object,
           version: now.exists ? now.version : 0,
           length: now.exists ? now.length : 0,
-          isClosed: !isOpen && !isDirty && locks.idle,
+          isClosed: !isOpen && !isDirty && !isIncomplete && locks.idle,
           isBroken: false,
         })),
         next:
@@ -580,7 +584,10 @@ export class SimReplicaPool implements ReplicaPool {
       this.#tap?.changed(changeOf(object, plan));
       this.#land(object, plan, (error) => {
         failure ??= error;
-        if (error?.code === 'E_NO_SPACE') this.#tap?.notMade(object.object, true);
+        if (error?.code === 'E_NO_SPACE') {
+          object.isIncomplete = true;
+          this.#tap?.notMade(object.object, true);
+        }
         left -= 1;
         if (left === 0) end(failure);
       });
