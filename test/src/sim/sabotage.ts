@@ -396,14 +396,14 @@ const EPOCHS: readonly Sabotage[] = [
 const TAKING_OVER: readonly Sabotage[] = [
   {
     name: 'members tell a new primary of nothing',
-    seedsMax: 60,
-    profile: 'failover',
+    seedsMax: 150,
+    profile: 'usual',
     filter: sending((message) => (message.type === 'tail' ? { ...message, entries: [] } : message)),
   },
   {
     name: 'a new primary tells nobody what it found',
-    seedsMax: 60,
-    profile: 'failover',
+    seedsMax: 150,
+    profile: 'usual',
     pool: (pool) => {
       pool.present = (...args) => args[4](null);
     },
@@ -483,7 +483,7 @@ const JOINING: readonly Sabotage[] = [
   {
     name: 'a push lands on what is newer',
     seedsMax: 150,
-    profile: 'joins',
+    profile: 'usual',
     pool: (pool) => {
       const difference = pool.difference.bind(pool);
       pool.difference = (object, theirs, emit, done) => {
