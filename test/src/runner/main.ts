@@ -1,7 +1,7 @@
 /**
- * Runs the compiled tests of all packages: unit tests two at a time, then system tests one by one. Beside those run the
- * ones in an emulated machine, which keep one processor busy and hardly look at the clock, and the stories about copies,
- * which mostly wait for daemons to notice each other's absence. Prints a line for each file, the full output of those that failed, and at the very end one line of the form
+ * Runs the compiled tests of all packages: unit tests two at a time, and beside them the stories about copies, which mostly
+ * wait for daemons to notice each other's absence. Then system tests one by one, beside those in an emulated machine, which
+ * keep one processor busy and hardly look at the clock. Prints a line for each file, the full output of those that failed, and at the very end one line of the form
  * `123 passed, 0 failed, 2 skipped`. Exits 1 when anything failed.
  *
  * `FILES="kill power"` in the environment runs the files whose names contain one of the words.
@@ -35,14 +35,13 @@ async function main(root: string, wanted: readonly string[]): Promise<number> {
   const files = findTestFiles(root, wanted);
   const results: FileResult[] = [];
   const unit = files.filter((file) => !file.system);
-  const lanes = Array.from({ length: UNIT_FILES_AT_ONCE }, () => runLane(unit, root, results));
-  await Promise.all(lanes);
   const system = files.filter((file) => file.system);
   const lane = (belongs: (file: TestFile) => boolean): Promise<void> =>
     runLane(system.filter(belongs), root, results);
+  const lanes = Array.from({ length: UNIT_FILES_AT_ONCE }, () => runLane(unit, root, results));
+  await Promise.all([...lanes, lane(({ source }) => ABOUT_COPIES.test(source))]);
   await Promise.all([
     lane(({ source }) => EMULATED.test(source)),
-    lane(({ source }) => ABOUT_COPIES.test(source)),
     lane(({ source }) => !EMULATED.test(source) && !ABOUT_COPIES.test(source)),
   ]);
   return summarize(results, wanted);
