@@ -396,6 +396,7 @@ const EPOCHS: readonly Sabotage[] = [
 const TAKING_OVER: readonly Sabotage[] = [
   {
     name: 'members tell a new primary of nothing',
+    isRare: true,
     seedsMax: 150,
     profile: 'usual',
     filter: sending((message) => (message.type === 'tail' ? { ...message, entries: [] } : message)),
