@@ -255,7 +255,7 @@ export class GroupPrimary implements StreamOwner {
       (stream) => stream.failure === null || stream.isCounted,
     );
     if (targets.length === 0) {
-      this.uncommitted.skip(number);
+      this.uncommitted.committedAtOnce(number);
       return;
     }
     const entry = this.uncommitted.add(number, change, targets.length, false);

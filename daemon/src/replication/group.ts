@@ -227,9 +227,9 @@ export class Group {
 
   changed(change: Change): void {
     this.#begun -= 1;
-    if (this.#primary !== null) this.#primary.announce(change);
+    if (this.#primary?.hasFailed === false) this.#primary.announce(change);
     else if (this.isInSync)
-      // It was on its way when another one took over, who waits to hear of it.
+      // It was on its way when another one took over, or this one gave up: whoever leads next hears of it.
       this.#madeAsPrimary.push({ object: change.object, ...blocksOf(change) });
     this.#sayTail();
   }

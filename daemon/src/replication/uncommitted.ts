@@ -56,7 +56,7 @@ export class Uncommitted {
   }
 
   /** A number was given to a change that nobody else must make. */
-  skip(number: number): void {
+  committedAtOnce(number: number): void {
     this.#last = Math.max(this.#last, number);
   }
 
