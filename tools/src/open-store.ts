@@ -13,6 +13,7 @@ import { openDaemon } from './reaching/open-daemon.js';
 import { openOrJoin } from './reaching/open-owner.js';
 import { placeFlags, storePlace } from './reaching/store-place.js';
 import { SETTINGS } from './settings.js';
+import { unlessStopped } from './until-stopped.js';
 
 const LOCK_POLL_MS = 20;
 /** Of a command's requests. */
@@ -80,7 +81,9 @@ export async function withPool<T>(
   const store = await openStore(context, create, options);
   let result: T;
   try {
-    result = await use(await openPool(context, store, create), store);
+    const pool = await unlessStopped(openPool(context, store, create), context.stop);
+    if (pool === null) throw new StoreError('E_CLOSED', 'Stopped before the storage answered');
+    result = await use(pool, store);
   } catch (error) {
     // What went wrong first is what the user must hear of.
     await close(context, store).catch((closing: unknown) => {

@@ -33,6 +33,7 @@ import { addLimitFlags, limitsOf } from './server-limits.js';
 import { GuardedStore, ImageGuard } from './serving/image-guard.js';
 import { serveOwner, type OwnerServer } from './serving/owner-server.js';
 import { SETTINGS } from './settings.js';
+import { unlessStopped } from './until-stopped.js';
 import { UsageError } from './usage-error.js';
 import { withAdvice } from './with-advice.js';
 
@@ -145,7 +146,8 @@ async function serveUntilEnd(
   const work = async (pool: ObjectPool, store: OpenedStore): Promise<Estate | null> => {
     const catalog = new ImageCatalog(pool, context.env.random);
     const prepare = async (): Promise<void> => {
-      if (image !== null) await makeSure(context, catalog, image, createBytes);
+      if (image === null) return;
+      await unlessStopped(makeSure(context, catalog, image, createBytes), context.stop);
     };
     // Whoever is replaced must hear that the image cannot be opened before it lets go of its clients. Else nothing is
     // made before it is certain that it can be served: clients wait at this gate.

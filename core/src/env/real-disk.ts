@@ -16,6 +16,11 @@ import { StoreError, errnoOf, messageOf } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 
 const LOCK_FILE = 'lock';
+/**
+ * Number of the lock file in the child that locks it. A low one may be that of a file which another thread is just opening,
+ * and Linux answers EBUSY to who wants it (dup2(2)).
+ */
+const CHILD_FD = 99;
 /** What a fresh file system or our own lock put there. */
 const NOT_CONTENT: ReadonlySet<string> = new Set([LOCK_FILE, 'lost+found']);
 /** Left by a replacement of a small file that did not come to its end. */
@@ -94,14 +99,14 @@ class RealDisk implements Disk {
     }
     // The lock belongs to the open file, which we share with the child: it outlives `flock` and dies with us,
     // whatever kills us. A pid file alone would need guessing.
-    const result = spawnSync('flock', ['--exclusive', '--nonblock', '3'], {
-      stdio: ['ignore', 'ignore', 'ignore', fd],
+    const result = spawnSync('flock', ['--exclusive', '--nonblock', `${CHILD_FD}`], {
+      stdio: [...Array.from({ length: CHILD_FD }, () => 'ignore' as const), fd],
     });
     if (result.error !== undefined) {
       fs.closeSync(fd);
       throw new StoreError(
         'E_SYSTEM',
-        `Cannot lock '${this.path}': the program 'flock' does not run; install the package util-linux`,
+        `Cannot lock '${this.path}': the program 'flock' does not run (${messageOf(result.error)}); install the package util-linux`,
         { cause: result.error },
       );
     }

@@ -54,6 +54,8 @@ export const DAEMON_LIMITS: BudgetLimits &
 
 const BUFFERS_KEPT_BYTES: number = 64 * MIB;
 const SWEEP_MS = 1000;
+/** How often another port is tried where the system may choose one. */
+const PORT_TRIES = 10;
 const DRAIN_STEP_MS = 5;
 
 export interface DaemonServerOptions {
@@ -135,13 +137,24 @@ export class DaemonServer {
    * @throws StoreError `E_SYSTEM`
    */
   async listen(address: ListenAddress, entrance: Entrance): Promise<ListenAddress> {
-    const listener = await this.#options.env.network.listen(address, (connection) =>
-      this.#accept(connection, entrance),
-    );
-    this.#listeners.push(listener);
-    if (entrance === 'listen' && 'host' in listener.address && this.#options.datagramBytes > 0)
-      await this.#desk.open(listener.address);
-    return listener.address;
+    const { network } = this.#options.env;
+    const accept = (connection: Connection): void => this.#accept(connection, entrance);
+    const hasDatagrams =
+      entrance === 'listen' && 'host' in address && this.#options.datagramBytes > 0;
+    const mayChoose = hasDatagrams && address.port === 0;
+    for (let triesLeft = mayChoose ? PORT_TRIES : 1; ; triesLeft -= 1) {
+      const listener = await network.listen(address, accept);
+      try {
+        if (hasDatagrams && 'host' in listener.address) await this.#desk.open(listener.address);
+      } catch (error) {
+        // The system chose a port that is free for TCP; somebody else may have it for UDP.
+        await listener.close();
+        if (triesLeft > 1) continue;
+        throw error;
+      }
+      this.#listeners.push(listener);
+      return listener.address;
+    }
   }
 
   /** Secrets and lists were read again; whoever may not stay leaves. */

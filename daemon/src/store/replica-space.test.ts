@@ -18,6 +18,7 @@ import type { FilePool } from './file-pool.js';
 
 const PIECE = data('layer_0');
 const NOTE = new ObjectRef(OBJECT_KIND.plain, 'note');
+const HEADER = new ObjectRef(OBJECT_KIND.plain, 'header');
 const MIB = 1024 * 1024;
 
 async function openPool(world: SimStory, metaStore?: (store: MetaStore) => Partial<MetaStore>) {
@@ -45,6 +46,7 @@ await t.test('clients are refused while changes of others still have room', asyn
   const { pool, user, tap } = await openPool(world);
   t.equal(pool.isFull, false);
   await world.wait(() => user.write(data('other'), 0, Buffer.alloc(4 * MIB, 'x')));
+  await world.wait(() => user.write(HEADER, 0, Buffer.from('an image')));
   tap.changes.length = 0;
   // An eighth of so small a disk is kept free.
   world.disk.capacityBytes = Math.floor((world.disk.usedBytes() * 8) / 7);
@@ -53,6 +55,12 @@ await t.test('clients are refused while changes of others still have room', asyn
   t.equal(await world.wait(() => codeOf(user.write(PIECE, 0, blocks('x')))), 'E_NO_SPACE');
   t.equal(await world.wait(() => codeOf(user.write(NOTE, 0, blocks('x')))), 'E_NO_SPACE');
   t.same(tap.changes, [], 'and nobody hears of it');
+  const unmarked = (await world.wait(() => pool.stat(HEADER)))?.version ?? 0;
+  const mark = Buffer.from('an image that goes away');
+  const marked = await world.wait(() => user.compareAndSwap(HEADER, unmarked, mark));
+  const grown = codeOf(user.compareAndSwap(HEADER, marked, Buffer.alloc(4096)));
+  t.equal(await world.wait(() => grown), 'E_NO_SPACE', 'it may be marked, and no more');
+  tap.changes.length = 0;
   t.same(tap.notMadeOf, []);
   t.equal(await applied(world, pool, write(5, 0, 4)), null);
   const content = Buffer.from('x');

@@ -44,6 +44,8 @@ import type { Writer } from './writer.js';
 import type { Zeroer } from './zeroer.js';
 
 const NOTHING = new Uint8Array(BLOCKS_PER_OBJECT);
+/** What a header may gain when it is marked, for the change to count as none that takes space. */
+const GROWTH_OF_A_CHANGE_BYTES = 256;
 
 export interface WholeObjectsParts {
   readonly engine: Engine;
@@ -370,7 +372,10 @@ export class WholeObjects {
     done: DoneWith<number>,
   ): void {
     const { failure, space } = this.#engine;
-    if (failure !== null || !space.admit(content.length, given !== null)) {
+    // What stays about its size takes no more than deleting it would, and is part of deleting an image: always admitted.
+    const takesSpace =
+      object.version === 0 || content.length > object.length + GROWTH_OF_A_CHANGE_BYTES;
+    if (failure !== null || (takesSpace && !space.admit(content.length, given !== null))) {
       object.locks.release(lock);
       done(failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;

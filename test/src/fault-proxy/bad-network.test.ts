@@ -6,14 +6,14 @@ import type { DatagramFaults } from './datagram-faults.js';
 import type { FaultProxyOptions } from './fault-proxy.js';
 import { ProxiedStore } from './proxied-store.js';
 
-t.setTimeout(110_000);
+t.setTimeout(238_000);
 
 const seed = testSeed();
 t.comment(`replay: STORE_SEED=${seed} node test/dist/fault-proxy/bad-network.test.js`);
 const random = new SeededRandom(seed);
 
 // Each step of the random operations waits for the network several times.
-process.env['STORE_TEST_RUNS'] ??= '4';
+process.env['STORE_TEST_RUNS'] ??= '2';
 
 const BAD_DATAGRAMS: DatagramFaults = {
   dropPercent: 5,

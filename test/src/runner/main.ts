@@ -1,20 +1,22 @@
 /**
- * Runs the compiled tests of all packages: unit tests two at a time, and beside them the stories about copies, which mostly
- * wait for daemons to notice each other's absence. Then system tests one by one, beside those in an emulated machine, which
- * keep one processor busy and hardly look at the clock. Prints a line for each file, the full output of those that failed, and at the very end one line of the form
- * `123 passed, 0 failed, 2 skipped`. Exits 1 when anything failed.
+ * Runs the compiled tests of all packages, several at a time: unit tests in two lanes, system tests one by one beside them,
+ * and those in an emulated machine in a lane of their own with what the others leave of the processors: they keep one busy
+ * and hardly look at the clock. Stories about copies, which mostly wait for daemons to notice each other's absence, are taken
+ * by whichever lane is free. Prints a line for each file, the full output of those that failed, and at the very end one line
+ * of the form `123 passed, 0 failed, 2 skipped`. Exits 1 when anything failed.
  *
  * `FILES="kill power"` in the environment runs the files whose names contain one of the words.
  */
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runFile, sweepRunning } from './run-file.js';
-import type { FileResult } from './run-file.js';
+import type { FileResult, RunOptions } from './run-file.js';
 import { findTestFiles } from './test-files.js';
 import type { TestFile } from './test-files.js';
 
 const UNIT_FILES_AT_ONCE = 2;
 /** They boot a kernel under QEMU. */
+const EMULATED_LANE: RunOptions = { nice: 3, limitMs: 1_200_000 };
 const EMULATED = /system\/kernel-[^/]*$/;
 /** Clusters whose daemons die. */
 const ABOUT_COPIES =
@@ -35,25 +37,32 @@ async function main(root: string, wanted: readonly string[]): Promise<number> {
   const files = findTestFiles(root, wanted);
   const results: FileResult[] = [];
   const unit = files.filter((file) => !file.system);
-  const system = files.filter((file) => file.system);
-  const lane = (belongs: (file: TestFile) => boolean): Promise<void> =>
-    runLane(system.filter(belongs), root, results);
-  const lanes = Array.from({ length: UNIT_FILES_AT_ONCE }, () => runLane(unit, root, results));
-  await Promise.all([...lanes, lane(({ source }) => ABOUT_COPIES.test(source))]);
+  const emulated = files.filter(({ source }) => EMULATED.test(source));
+  const copies = files.filter(({ source }) => ABOUT_COPIES.test(source));
+  const others = files.filter(
+    (file) => file.system && !emulated.includes(file) && !copies.includes(file),
+  );
   await Promise.all([
-    lane(({ source }) => EMULATED.test(source)),
-    lane(({ source }) => !EMULATED.test(source) && !ABOUT_COPIES.test(source)),
+    ...Array.from({ length: UNIT_FILES_AT_ONCE }, () => runLane([unit, copies], root, results)),
+    runLane([others, copies], root, results),
+    runLane([emulated], root, results, EMULATED_LANE),
   ]);
   return summarize(results, wanted);
 }
 
-/** Takes files from the shared list until it is empty. */
-async function runLane(files: TestFile[], root: string, results: FileResult[]): Promise<void> {
-  for (let file = files.shift(); file !== undefined; file = files.shift()) {
-    const result = await runFile(file, root);
-    results.push(result);
-    report(result);
-  }
+/** Takes files from the lists, which lanes share, until they are empty, one list after the other. */
+async function runLane(
+  lists: readonly TestFile[][],
+  root: string,
+  results: FileResult[],
+  options: RunOptions = {},
+): Promise<void> {
+  for (const files of lists)
+    for (let file = files.shift(); file !== undefined; file = files.shift()) {
+      const result = await runFile(file, root, options);
+      results.push(result);
+      report(result);
+    }
 }
 
 function hasFailed(result: FileResult): boolean {

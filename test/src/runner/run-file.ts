@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MARK_VARIABLE, sweep } from './sweep.js';
 import type { TapTally } from './tap-tally.js';
@@ -16,6 +16,13 @@ export interface FileResult {
   readonly problems: readonly string[];
   /** Everything it printed, standard output and error as they came. */
   readonly output: string;
+}
+
+export interface RunOptions {
+  /** Stopped after this long; by what kind of test it is unless told. */
+  readonly limitMs?: number;
+  /** How far others go first, see nice(1). */
+  readonly nice?: number;
 }
 
 const UNIT_MS_MAX = 240_000;
@@ -39,12 +46,12 @@ export function sweepRunning(): void {
 export async function runFile(
   file: TestFile,
   root: string,
-  limitMs: number = file.system ? SYSTEM_MS_MAX : UNIT_MS_MAX,
+  { limitMs = file.system ? SYSTEM_MS_MAX : UNIT_MS_MAX, nice = 0 }: RunOptions = {},
 ): Promise<FileResult> {
   const folder = mkdtempSync(join(tmpdir(), 'store-test-'));
   running.add(folder);
   const startedMs = Date.now();
-  const { output, problems } = await runProgram(file.path, root, folder, limitMs);
+  const { output, problems } = await runProgram(file.path, root, folder, { limitMs, nice });
   const ms = Date.now() - startedMs;
   for (const thing of sweep(folder, folder)) problems.push(`left behind: ${thing}`);
   running.delete(folder);
@@ -59,7 +66,12 @@ interface Program {
   problems: string[];
 }
 
-function runProgram(path: string, root: string, folder: string, limitMs: number): Promise<Program> {
+function runProgram(
+  path: string,
+  root: string,
+  folder: string,
+  { limitMs, nice }: Required<RunOptions>,
+): Promise<Program> {
   return new Promise((resolve) => {
     const problems: string[] = [];
     const output = { stdout: '', all: '' };
@@ -68,6 +80,8 @@ function runProgram(path: string, root: string, folder: string, limitMs: number)
       env: { ...process.env, TMPDIR: folder, [MARK_VARIABLE]: folder, TAP_TIMEOUT: `${limitMs}` },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    // What it starts is as nice as it is.
+    if (nice > 0 && child.pid !== undefined) setPriority(child.pid, nice);
     const limit = setTimeout(() => {
       problems.push(`took longer than ${limitMs / 1000} s`);
       child.kill('SIGTERM');

@@ -17,7 +17,7 @@ import { ReplicaStory } from '../replicas/replica-story.js';
 import { StoreServer } from '../server/store-server.js';
 import { testSeed } from '../tagged-writer/seeded-random.js';
 
-const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 45);
+const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 180);
 const DAEMONS = 5;
 const SMALL_DISKS = [1, 2];
 const SMALL_DISK_BYTES = '700M';

@@ -8,7 +8,7 @@ import { guestKernel } from '../kernel/guest-kernel.js';
 import { Guest } from '../kernel/guest.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(290_000);
+t.setTimeout(1_190_000);
 
 const CHECKS = 27;
 
@@ -35,7 +35,7 @@ t.test(
     const guest = Guest.boot(t, kernel, image, `store_port=${port}`);
     let checks = 0;
     let done = false;
-    for await (const message of guest.messages(280_000)) {
+    for await (const message of guest.messages(1_160_000)) {
       const [, not, title] = /^(not )?ok (.*)/.exec(message) ?? [];
       if (title !== undefined) {
         checks += 1;

@@ -10,7 +10,7 @@ import { ProcessCluster } from '../server/process-cluster.js';
 import { StoreServer } from '../server/store-server.js';
 import { whole } from '../server/whole-cluster.js';
 
-t.setTimeout(290_000);
+t.setTimeout(1_190_000);
 
 /** Of `guest-init.sh`. */
 const CHECKS = 27;
@@ -37,7 +37,7 @@ t.test(
     const [daemon] = cluster.daemons;
     let checks = 0;
     let done = false;
-    for await (const message of guest.messages(280_000)) {
+    for await (const message of guest.messages(1_160_000)) {
       const [, not, title] = /^(not )?ok (.*)/.exec(message) ?? [];
       if (title !== undefined) {
         checks += 1;

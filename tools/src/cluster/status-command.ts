@@ -3,6 +3,7 @@ import { StoreError, switchSetting, type ClusterStatus, type MasterGuide } from 
 import type { Command } from 'commander';
 import { handles, type Context } from '../program.js';
 import { SETTINGS } from '../settings.js';
+import { unlessStopped } from '../until-stopped.js';
 import { UsageError } from '../usage-error.js';
 import { addAdminFlags, answer, look, withMaster } from './ask-master.js';
 import { paintFor } from './paint.js';
@@ -62,7 +63,7 @@ async function watch(context: Context, guide: MasterGuide): Promise<void> {
   const paint = paintFor(process.stdout, process.env);
   while (!stop.aborted) {
     try {
-      const status = await untilStopped(statusFrom(guide), stop);
+      const status = await unlessStopped(statusFrom(guide), stop);
       if (status === null) return;
       if (context.get(SETTINGS.json)) context.print(JSON.stringify(status));
       else screen.show(statusText(status, paint));
@@ -71,24 +72,10 @@ async function watch(context: Context, guide: MasterGuide): Promise<void> {
       if (context.get(SETTINGS.json)) context.log.warn({ code: error.code }, error.message);
       else screen.show(paint('red', `No answer, still trying: ${printable(error.message)}`));
     }
-    await untilStopped(context.env.timers.sleep(REDRAW_MS), stop);
+    await unlessStopped(context.env.timers.sleep(REDRAW_MS), stop);
   }
 }
 
 function statusFrom(guide: MasterGuide): Promise<ClusterStatus> {
   return look(guide, 'status');
-}
-
-/** Null: somebody wants this to end first. */
-async function untilStopped<T>(work: Promise<T>, stop: AbortSignal): Promise<T | null> {
-  let ended = (): void => undefined;
-  const stopped = new Promise<null>((resolve) => {
-    ended = () => resolve(null);
-    stop.addEventListener('abort', ended, { once: true });
-  });
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    stop.removeEventListener('abort', ended);
-  }
 }
