@@ -89,6 +89,8 @@ export class GroupPrimary implements StreamOwner {
   #failure: StoreError | null = null;
   readonly #askedAt = new Map<string, number>();
   #isResigning = false;
+  /** Why this daemon is to give up as soon as another one is in sync. */
+  #lacking: string | null = null;
 
   constructor({ host, pool, number, group, tail, isDrained, mend }: GroupPrimaryOptions) {
     this.#mend = mend;
@@ -165,6 +167,12 @@ export class GroupPrimary implements StreamOwner {
     this.#takeMembers(group);
     for (const stream of this.#streams.values()) stream.restart();
     this.#host.membersChanged(this.pool);
+    const lacking = this.#lacking;
+    this.#lacking = null; // those that were not listed begin anew
+    if (lacking !== null && this.hasOthers) {
+      this.giveUp(lacking);
+      return;
+    }
     if (this.#tails !== null) this.#collect();
     this.#goOn();
   }
@@ -285,6 +293,8 @@ export class GroupPrimary implements StreamOwner {
     if (!this.hasOthers) {
       // Nobody has everything but this daemon: who joins begins anew, from what is here.
       for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
+      // Whoever the masters were asked to list may have what this one has not, and be in sync before it hears of this.
+      if (streams.some(({ isCounted }) => isCounted)) this.#lacking = why;
       return;
     }
     this.#isResigning = true;

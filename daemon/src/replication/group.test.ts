@@ -1,0 +1,164 @@
+/** One group on one of its members: what it does when a change that others were told of cannot be made here. */
+import { BLOCK_STATE, ObjectRef, OBJECT_KIND, silentLog, type MapGroup } from '@store/core';
+import t from 'tap';
+import type { Change } from './change.js';
+import type { GroupHost, StartOf } from './group-host.js';
+import type { GroupPrimary } from './group-primary.js';
+import { Group } from './group.js';
+import { Leases } from './leases.js';
+import type { PeerMessage } from './peer-message.js';
+import type { ReplicaPool } from './replica-pool.js';
+import { REPLICATION_TIMING } from './timing.js';
+
+const ME: StartOf = { daemon: 1, startId: 'a1' };
+const OTHER: StartOf = { daemon: 2, startId: 'b2' };
+const OBJECT = new ObjectRef(OBJECT_KIND.imageData, 'layer_0', 'family_0');
+
+function change(version: number): Change {
+  return {
+    ...{ op: 'states', object: OBJECT, version, first: 3, count: 1 },
+    ...{ state: BLOCK_STATE.absent, length: 4096 * 4 },
+  };
+}
+
+/** The primary first. @param inSync - Of the members */
+function mapGroup(epoch: number, members: readonly [StartOf, boolean][]): MapGroup {
+  return {
+    epoch,
+    hasPrimary: true,
+    lostAt: 0,
+    members: members.map(([{ daemon, startId }, inSync]) => ({
+      daemon,
+      inSync: inSync ? startId : null,
+    })),
+  };
+}
+
+/** A group on daemon 1, whose other member does and says nothing by itself. */
+class GroupAlone {
+  readonly asked: string[] = [];
+  readonly sent: PeerMessage[] = [];
+  readonly group: Group;
+
+  constructor() {
+    // Nothing was made before, so that a new primary has nothing to read.
+    const store = {} as ReplicaPool;
+    const host: GroupHost = {
+      ...{ now: 1000, self: ME, timing: REPLICATION_TIMING, log: silentLog, mapVersion: 1 },
+      leases: new Leases(REPLICATION_TIMING),
+      canAsk: true,
+      poolOf: () => undefined,
+      storeOf: () => store,
+      startOf: (daemon) => (daemon === OTHER.daemon ? OTHER.startId : ME.startId),
+      isUp: () => true,
+      send: (_daemon, message) => this.sent.push(message),
+      ask: (kind, { epoch }) => this.asked.push(`${kind} ${epoch}`),
+      wantMap: () => undefined,
+      sendMap: () => undefined,
+      mend: () => undefined,
+      soon: (run) => setImmediate(run),
+      membersChanged: () => undefined,
+    };
+    this.group = new Group(host, 1, 7, () => undefined);
+  }
+
+  get primary(): GroupPrimary {
+    const { primary } = this.group;
+    if (primary === null) throw new Error('it is the primary');
+    return primary;
+  }
+
+  /** What the next primary is told of what was made here. */
+  tailFor(epoch: number): unknown {
+    this.sent.length = 0;
+    this.group.askTail(OTHER, { type: 'askTail', pool: 1, group: 7, epoch });
+    return this.sent.find(({ type }) => type === 'tail');
+  }
+}
+
+t.test('who lacks what a joining member may have gives up when that one is in sync', (t) => {
+  for (const isListed of [true, false]) {
+    const { group, primary, asked, sent } = started();
+    primary.addJoining(OTHER, 1).isRequested = true;
+    const version = group.nextVersion(0);
+    group.changed(change(version));
+    t.match(sent, [{ type: 'prepare', change: { version } }], 'the member is told of it');
+    group.notMade(true);
+    t.equal(primary.hasFailed, false, 'nobody else could serve yet');
+    group.mapIs(
+      mapGroup(3, [
+        [ME, true],
+        [OTHER, isListed],
+      ]),
+    );
+    t.equal(primary.hasFailed, isListed);
+    t.same(asked, isListed ? ['resign 3'] : []);
+    group.mapIs(
+      mapGroup(4, [
+        [ME, true],
+        [OTHER, true],
+      ]),
+    );
+    t.equal(primary.hasFailed, isListed, 'who joined anew has what is here, and no more');
+  }
+  t.end();
+});
+
+function started(): GroupAlone {
+  const alone = new GroupAlone();
+  alone.group.mapIs(
+    mapGroup(2, [
+      [ME, true],
+      [OTHER, false],
+    ]),
+  );
+  return alone;
+}
+
+t.test('what is made after its primary gave up is told to whoever leads next', (t) => {
+  const alone = new GroupAlone();
+  const { group } = alone;
+  group.mapIs(
+    mapGroup(2, [
+      [ME, true],
+      [OTHER, true],
+    ]),
+  );
+  group.primary?.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries: [] });
+  const version = group.nextVersion(0);
+  t.not(version, 0);
+  alone.primary.giveUp('of something else');
+  group.changed(change(version));
+  t.match(
+    alone.sent.filter(({ type }) => type === 'prepare'),
+    [],
+    'nobody was told',
+  );
+  group.mapIs(
+    mapGroup(3, [
+      [OTHER, true],
+      [ME, true],
+    ]),
+  );
+  t.match(alone.tailFor(3), { entries: [{ object: OBJECT }] });
+  t.end();
+});
+
+t.test('a tail waits for changes that have a version already', (t) => {
+  const alone = started();
+  const { group } = alone;
+  const [made, notMade] = [group.nextVersion(0), group.nextVersion(0)];
+  t.ok(notMade > made);
+  group.mapIs(
+    mapGroup(3, [
+      [OTHER, true],
+      [ME, true],
+    ]),
+  );
+  t.equal(alone.tailFor(3), undefined, 'their blocks are not known yet');
+  group.changed(change(made));
+  t.equal(alone.sent.length, 0);
+  group.notMade(false);
+  t.match(alone.sent, [{ type: 'tail', entries: [{ object: OBJECT }] }]);
+  t.end();
+});
