@@ -41,8 +41,8 @@ export interface GroupHost {
   /** Sends our map to a daemon that is behind. */
   sendMap(daemon: number): void;
   readonly mend: Mend;
-  /** Runs it in a later turn. */
-  soon(run: () => void): void;
+  /** Runs it in a later turn, after so many milliseconds if that is said. */
+  soon(run: () => void, ms?: number): void;
   /** Somebody became, or stopped being, a member to be waited for: flushes look again. */
   membersChanged(pool: number): void;
 }

@@ -24,8 +24,12 @@ import { areEqual, PairWalk, type Pair } from './pair-walk.js';
 import type { HashRange, ObjectDigest, ReplicaPool } from './replica-pool.js';
 import type { Entry } from './uncommitted.js';
 
-/** Pushes that are not acknowledged, together: the next object waits. */
+/**
+ * Pushes that are not acknowledged, together: the next object, or piece of one, waits. What clients change takes the same
+ * way, and waits behind them.
+ */
 const OWED_MAX = 16;
+const OWED_BYTES_MAX: number = 2 * 1024 * 1024;
 const ASK_AGAIN_MS = 1000;
 /** Behind every place. */
 const END = '\uffff';
@@ -59,7 +63,7 @@ export interface JoinParts {
   readonly progress: JoinProgress;
   /** Mends blocks of this daemon's own copy, with those of others. */
   readonly mend: (object: ObjectPlace, done: (isMended: boolean) => void) => void;
-  /** Whether more may be pushed just now; if not, `goOn` is called when it may. */
+  /** Whether more may be pushed just now; if not, `goOn` is called when it may. @param bytes - That are pushed now */
   readonly mayPush: (bytes: number) => boolean;
   /** It is over: the member is in sync, or it cannot be done now. */
   readonly over: (join: Join, isDone: boolean) => void;
@@ -80,6 +84,8 @@ export class Join {
   /** The object that is being compared has been. */
   #completed: string | null = null;
   #owed: Entry[] = [];
+  /** Takes the next piece of an object, which waits until it may. */
+  #nextPiece: (() => void) | null = null;
   #phase: 'walking' | 'syncing' | 'requested' | 'over' = 'walking';
   #isBusy = false;
   #askedAt = -Infinity;
@@ -118,9 +124,10 @@ export class Join {
 
   /** Something has changed: an answer came, room was made. */
   goOn(): void {
-    if (this.#phase === 'over' || this.#isBusy) return;
-    if (this.primary.hasFailed || this.primary.stream(this.stream.daemon) !== this.stream)
-      this.#end(false);
+    if (this.#phase === 'over') return;
+    if (this.#nextPiece !== null) this.#takePiece(this.#nextPiece);
+    if (this.#isBusy) return;
+    if (this.#isForlorn) this.#end(false);
     else if (this.stream.isInSync) this.#end(true);
     else if (this.stream.failure !== null && !this.stream.isCounted) this.cancel();
     else if (this.#phase === 'walking') this.#next();
@@ -135,14 +142,33 @@ export class Join {
     this.#end(false);
   }
 
+  /** Nothing that is pushed arrives any more. */
+  get #isForlorn(): boolean {
+    return this.primary.hasFailed || this.primary.stream(this.stream.daemon) !== this.stream;
+  }
+
+  #mayPush(): boolean {
+    this.#owed = this.#owed.filter(({ pending }) => pending > 0);
+    let bytes = 0;
+    for (const { change } of this.#owed) bytes += bytesOf(change);
+    const hasRoom = this.#owed.length < OWED_MAX && bytes < OWED_BYTES_MAX;
+    return hasRoom && this.#parts.mayPush(0);
+  }
+
+  #takePiece(next: () => void): void {
+    const isInVain = this.#isForlorn || this.stream.failure !== null;
+    if (!isInVain && !this.#mayPush()) return;
+    this.#nextPiece = null;
+    next();
+  }
+
   #end(isDone: boolean): void {
     this.#phase = 'over';
     this.#parts.over(this, isDone);
   }
 
   #next(): void {
-    this.#owed = this.#owed.filter(({ pending }) => pending > 0);
-    if (this.#owed.length >= OWED_MAX || !this.#parts.mayPush(0)) return;
+    if (!this.#mayPush()) return;
     this.#busy((ready) =>
       this.#walk.next((found) => {
         if (this.#phase === 'over') return;
@@ -210,6 +236,7 @@ export class Join {
         if (entry !== null) this.#owed.push(entry);
       },
       (error, found) => {
+        if (this.#phase === 'over') return;
         if (hasPushed) progress.objectsPushed += 1;
         const unverified = found?.unverified ?? [];
         if (error !== null) ready(false);
@@ -225,6 +252,10 @@ export class Join {
             this.#partial.set(place, object);
             this.#level(object, theirs, ready, true);
           });
+      },
+      (next) => {
+        this.#nextPiece = next;
+        this.#takePiece(next);
       },
     );
   }

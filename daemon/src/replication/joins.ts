@@ -29,6 +29,8 @@ export class Joins {
   readonly #mend: Mend;
   readonly #active = new Map<MemberStream, Join>();
   readonly #attempts = new Map<string, Attempts>();
+  /** `goOn` will be called when the pace has something for them again. */
+  #isWaking = false;
   /** By pool: what the joins that are over have gone through, in copies of groups. */
   readonly #copiesDone = new Map<number, number>();
 
@@ -113,7 +115,7 @@ export class Joins {
       range: rangeOf(pool, group.number),
       progress: this.progress,
       mend: (object, done) => this.#mend(primary, store, object, done),
-      mayPush: (bytes) => this.pace.mayPush(bytes, host.now),
+      mayPush: (bytes) => this.#mayPush(bytes),
       over: (one, isDone) => {
         this.#active.delete(one.stream);
         const before = this.#copiesDone.get(group.pool) ?? 0;
@@ -128,6 +130,18 @@ export class Joins {
     });
     this.#active.set(stream, join);
     host.soon(() => join.goOn());
+  }
+
+  #mayPush(bytes: number): boolean {
+    const mayPush = this.pace.mayPush(bytes, this.#host.now);
+    if (!mayPush && !this.#isWaking) {
+      this.#isWaking = true;
+      this.#host.soon(() => {
+        this.#isWaking = false;
+        this.goOn();
+      }, this.pace.waitMs);
+    }
+    return mayPush;
   }
 
   #isPartial(stream: MemberStream, change: Change): boolean {

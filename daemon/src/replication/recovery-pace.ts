@@ -1,23 +1,32 @@
 /**
- * How fast copies are made equal: below what clients do, by what clients feel. Each second the mean time of clients'
- * operations is compared with what it is while nothing is recovered; if it has grown the rate goes down by half, else up.
- * With no clients there is no limit. An operator may set a rate, which then is what it is.
+ * How fast copies are made equal: below what clients do, by what clients feel. Twice a second the mean time of clients'
+ * operations is compared with what it is while nothing is recovered; if it has grown the rate goes down, else up. With no
+ * clients there is no limit. An operator may set a rate, which then is what it is.
+ *
+ * What is not used is not saved: clients would feel a burst, whatever the rate is.
  */
 const STEP_MS = 500;
 const RATE_MIN: number = 8 * 1024 * 1024;
 const RATE_MAX: number = 2 * 1024 * 1024 * 1024;
 const RATE_FIRST: number = 64 * 1024 * 1024;
-/** Clients may wait so many times as long as in quiet times. */
-const SLOWER_MAX = 2;
+/** What may be pushed at once: so much of the rate. */
+const BURST_MS = 20;
+/** Clients may wait so many times as long as in quiet times. The slowest of them wait longer than the mean. */
+const SLOWER_MAX = 1.7;
 /** What is always allowed to them, milliseconds: below that nobody notices. */
-const NOTICED_MS = 2;
+const NOTICED_MS = 0.5;
+const SLOWER_STEP = 0.6;
+const FASTER_STEP = 1.25;
+const FASTER_STEP_ALONE = 2;
 /** Weight of a new mean in the one of quiet times. */
 const QUIET_WEIGHT = 0.1;
+const WAIT_MS_MIN = 2;
 
 export class RecoveryPace {
   /** Bytes a second that an operator wants; 0: by what clients feel. */
   wanted = 0;
   #rate: number = RATE_FIRST;
+  /** Bytes; below zero what was pushed has to be made up for. */
   #budget = 0;
   #filledAt = -Infinity;
   #stepAt = -Infinity;
@@ -31,6 +40,11 @@ export class RecoveryPace {
     return this.wanted > 0 ? this.wanted : this.#rate;
   }
 
+  /** When something may be pushed again. */
+  get waitMs(): number {
+    return Math.max(WAIT_MS_MIN, Math.ceil((-this.#budget * 1000) / this.rate));
+  }
+
   /** A client's operation took so long here. */
   tookMs(ms: number): void {
     this.#sumMs += ms;
@@ -41,7 +55,8 @@ export class RecoveryPace {
   mayPush(bytes: number, now: number): boolean {
     if (now > this.#filledAt) {
       const elapsedMs = Math.min(now - this.#filledAt, STEP_MS);
-      this.#budget = Math.min(this.#budget + (this.rate * elapsedMs) / 1000, this.rate / 4);
+      const most = (this.rate * BURST_MS) / 1000;
+      this.#budget = Math.min(this.#budget + (this.rate * elapsedMs) / 1000, most);
       this.#filledAt = now;
     }
     this.#budget -= bytes;
@@ -65,7 +80,7 @@ export class RecoveryPace {
     }
     const isSlow = hadClients && meanMs > Math.max(this.#quietMs * SLOWER_MAX, NOTICED_MS);
     this.#rate = isSlow
-      ? Math.max(RATE_MIN, this.#rate / 2)
-      : Math.min(RATE_MAX, this.#rate * (hadClients ? 1.25 : 2));
+      ? Math.max(RATE_MIN, this.#rate * SLOWER_STEP)
+      : Math.min(RATE_MAX, this.#rate * (hadClients ? FASTER_STEP : FASTER_STEP_ALONE));
   }
 }

@@ -213,8 +213,8 @@ export class ReplicaNode implements GroupHost {
     if (bytes !== null) this.send(daemon, { type: 'newerMap', bytes });
   }
 
-  soon(run: () => void): void {
-    this.#after(0, run);
+  soon(run: () => void, ms = 0): void {
+    this.#after(ms, run);
   }
 
   #after(ms: number, run: () => void): void {

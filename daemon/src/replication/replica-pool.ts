@@ -116,6 +116,8 @@ export interface ReplicaPool extends CheckedPool {
    * @param emit - Takes a change whose bytes are its own. Of the last one, when there is any, it hears that it is: it is
    *   announced while the whole object is held, has the newest version that was given out for the object, and comes also
    *   if nothing differs but that version.
+   * @param between - Called between two pieces, when nothing is held: the next is taken when it calls back. At once
+   *   unless given.
    * @returns (to `done`) blocks of ours that could not be verified
    */
   difference(
@@ -123,6 +125,7 @@ export interface ReplicaPool extends CheckedPool {
     theirs: ObjectDigest | null,
     emit: (change: Change, isLast: boolean) => void,
     done: DoneWith<{ readonly unverified: readonly number[] }>,
+    between?: (next: () => void) => void,
   ): void;
 
   /**

@@ -45,6 +45,9 @@ export interface Unverified {
 /** Takes a change; `isLast`: with it the other copy is complete. */
 export type Emit = (change: Change, isLast: boolean) => void;
 
+/** Calls back when the next piece may be taken. */
+export type Between = (next: () => void) => void;
+
 /** A run of blocks in one state. */
 interface Run {
   readonly first: number;
@@ -250,6 +253,7 @@ export class Comparer {
     digest: ObjectDigest | null,
     emit: Emit,
     done: DoneWith<Unverified>,
+    between: Between = atOnce,
   ): void {
     const unverified: number[] = [];
     const answer: Done = (error) => {
@@ -277,11 +281,11 @@ export class Comparer {
           release();
           const rest = isWhole ? null : NO_DIGEST;
           if (rest === null) answer(this.#parts.engine.failure);
-          else this.#pieces(object, kind, rest, emit, unverified, answer);
+          else this.#pieces(object, kind, rest, emit, unverified, between, answer);
         });
       else {
         release();
-        this.#pieces(object, kind, theirs, emit, unverified, answer);
+        this.#pieces(object, kind, theirs, emit, unverified, between, answer);
       }
     });
   }
@@ -321,6 +325,7 @@ export class Comparer {
     theirs: ObjectDigest,
     emit: Emit,
     unverified: number[],
+    between: Between,
     done: Done,
   ): void {
     const unknown = new Set(theirs.unknown);
@@ -349,6 +354,7 @@ export class Comparer {
         const finish: Done = (failure) => {
           release();
           if (failure !== null || !isThere) done(failure ?? this.#parts.engine.failure);
+          else if (chunk + 1 < CHUNKS_PER_OBJECT) between(() => next(chunk + 1));
           else next(chunk + 1);
         };
         if (error !== null || !isThere) {
@@ -608,6 +614,10 @@ export class Comparer {
       else zeroer.settleVersion(object, (error) => work(error, release));
     });
   }
+}
+
+function atOnce(next: () => void): void {
+  next();
 }
 
 function isInSlot(object: StoredObject, kind: ObjectKind): boolean {

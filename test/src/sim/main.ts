@@ -45,7 +45,7 @@ async function replay(seed: number, profile: ProfileName, sabotage: Sabotage): P
   });
   if (!isLive) for (const line of result.lines) print(line);
   stdout.write(`${summary(seed, profile, result)}\n`);
-  exit(result.failure === null ? 0 : 1);
+  return leave(result.failure === null ? 0 : 1);
 }
 
 function summary(seed: number, profile: ProfileName, result: RunResult): string {
@@ -98,7 +98,13 @@ async function batch(
   stdout.write(
     `${done} seeds from ${first} on: ${failing.length} failed; ${(done / seconds).toFixed(1)} seeds, ${Math.round(events / seconds)} events and ${(virtualMs / 1000 / seconds).toFixed(0)} virtual seconds a second\n`,
   );
-  exit(failing.length > 0 ? 1 : 0);
+  await leave(failing.length > 0 ? 1 : 0);
+}
+
+/** Ends the process when all that was printed has gone: into a pipe it goes later. */
+async function leave(code: number): Promise<never> {
+  await new Promise<void>((resolve) => stdout.write('', () => resolve()));
+  exit(code);
 }
 
 const names = profileNames();

@@ -414,13 +414,17 @@ export class SimReplicaPool implements ReplicaPool {
     theirs: ObjectDigest | null,
     emit: (change: Change, isLast: boolean) => void,
     done: DoneWith<{ readonly unverified: readonly number[] }>,
+    between: (next: () => void) => void = (next) => next(),
   ): void {
-    const object = this.#shelf.objectAt(place);
-    this.#locked(object, 0, LAST_BLOCK, false, (release) => {
-      this.#later(READ_MS, () => {
-        const unverified = emitDifference(object, theirs, emit);
-        release();
-        done(null, { unverified });
+    // Objects are one piece here: whoever makes it wait does so before the first.
+    between(() => {
+      const object = this.#shelf.objectAt(place);
+      this.#locked(object, 0, LAST_BLOCK, false, (release) => {
+        this.#later(READ_MS, () => {
+          const unverified = emitDifference(object, theirs, emit);
+          release();
+          done(null, { unverified });
+        });
       });
     });
   }
