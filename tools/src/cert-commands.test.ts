@@ -16,7 +16,7 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { failed, runStore, succeeded } from './run-store.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const HANDSHAKE_MS = 10_000;
 const openssl = async (...args: string[]): Promise<string> =>

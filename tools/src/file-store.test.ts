@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { run, serving, until, type Serving } from './run-programs.js';
 import { failed, runStore } from './run-store.js';
 
-t.setTimeout(180_000);
+t.setTimeout(540_000);
 
 const LISTEN = ['--listen-address', '127.0.0.1:0'];
 

@@ -20,7 +20,7 @@ import {
 import t from 'tap';
 import { failed, runStore, succeeded } from './run-store.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const read = (...path: string[]): string => readFileSync(join(...path), 'utf8');
 const modeOf = (...path: string[]): number => statSync(join(...path)).mode & 0o777;

@@ -81,7 +81,10 @@ export async function withPool<T>(
   const store = await openStore(context, create, options);
   let result: T;
   try {
-    const pool = await unlessStopped(openPool(context, store, create), context.stop);
+    const opening = openPool(context, store, create);
+    // What a folder takes is short, and whoever has taken over another's sockets has to get as far as to remove them.
+    const pool =
+      store instanceof FileStore ? await opening : await unlessStopped(opening, context.stop);
     if (pool === null) throw new StoreError('E_CLOSED', 'Stopped before the storage answered');
     result = await use(pool, store);
   } catch (error) {

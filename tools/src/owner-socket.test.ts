@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { run, serving, until, type Serving } from './run-programs.js';
 import { failed } from './run-store.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 function newFolder(t: Test): string {
   const folder = mkdtempSync(join(tmpdir(), 'store-'));

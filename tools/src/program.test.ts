@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import t from 'tap';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 
 /** Runs a program whose one command does `body`; `signals` are sent one by one, each after a line of output. */
 async function runBody(

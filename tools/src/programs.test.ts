@@ -16,7 +16,7 @@ import t, { type Test } from 'tap';
 import { run, serving, type Program, type Serving } from './run-programs.js';
 import { failed, type Result } from './run-store.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const serve = (t: Test, args: readonly string[]): Promise<Serving> => serving(t, 'store-nbd', args);
 

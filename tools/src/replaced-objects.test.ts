@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run, serving, type Serving } from './run-programs.js';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const SIZES = [1000, 300_000, 65_537, 2_000_000];
 

@@ -3,7 +3,7 @@ import { objectPoolSuite } from '@store/core/testing';
 import t from 'tap';
 import { ServedFolder } from './testing/served-folder.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 for (const [way, datagramBytes] of [
   ['over TCP', 0],

@@ -18,7 +18,7 @@ const GROWTH_BYTES_MAX = 4 * MIB;
 /** Before memory is measured, the same is done this often, so that code and caches are where they stay. */
 const WARM_UP_ROUNDS = 4;
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 interface Target {
   readonly path: string;

@@ -13,7 +13,7 @@ import { EtcdState } from './etcd-state.js';
 import { StoppableEnv, until, Watcher } from './state-user.js';
 import type { StateStore } from './state-store.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 const TTL_MS = 2000;
 const HARM_MS = 20_000;
 const PAUSE_MS = 20;

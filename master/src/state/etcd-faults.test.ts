@@ -6,7 +6,7 @@ import { Election, type Leadership } from './election.js';
 import { EtcdState } from './etcd-state.js';
 import { get, put, until, Watcher } from './state-user.js';
 
-t.setTimeout(90_000);
+t.setTimeout(270_000);
 const env = realEnv(silentLog);
 const WAIT_MS = 30_000;
 

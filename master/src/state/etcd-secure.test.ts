@@ -13,7 +13,7 @@ import { EtcdState, type EtcdStateOptions } from './etcd-state.js';
 import { stateStoreSuite } from './state-store.suite.js';
 import { get, put, until, Watcher } from './state-user.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 const TOKEN_MS = 1000;
 const env = realEnv(silentLog);
 

@@ -4,7 +4,7 @@ import { EtcdCluster } from '../testing/etcd-cluster.js';
 import { EtcdState } from './etcd-state.js';
 import { stateStoreSuite } from './state-store.suite.js';
 
-t.setTimeout(90_000);
+t.setTimeout(270_000);
 const env = realEnv(silentLog);
 const cluster = await EtcdCluster.start(t);
 let stories = 0;

@@ -5,7 +5,7 @@ import { EtcdCluster } from '../testing/etcd-cluster.js';
 import { EtcdState } from './etcd-state.js';
 import { get, put, until, Watcher } from './state-user.js';
 
-t.setTimeout(90_000);
+t.setTimeout(270_000);
 const env = realEnv(silentLog);
 const cluster = await EtcdCluster.start(t);
 const DEAD = 'http://127.0.0.1:1';

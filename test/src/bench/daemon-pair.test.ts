@@ -12,7 +12,7 @@ import { tempFolder } from '../host/temp-folder.js';
 import { waitUntil } from '../host/wait-until.js';
 import { isAlive, processTree } from './process-tree.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const LIMIT_MS = 60_000;
 const PROGRAM = fileURLToPath(new URL('daemon-pair.js', import.meta.url));

@@ -12,7 +12,7 @@ import { codeOf, objectPoolSuite, PoolUser } from '@store/core/testing';
 import t from 'tap';
 import { POOL, TestCluster } from './test-cluster.js';
 
-t.setTimeout(110_000);
+t.setTimeout(330_000);
 
 for (const isShared of [false, true])
   await objectPoolSuite(

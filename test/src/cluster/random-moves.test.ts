@@ -5,7 +5,7 @@ import t from 'tap';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { POOL, TestCluster } from './test-cluster.js';
 
-t.setTimeout(100_000);
+t.setTimeout(300_000);
 
 const GROUPS = 16;
 const OBJECTS = 24;

@@ -6,7 +6,7 @@ import type { DatagramFaults } from './datagram-faults.js';
 import type { FaultProxyOptions } from './fault-proxy.js';
 import { ProxiedStore } from './proxied-store.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const seed = testSeed();
 t.comment(`replay: STORE_SEED=${seed} node test/dist/fault-proxy/bad-network.test.js`);

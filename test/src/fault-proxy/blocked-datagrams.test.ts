@@ -5,7 +5,7 @@ import { PoolUser } from '@store/core/testing';
 import t from 'tap';
 import { ProxiedStore } from './proxied-store.js';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 
 const LIMIT_MS = 20_000;
 const ref = new ObjectRef(OBJECT_KIND.imageData, Buffer.from('wall_0'));

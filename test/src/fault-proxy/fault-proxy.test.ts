@@ -9,7 +9,7 @@ import { sleep, waitUntil } from '../host/wait-until.js';
 import { FaultProxy, type FaultProxyOptions } from './fault-proxy.js';
 import { portOf } from './datagram-relay.js';
 
-t.setTimeout(30_000);
+t.setTimeout(90_000);
 
 const LIMIT_MS = 5000;
 

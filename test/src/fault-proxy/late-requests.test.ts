@@ -9,7 +9,7 @@ import { sleep, waitUntil } from '../host/wait-until.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { ProxiedStore } from './proxied-store.js';
 
-t.setTimeout(100_000);
+t.setTimeout(300_000);
 
 const seed = testSeed();
 t.comment(`replay: STORE_SEED=${seed} node test/dist/fault-proxy/late-requests.test.js`);

@@ -15,7 +15,7 @@ const HOUR = 3600;
 /** More than a master that cannot use its state takes to look again. */
 const LOOKS_AGAIN_MS = 20_000;
 
-t.setTimeout(110_000);
+t.setTimeout(330_000);
 
 function storeOf(guide: MasterGuide, env: Env = liveEnv): ClusterStore {
   const options = { name: 'test', tls: null, deadlineMs: 20_000, datagramBytes: 0 };

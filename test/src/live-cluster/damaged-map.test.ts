@@ -12,7 +12,7 @@ t.comment(`replay: STORE_SEED=${seed} node test/dist/live-cluster/damaged-map.te
 
 const FLIPS = 40;
 
-t.setTimeout(90_000);
+t.setTimeout(270_000);
 
 t.test(
   'a damaged map is refused by daemons and clients, which keep the one they have',

@@ -6,7 +6,7 @@ import t from 'tap';
 import { needs } from '../host/requirements.js';
 import { codeOf, LiveCluster, liveEnv, until } from './live-cluster.js';
 
-t.setTimeout(90_000);
+t.setTimeout(270_000);
 
 /** A store as a master sees it whose clock stands still: its lease never ends, and nobody tells it otherwise. */
 class Believing implements StateStore {

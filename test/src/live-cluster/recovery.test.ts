@@ -23,7 +23,7 @@ import {
 import t from 'tap';
 import { codeOf, LiveCluster, liveEnv, LiveMaster, until } from './live-cluster.js';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 const REF = new ObjectRef(OBJECT_KIND.plain, 'key');
 
 async function writeThrough(cluster: LiveCluster, text: string): Promise<void> {

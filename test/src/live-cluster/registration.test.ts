@@ -5,7 +5,7 @@ import { openFileStore } from '@store/daemon';
 import t from 'tap';
 import { codeOf, LiveCluster, LiveDaemon, liveEnv, until } from './live-cluster.js';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 
 t.test(
   'daemons register, get groups, come back with another start, and are seen to leave',

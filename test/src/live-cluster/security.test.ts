@@ -17,7 +17,7 @@ import { TestAuthority } from '@store/daemon/testing';
 import t, { type Test } from 'tap';
 import { codeOf, LiveCluster, liveEnv, until } from './live-cluster.js';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 const REF = new ObjectRef(OBJECT_KIND.plain, 'key');
 
 async function openStore(cluster: LiveCluster, key: ClientKey): Promise<ClusterStore> {

@@ -8,10 +8,10 @@ import { runFile } from './run-file.js';
 const folder = tempFolder(t);
 
 /** Runs a program of these lines as if it were a test. */
-function runLines(name: string, lines: readonly string[], limitMs = 240_000): Promise<FileResult> {
+function runLines(name: string, lines: readonly string[], limitMs?: number): Promise<FileResult> {
   const path = join(folder, `${name}.mjs`);
   writeFileSync(path, lines.join('\n'));
-  return runFile({ path, source: name, system: false }, folder, { limitMs });
+  return runFile({ path, source: name, system: false }, folder, limitMs);
 }
 
 const PASS = "console.log('ok 1 - fine\\n1..1');";

@@ -6,7 +6,7 @@ import { LossyDisk } from '../lossy-device/lossy-disk.js';
 import { NBD_EIO } from '../nbd-client/nbd-constants.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const here = needs({
   root: true,

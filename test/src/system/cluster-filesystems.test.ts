@@ -12,7 +12,7 @@ import { StoreServer } from '../server/store-server.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { whole } from '../server/whole-cluster.js';
 
-t.setTimeout(290_000);
+t.setTimeout(600_000);
 
 const DAEMONS = 3;
 const RECONNECT_DELAY_S = 60;

@@ -14,7 +14,7 @@ import { runProgram, runProgramWell } from '../server/store-programs.js';
 import { StoreServer } from '../server/store-server.js';
 import { testSeed } from '../tagged-writer/seeded-random.js';
 
-t.setTimeout(235_000);
+t.setTimeout(600_000);
 
 const seed = testSeed();
 t.comment(`replay: STORE_SEED=${seed} node test/dist/system/cluster-images.test.js`);

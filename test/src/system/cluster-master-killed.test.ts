@@ -10,7 +10,7 @@ import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { StallMeter } from '../tagged-writer/stall-meter.js';
 import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
 
-t.setTimeout(235_000);
+t.setTimeout(600_000);
 
 const seed = testSeed();
 t.comment(`replay: STORE_SEED=${seed} node test/dist/system/cluster-master-killed.test.js`);

@@ -8,7 +8,7 @@ import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
 import { programPath, runProgramWell } from '../server/store-programs.js';
 
-t.setTimeout(200_000);
+t.setTimeout(600_000);
 
 const LINES_MAX = 20;
 const LIMIT_MS = 80_000;

@@ -5,7 +5,7 @@ import { DAEMON_WAYS, reachDaemon, type ReachedDaemon } from '../server/daemon-w
 import { runProgram, runProgramWell } from '../server/store-programs.js';
 import { testSeed } from '../tagged-writer/seeded-random.js';
 
-t.setTimeout(235_000);
+t.setTimeout(600_000);
 
 const seed = testSeed();
 t.comment(`replay: STORE_SEED=${seed} node test/dist/system/daemon-images.test.js`);

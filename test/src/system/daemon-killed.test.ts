@@ -16,7 +16,7 @@ import { BLOCK_BYTES, DeviceHistory } from '../tagged-writer/device-history.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
 
-t.setTimeout(235_000);
+t.setTimeout(600_000);
 
 const seed = testSeed();
 t.comment(`replay: STORE_SEED=${seed} node test/dist/system/daemon-killed.test.js`);

@@ -4,7 +4,7 @@ import t from 'tap';
 import { ReplicaStory } from '../replicas/replica-story.js';
 import { TEST_POOL } from '../server/process-cluster.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const OBJECTS = 4;
 

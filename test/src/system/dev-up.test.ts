@@ -10,7 +10,7 @@ import { NbdClient } from '../nbd-client/nbd-client.js';
 import { isAlive } from '../server/replaceable-server.js';
 import { programPath } from '../server/store-programs.js';
 
-t.setTimeout(200_000);
+t.setTimeout(600_000);
 
 const START_MS = 40_000;
 const STOP_MS = 30_000;

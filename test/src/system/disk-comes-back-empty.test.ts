@@ -4,7 +4,7 @@ import { rmSync } from 'node:fs';
 import t from 'tap';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 t.test('an empty folder in the place of a daemon is filled again', async (t) => {
   const story = await ReplicaStory.begin(t, 'disk-comes-back-empty');

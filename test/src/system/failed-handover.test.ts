@@ -16,7 +16,7 @@ import { isAlive, ReplaceableServer } from '../server/replaceable-server.js';
 import { startWrittenServer } from '../server/written-server.js';
 import { recoverDevice } from '../tagged-writer/tagged-writer.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const BLOCKS = 4096;
 const HELLO = { kind: 'hello', pool: 'testpool', address: null };

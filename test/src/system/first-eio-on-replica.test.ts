@@ -7,7 +7,7 @@ import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const EXIT_DISK_FAILED = 70;
 

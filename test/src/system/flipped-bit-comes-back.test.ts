@@ -6,7 +6,7 @@ import t from 'tap';
 import { compareCopies } from '../replicas/compare-copies.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const FLIPS = 60;
 /** What each tagged sector begins with, as it lies on disk. */

@@ -9,7 +9,7 @@ import { StoreServer } from '../server/store-server.js';
 import { SECTOR_BYTES, writeSectorTag } from '../tagged-writer/sector-tag.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const BLOCK_BYTES = 4096;
 const BLOCKS = 4 * 1024;

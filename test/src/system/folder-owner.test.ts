@@ -13,7 +13,7 @@ import { NbdClient } from '../nbd-client/nbd-client.js';
 import { runProgram, runProgramWell } from '../server/store-programs.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const MIB = 1024 ** 2;
 

@@ -10,7 +10,7 @@ import { sleep } from '../host/wait-until.js';
 import { NBD_ENOSPC } from '../nbd-client/nbd-constants.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const FULL_MS = 4000;
 const STEP_BYTES = 4 * 1024 * 1024;

@@ -8,7 +8,7 @@ import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 interface Filesystem {
   readonly name: string;

@@ -11,7 +11,7 @@ import { NbdClient } from '../nbd-client/nbd-client.js';
 import { runProgramWell } from '../server/store-programs.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;

@@ -12,7 +12,7 @@ import { waitUntil } from '../host/wait-until.js';
 import { StoreServer } from '../server/store-server.js';
 import { tlsSetup } from '../tls-files/tls-setup.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const MIB = 1024 ** 2;
 const NBDKIT = needs({ commands: ['nbdkit', 'nbdcopy', 'nbdinfo'] });

@@ -9,7 +9,7 @@ import { tempFolder } from '../host/temp-folder.js';
 import { QemuNbd } from '../same-stream/qemu-nbd.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const MIB = 1024 ** 2;
 const QEMU = needs({ commands: ['qemu-img', 'qemu-io', 'qemu-nbd'] });

@@ -14,7 +14,7 @@ import { isAlive } from '../server/replaceable-server.js';
 import { startWrittenServer, type WrittenServer } from '../server/written-server.js';
 import { recoverDevice } from '../tagged-writer/tagged-writer.js';
 
-t.setTimeout(290_000);
+t.setTimeout(600_000);
 
 const BLOCKS = 2048;
 const LIMIT_MS = 30_000;

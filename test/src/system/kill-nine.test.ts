@@ -9,7 +9,7 @@ import { BLOCK_BYTES, DeviceHistory } from '../tagged-writer/device-history.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const KILLS = 50;
 const BLOCKS = 10 * 1024 + 77; // the image does not end with an object

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const KILLS = 2;
 const STALL_MS_MAX = 10_000;

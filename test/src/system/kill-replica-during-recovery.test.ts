@@ -4,7 +4,7 @@ import t from 'tap';
 import { sleep } from '../host/wait-until.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const ROUNDS = 2;
 const JOIN_MS_MAX = 1500;

@@ -10,7 +10,7 @@ import { sleep } from '../host/wait-until.js';
 import { ReplaceableServer } from '../server/replaceable-server.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 
-t.setTimeout(290_000);
+t.setTimeout(600_000);
 
 const KILLS = 20;
 const RECONNECT_DELAY_S = 60;

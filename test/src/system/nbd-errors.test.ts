@@ -10,7 +10,7 @@ import { NbdClient } from '../nbd-client/nbd-client.js';
 import { NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_EINVAL } from '../nbd-client/nbd-constants.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const MIB = 1024 ** 2;
 const BYTES = 64 * MIB;

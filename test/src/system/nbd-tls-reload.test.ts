@@ -12,7 +12,7 @@ import type { StoreServer } from '../server/store-server.js';
 import { libnbdUri, type TlsClient } from '../tls-files/tls-clients.js';
 import { PSK_KEYS, tlsSetup, writePsk } from '../tls-files/tls-setup.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const TOOLS = needs({ commands: ['openssl', 'nbdinfo'] });
 const TAKEN = /TLS files read again/;

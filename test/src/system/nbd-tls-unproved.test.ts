@@ -7,7 +7,7 @@ import t from 'tap';
 import { needs } from '../host/requirements.js';
 import { PSK_KEYS, tlsSetup } from '../tls-files/tls-setup.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const OPTION_STARTTLS = 5;
 const OPTION_LIST = 3;

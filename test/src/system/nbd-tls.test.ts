@@ -13,7 +13,7 @@ import { TestAuthority } from '../tls-files/test-authority.js';
 import { libnbdUri, qemuArguments, type TlsClient } from '../tls-files/tls-clients.js';
 import { tlsSetup, writePsk } from '../tls-files/tls-setup.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const LIBNBD = needs({ commands: ['openssl', 'nbdinfo', 'nbdcopy'] });
 const QEMU = needs({ commands: ['openssl', 'qemu-img', 'qemu-io', 'qemu-nbd'] });

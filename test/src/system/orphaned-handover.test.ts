@@ -20,7 +20,7 @@ import { go, greet } from '../nbd-client/nbd-handshake.js';
 import { ConnectionLost, RawConnection } from '../nbd-client/raw-connection.js';
 import { ReplaceableServer } from '../server/replaceable-server.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const env = realEnv(silentLog);
 const PAYLOAD = Buffer.alloc(200_000, 'payload');

@@ -10,7 +10,7 @@ import { tempFolder, type HasTeardown } from '../host/temp-folder.js';
 import { sleep } from '../host/wait-until.js';
 import { ReplaceableServer } from '../server/replaceable-server.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const RESTARTS = 20;
 

@@ -10,7 +10,7 @@ import { BLOCK_BYTES, DeviceHistory } from '../tagged-writer/device-history.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 const RESTARTS = 20;
 const BLOCKS = 8 * 1024;

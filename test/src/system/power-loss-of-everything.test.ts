@@ -7,7 +7,7 @@ import { LossyDisk } from '../lossy-device/lossy-disk.js';
 import { NBD_EIO } from '../nbd-client/nbd-constants.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const CUTS = 2;
 

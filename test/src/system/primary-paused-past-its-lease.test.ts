@@ -6,7 +6,7 @@ import { NbdClient } from '../nbd-client/nbd-client.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 const PAUSES = 2;
 const PAUSE_MS = 5000;

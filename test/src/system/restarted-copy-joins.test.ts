@@ -3,7 +3,7 @@
 import t from 'tap';
 import { ReplicaStory } from '../replicas/replica-story.js';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 t.test('a copy that was away has everything when it is in sync again', async (t) => {
   const story = await ReplicaStory.begin(t, 'restarted-copy-joins', { pool: ['--groups', '8'] });

@@ -28,7 +28,7 @@ import { randomRequest } from '../same-stream/random-request.js';
 import { StoreServer } from '../server/store-server.js';
 import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 
-t.setTimeout(280_000);
+t.setTimeout(600_000);
 
 /** Three objects of an image, the last one short, and the last block too. */
 const IMAGE_BYTES = 9 * 1024 ** 2 + 1536;

@@ -7,7 +7,7 @@ import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
 import { programPath, runProgramWell } from '../server/store-programs.js';
 
-t.setTimeout(110_000);
+t.setTimeout(330_000);
 
 /** The folder of the ancestor's README lies elsewhere here, and `target/release` is where our programs are. */
 const SCRIPT = String.raw`

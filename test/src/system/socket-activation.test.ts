@@ -11,7 +11,7 @@ import { NbdClient } from '../nbd-client/nbd-client.js';
 import { isAlive, ReplaceableServer } from '../server/replaceable-server.js';
 import { programPath, repositoryFolder, runProgramWell } from '../server/store-programs.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const IMAGE = ['--pool', 'testpool', '--image', 'vm1', '--create', '1M'];
 

@@ -6,7 +6,7 @@ import { ReplicaStory } from '../replicas/replica-story.js';
 import { TEST_POOL } from '../server/process-cluster.js';
 import type { GroupStatus } from '@store/core';
 
-t.setTimeout(238_000);
+t.setTimeout(600_000);
 
 /** Longer than the masters wait before they promote what lost nothing. */
 const ALONE_MS = 5000;

@@ -12,7 +12,7 @@ const NEEDS = needs({ commands: ['etcd'] });
 const STALL_MS = 8000;
 const PATIENCE_MS = 30_000;
 
-t.setTimeout(200_000);
+t.setTimeout(600_000);
 
 /** A module that makes the process that loads it stall whenever it gets SIGUSR2. */
 function stallingModule(folder: string): string {

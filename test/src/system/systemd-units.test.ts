@@ -11,7 +11,7 @@ import { tempFolder } from '../host/temp-folder.js';
 import { waitUntil } from '../host/wait-until.js';
 import { repositoryFolder } from '../server/store-programs.js';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const BOOT_MS = 60_000;
 const LIMIT_MS = 30_000;

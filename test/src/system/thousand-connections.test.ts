@@ -12,7 +12,7 @@ import { encodeOption, go, greet } from '../nbd-client/nbd-handshake.js';
 import { ConnectionLost, parseNbdUri, RawConnection } from '../nbd-client/raw-connection.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const SLOW_CLIENTS = 1000;
 const LIMIT_SECONDS = 25;

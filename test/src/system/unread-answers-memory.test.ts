@@ -13,7 +13,7 @@ import { encodeOption, type HeaderKind } from '../nbd-client/nbd-handshake.js';
 import { parseNbdUri } from '../nbd-client/raw-connection.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 
 const MIB = 2 ** 20;
 const IMAGE_BYTES = 96 * MIB;

@@ -6,7 +6,7 @@ import t from 'tap';
 import { until } from '../run-programs.js';
 import { startCluster, type TestCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const PROGRAM = fileURLToPath(new URL('../../bin/store.js', import.meta.url));
 /** The environment without what a developer may have set. */

@@ -6,7 +6,7 @@ import t from 'tap';
 import { failed, succeeded } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('a client gets a key, other rights, another key, and goes', async (t) => {
   const { store, json, folder } = await startCluster(t);

@@ -5,7 +5,7 @@ import t from 'tap';
 import { failed } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('no file is lost, and no client made whose key has no place', async (t) => {
   const { store, json, folder } = await startCluster(t);

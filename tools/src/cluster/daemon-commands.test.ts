@@ -4,7 +4,7 @@ import t from 'tap';
 import { failed, succeeded } from '../run-store.js';
 import { startCluster, type TestCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 async function daemonsOf(cluster: TestCluster): Promise<readonly DaemonStatus[]> {
   return (await cluster.json('daemon', 'ls')) as readonly DaemonStatus[];

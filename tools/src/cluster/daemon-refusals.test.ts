@@ -4,7 +4,7 @@ import { until } from '../run-programs.js';
 import { failed, runStore, succeeded, type Result } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('what would lose data is refused, and what is empty goes', async (t) => {
   const cluster = await startCluster(t);

@@ -6,7 +6,7 @@ import { serving, start, until } from '../run-programs.js';
 import { failed, runStore } from '../run-store.js';
 import { startCluster, type TestCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 const ANY_PORT = '127.0.0.1:0';
 

@@ -3,7 +3,7 @@ import t from 'tap';
 import { failed, runStore, succeeded, type Result } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('groups are listed and shown, and nothing is given up that runs', async (t) => {
   const { store, json, daemon } = await startCluster(t);

@@ -3,7 +3,7 @@ import t from 'tap';
 import { failed, succeeded } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('plans say what a change would move, and change nothing', async (t) => {
   const cluster = await startCluster(t);

@@ -4,7 +4,7 @@ import t from 'tap';
 import { failed, succeeded } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('pools are made, listed, shown, changed and removed', async (t) => {
   const cluster = await startCluster(t);

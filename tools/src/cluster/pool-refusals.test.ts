@@ -3,7 +3,7 @@ import t from 'tap';
 import { failed, runStore, type Result } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('bad names and numbers are told in one line', async (t) => {
   const folder = t.testdir();

@@ -6,7 +6,7 @@ import { start, until } from '../run-programs.js';
 import { failed, runStore, succeeded } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('--watch shows it again and again, until it is told to stop', async (t) => {
   const { address } = await startCluster(t);

@@ -5,7 +5,7 @@ import t from 'tap';
 import { failed, runStore, succeeded, type Result } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 await t.test('groups are looked through, and what is damaged is mended and told of', async (t) => {
   const { store, json, daemon, folder } = await startCluster(t);

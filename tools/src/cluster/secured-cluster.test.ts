@@ -5,7 +5,7 @@ import t from 'tap';
 import { failed, runStore, succeeded } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test(
   'with certificates everybody needs a key, and administrators a special one',

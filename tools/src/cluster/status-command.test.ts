@@ -5,7 +5,7 @@ import t from 'tap';
 import { failed, succeeded } from '../run-store.js';
 import { startCluster } from './run-cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(360_000);
 
 await t.test('the state of a cluster is shown, with what is wrong and what helps', async (t) => {
   const cluster = await startCluster(t);
