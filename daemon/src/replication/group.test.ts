@@ -1,5 +1,13 @@
 /** One group on one of its members: what it does when a change that others were told of cannot be made here. */
-import { BLOCK_STATE, ObjectRef, OBJECT_KIND, silentLog, type MapGroup } from '@store/core';
+import {
+  BLOCK_STATE,
+  ObjectRef,
+  OBJECT_KIND,
+  silentLog,
+  StoreError,
+  type Done,
+  type MapGroup,
+} from '@store/core';
 import t from 'tap';
 import type { Change } from './change.js';
 import type { GroupHost, StartOf } from './group-host.js';
@@ -38,11 +46,17 @@ function mapGroup(epoch: number, members: readonly [StartOf, boolean][]): MapGro
 class GroupAlone {
   readonly asked: string[] = [];
   readonly sent: PeerMessage[] = [];
+  /** Changes of the other one that are being made. */
+  readonly applying: Done[] = [];
   readonly group: Group;
 
   constructor() {
     // Nothing was made before, so that a new primary has nothing to read.
-    const store = {} as ReplicaPool;
+    const store = {
+      apply: (made: Change, done: Done) => {
+        if (made.op !== 'states' || made.count > 0) this.applying.push(done);
+      },
+    } as Partial<ReplicaPool> as ReplicaPool;
     const host: GroupHost = {
       ...{ now: 1000, self: ME, timing: REPLICATION_TIMING, log: silentLog, mapVersion: 1 },
       leases: new Leases(REPLICATION_TIMING),
@@ -160,5 +174,34 @@ t.test('a tail waits for changes that have a version already', (t) => {
   t.equal(alone.sent.length, 0);
   group.notMade(false);
   t.match(alone.sent, [{ type: 'tail', entries: [{ object: OBJECT }] }]);
+  t.end();
+});
+
+t.test('what fails after it was asked for again in a new epoch is refused there', (t) => {
+  const { group, sent, applying } = new GroupAlone();
+  const prepare = (epoch: number): void =>
+    group.prepare(OTHER, {
+      ...{ type: 'prepare', pool: 1, group: 7, epoch, index: 0, number: 2 * 2 ** 32 + 1 },
+      ...{ committed: 0, isPartial: false, change: change(5) },
+    });
+  const members: [StartOf, boolean][] = [
+    [OTHER, true],
+    [ME, false],
+  ];
+  group.mapIs(mapGroup(2, members));
+  prepare(2);
+  group.mapIs(mapGroup(3, members));
+  prepare(3);
+  t.equal(applying.length, 1, 'it is made once');
+  applying[0]?.(new StoreError('E_NO_SPACE', 'full'));
+  t.match(sent, [{ type: 'refusal', epoch: 3, index: 0, reason: 'full' }]);
+  prepare(3);
+  t.match(sent, [{ type: 'refusal' }, { type: 'refusal' }], 'and never acknowledged');
+  group.mapIs(mapGroup(4, members));
+  sent.length = 0;
+  prepare(4);
+  t.equal(applying.length, 2, 'it is made anew');
+  applying[1]?.(null);
+  t.match(sent, [{ type: 'ack', epoch: 4, indexes: [0] }]);
   t.end();
 });

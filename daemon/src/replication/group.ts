@@ -302,7 +302,10 @@ export class Group {
     const { object } = made;
     store.apply({ op: 'states', object, version: PARTIAL_VERSION, ...nothing }, () => undefined);
     const isOurs = ['E_NO_SPACE', 'E_CHECKSUM', 'E_INVALID'].includes(error.code);
-    if (!isOurs || epoch !== this.#epoch) return; // the disk has failed: the process ends
+    // Else the disk has failed: the process ends.
+    if (!isOurs) return;
+    // Of an earlier epoch, and not asked for in this one yet: it is made anew then.
+    if (epoch !== this.#epoch && made.index < 0) return;
     this.#host.log.error(
       { pool: this.pool, group: this.number, code: error.code },
       `A change of the primary cannot be made here: ${error.message}`,
@@ -311,11 +314,11 @@ export class Group {
       type: 'refusal',
       pool: this.pool,
       group: this.number,
-      epoch,
+      epoch: this.#epoch,
       index: Math.max(0, made.index),
       reason: error.code === 'E_NO_SPACE' ? 'full' : 'damaged',
     };
-    this.#host.send(from.daemon, this.#refusal);
+    this.#host.send(this.#primaryNow(from), this.#refusal);
   }
 
   #trim(committed: number): void {

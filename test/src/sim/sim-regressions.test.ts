@@ -12,7 +12,7 @@ const FIRST = 4;
 const FOUND: Partial<Record<ProfileName, readonly number[]>> = {
   usual: [13, 28, 30, 46, 49, 130],
   power: [15, 59],
-  full: [3],
+  full: [3, 200_013],
 };
 
 for (const profile of Object.keys(PROFILES) as ProfileName[])
