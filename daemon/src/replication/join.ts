@@ -13,7 +13,7 @@
  * After the last object the member makes everything durable; then the masters are asked to list it, and from that moment
  * on it counts as in sync until a newer epoch says what became of it (Kafka calls this the maximal in-sync set).
  */
-import type { MapGroup, MapPool } from '@store/core';
+import { BLOCK_STATE, type MapGroup, type MapPool } from '@store/core';
 import type { Change, ObjectPlace } from './change.js';
 import type { GroupHost } from './group-host.js';
 import type { GroupPrimary } from './group-primary.js';
@@ -273,10 +273,10 @@ export class Join {
         ready(error === null);
         return;
       }
+      const { version, length } = digest;
       for (const block of blocks) {
         if (block >= digest.states.length) continue;
         const check = digest.checks[block] ?? 0;
-        const { version, length } = digest;
         this.primary.push(
           this.stream,
           {
@@ -285,9 +285,18 @@ export class Join {
             // Of a record that is lost there is none: any that zeros do not have.
             checks: Uint32Array.of(check === 0 ? LOST_CHECK : check),
           },
-          false,
+          true,
         );
       }
+      // All of it is there now, as far as it is anywhere.
+      const nothing = { first: 0, count: 0, state: BLOCK_STATE.absent };
+      const entry = this.primary.push(
+        this.stream,
+        { op: 'states', object, version, length, ...nothing },
+        false,
+      );
+      if (entry !== null) this.#owed.push(entry);
+      this.#complete(place);
       this.#passed(place);
       ready(true);
     });

@@ -111,7 +111,7 @@ export interface ReplicaPool extends CheckedPool {
    * of another kind), it begins with `delete`, or `whole`.
    *
    * Long objects are taken in pieces, so that nobody waits for long. Blocks that cannot be verified here are left out, and
-   * reported.
+   * reported; then the other copy is not complete, and no change is said to be the last.
    * @param theirs - Null: the other one has no such object.
    * @param emit - Takes a change whose bytes are its own. Of the last one, when there is any, it hears that it is: it is
    *   announced while the whole object is held, has the newest version that was given out for the object, and comes also

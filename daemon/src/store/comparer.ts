@@ -245,7 +245,7 @@ export class Comparer {
 
   /**
    * See `ReplicaPool.difference`. What is of another kind here than there is taken as it is here. Of an object in a slot the last change emitted is always `states` of no blocks: with
-   * it the other one is complete. Before that it may begin with `delete`, if nothing of what is there can be used.
+   * it the other one is complete, unless blocks could not be verified. Before that it may begin with `delete`, if nothing of what is there can be used.
    */
   difference(
     object: StoredObject,
@@ -346,7 +346,14 @@ export class Comparer {
     };
     const next = (chunk: number): void => {
       if (chunk === CHUNKS_PER_OBJECT) {
-        this.#end(object, kind, count > 0 ? NO_DIGEST : theirs, emit, done);
+        this.#end(
+          object,
+          kind,
+          count > 0 ? NO_DIGEST : theirs,
+          unverified.length === 0,
+          emit,
+          done,
+        );
         return;
       }
       const first = chunk * BLOCKS_PER_CHUNK;
@@ -380,12 +387,19 @@ export class Comparer {
   }
 
   /** Version and length, if they are not theirs already. */
-  #end(object: StoredObject, kind: ObjectKind, theirs: ObjectDigest, emit: Emit, done: Done): void {
+  #end(
+    object: StoredObject,
+    kind: ObjectKind,
+    theirs: ObjectDigest,
+    isComplete: boolean,
+    emit: Emit,
+    done: Done,
+  ): void {
     object.locks.acquire(0, 0, false, (lock) => {
       const [version, length] = [object.latestVersion, object.latestLength];
       const isEqual = theirs.version === version && theirs.length === length;
       if (!isEqual && object.exists && isInSlot(object, kind))
-        emit(statesOf(object, kind, { first: 0, count: 0, state: BLOCK_STATE.absent }), true);
+        emit(statesOf(object, kind, { first: 0, count: 0, state: BLOCK_STATE.absent }), isComplete);
       object.locks.release(lock);
       done(this.#parts.engine.failure);
     });

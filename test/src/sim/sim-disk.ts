@@ -47,6 +47,8 @@ export class SimObject {
   isDirty = false;
   /** Its blocks may differ from what is stored of them: see `InventoryEntry.isClosed`. */
   isOpen = false;
+  /** Its version says nothing of its bytes: power was lost while it was open, and what was overwritten may be old or new. */
+  isUnsure = false;
   /** A change that others have made could not be made here: it has to be compared before its version counts again. */
   isIncomplete = false;
   /** Blocks that are known to be bad. */
@@ -73,6 +75,7 @@ export class SimObject {
   stamp(order: number, version: number, length: number): void {
     if (order < this.#orderMade) return;
     this.#orderMade = order;
+    this.isUnsure = false;
     this.now.version = version;
     this.now.length = length;
   }
@@ -269,6 +272,7 @@ export class SimDisk {
         next.durable = object.durable;
         next.isDirty = object.isDirty;
         next.isOpen = object.isOpen;
+        next.isUnsure = object.isUnsure;
         shelf.objects.set(place, next);
       }
     // The lists in order hold the old ones.
@@ -295,6 +299,7 @@ export class SimDisk {
     object.durable = copyImage(next);
     object.isDirty = false;
     object.isOpen = true;
+    object.isUnsure = true;
   }
 }
 

@@ -421,6 +421,7 @@ export class SimReplicaPool implements ReplicaPool {
       const object = this.#shelf.objectAt(place);
       this.#locked(object, 0, LAST_BLOCK, false, (release) => {
         this.#later(READ_MS, () => {
+          this.#settleVersion(object);
           const unverified = emitDifference(object, theirs, emit);
           release();
           done(null, { unverified });
@@ -440,6 +441,7 @@ export class SimReplicaPool implements ReplicaPool {
     const [from, to] = object.isInline ? [0, LAST_BLOCK] : [first, Math.min(last, LAST_BLOCK)];
     this.#locked(object, from, to, false, (release) => {
       this.#later(READ_MS, () => {
+        this.#settleVersion(object);
         const bad = emitAll(object, from, to, emit);
         release();
         done(bad === null ? null : badBlock(object, bad));
@@ -555,6 +557,19 @@ export class SimReplicaPool implements ReplicaPool {
     };
     if (edges.size === 0) check();
     else this.#later(READ_MS, check);
+  }
+
+  /** Gives it a version that says something about its bytes, if this one has none: others are told of it next. */
+  #settleVersion(object: SimObject): void {
+    const { now, isInline } = object;
+    if (!object.isUnsure || this.#tap === null || !now.exists || isInline) return;
+    const version = this.#nextVersion(object);
+    if (version === 0) return;
+    object.stamp(object.nextOrder(), version, now.length);
+    object.touched();
+    const nothing = { first: 0, count: 0, state: BLOCK_STATE.absent };
+    const { length } = now;
+    this.#tap.changed({ op: 'states', object: object.object, version, ...nothing, length });
   }
 
   #zeroInline(object: SimObject, offset: number, bytes: number, end: Done): void {
@@ -982,7 +997,9 @@ function emitDifference(
   const isBehind = theirs?.version !== version || theirs.length !== now.length;
   if (blocks.length === 0 && isBehind) blocks.push(firstGood(unverified));
   for (const [at, block] of blocks.entries())
-    emitBlock(object, block, (change) => emit(change, at === blocks.length - 1));
+    emitBlock(object, block, (change) =>
+      emit(change, at === blocks.length - 1 && unverified.length === 0),
+    );
   return unverified;
 }
 
