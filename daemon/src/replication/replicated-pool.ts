@@ -260,10 +260,10 @@ export class ReplicatedPool implements EpochedPool {
       primary.running -= 1;
       this.#node.joins.pace.tookMs(this.#node.now - startedAt);
       if (error?.code === 'E_CHECKSUM' && mends) {
-        mendBlocks(this.#node, primary, store, ref, { first, last }, (isMended) => {
-          if (isMended) this.#readHere(ref, offset, target, primary, store, false, done);
-          else done(error);
-        });
+        // Whether it could be mended or not: it may have been written, or mended by somebody else, meanwhile.
+        mendBlocks(this.#node, primary, store, ref, { first, last }, () =>
+          this.#readHere(ref, offset, target, primary, store, false, done),
+        );
         return;
       }
       primary.proveRead(ref, first, last, (late) => {

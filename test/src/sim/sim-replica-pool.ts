@@ -848,8 +848,10 @@ function landDelete(object: SimObject): void {
   object.now = emptyImage();
   object.durable = emptyImage();
   object.changeCount += 1;
+  object.durableCount = object.changeCount; // a sync that began before says nothing of it
   object.isDirty = false;
   object.isOpen = false;
+  object.isUnsure = false;
   object.bad.clear();
 }
 
