@@ -318,6 +318,18 @@ export class GroupPrimary implements StreamOwner {
     return stream;
   }
 
+  /**
+   * Sends to a member that has begun to join what is under way to the others. It may have some of it from before, and nothing
+   * that is equal is pushed; but whoever leads next must hear from it that others may not have that.
+   */
+  catchUp(stream: MemberStream): void {
+    for (const entry of this.uncommitted.entries()) {
+      if (entry.isPush) continue;
+      entry.pending += 1;
+      stream.send(entry, this.isPartial(stream, entry.change));
+    }
+  }
+
   /** A member does not join any more, for now. Only if the masters were not asked to list it. */
   dropJoining(stream: MemberStream): void {
     if (stream.isCounted || this.#streams.get(stream.daemon) !== stream) return;

@@ -20,6 +20,7 @@ import { REPLICATION_TIMING } from './timing.js';
 
 const ME: StartOf = { daemon: 1, startId: 'a1' };
 const OTHER: StartOf = { daemon: 2, startId: 'b2' };
+const THIRD: StartOf = { daemon: 3, startId: 'c3' };
 const OBJECT = new ObjectRef(OBJECT_KIND.imageData, 'layer_0', 'family_0');
 
 function change(version: number): Change {
@@ -155,6 +156,33 @@ t.test('what is made after its primary gave up is told to whoever leads next', (
     ]),
   );
   t.match(alone.tailFor(3), { entries: [{ object: OBJECT }] });
+  t.end();
+});
+
+t.test('who begins to join hears of what is under way to the others', (t) => {
+  const alone = new GroupAlone();
+  const { group, sent } = alone;
+  group.mapIs(
+    mapGroup(2, [
+      [ME, true],
+      [OTHER, true],
+      [THIRD, false],
+    ]),
+  );
+  const { primary } = alone;
+  primary.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries: [] });
+  const version = group.nextVersion(0);
+  group.changed(change(version));
+  let committed = 0;
+  primary.whenCommitted(OBJECT, 3, 3, () => (committed += 1));
+  sent.length = 0;
+  const stream = primary.addJoining(THIRD, 1);
+  primary.catchUp(stream);
+  t.match(sent, [{ type: 'prepare', index: 2 ** 32, change: { version } }]);
+  primary.acknowledged(OTHER, 2, [0]);
+  t.equal(committed, 0, 'it is waited for, like one in sync');
+  primary.acknowledged(THIRD, 2, [2 ** 32]);
+  t.equal(committed, 1);
   t.end();
 });
 

@@ -129,6 +129,7 @@ export class Joins {
       },
     });
     this.#active.set(stream, join);
+    primary.catchUp(stream);
     host.soon(() => join.goOn());
   }
 
