@@ -147,7 +147,11 @@ async function serveUntilEnd(
     const catalog = new ImageCatalog(pool, context.env.random);
     const prepare = async (): Promise<void> => {
       if (image === null) return;
-      await unlessStopped(makeSure(context, catalog, image, createBytes), context.stop);
+      const making = makeSure(context, catalog, image, createBytes).then(() => true);
+      // What a folder takes is short.
+      const isMade =
+        store instanceof FileStore ? await making : await unlessStopped(making, context.stop);
+      if (isMade === null) throw new StoreError('E_CLOSED', 'Stopped before the storage answered');
     };
     // Whoever is replaced must hear that the image cannot be opened before it lets go of its clients. Else nothing is
     // made before it is certain that it can be served: clients wait at this gate.

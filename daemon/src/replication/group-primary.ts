@@ -89,8 +89,8 @@ export class GroupPrimary implements StreamOwner {
   #failure: StoreError | null = null;
   readonly #askedAt = new Map<string, number>();
   #isResigning = false;
-  /** Why this daemon is to give up as soon as another one is in sync. */
-  #lacking: string | null = null;
+  /** Why this daemon, in whatever epoch it leads, is to give up as soon as another one is in sync. */
+  lacking: string | null = null;
 
   constructor({ host, pool, number, group, tail, isDrained, mend }: GroupPrimaryOptions) {
     this.#mend = mend;
@@ -167,10 +167,8 @@ export class GroupPrimary implements StreamOwner {
     this.#takeMembers(group);
     for (const stream of this.#streams.values()) stream.restart();
     this.#host.membersChanged(this.pool);
-    const lacking = this.#lacking;
-    this.#lacking = null; // those that were not listed begin anew
-    if (lacking !== null && this.hasOthers) {
-      this.giveUp(lacking);
+    if (this.lacking !== null && this.hasOthers) {
+      this.giveUp(this.lacking);
       return;
     }
     if (this.#tails !== null) this.#collect();
@@ -289,12 +287,12 @@ export class GroupPrimary implements StreamOwner {
   /** Another member in sync shall lead: it has what this one has not, or cannot read. */
   giveUp(why: string): void {
     if (this.#failure !== null || this.#isResigning) return;
+    // Whoever the masters were asked to list may have what this one has not, and be in sync before it hears of this.
+    this.lacking = why;
     const streams = [...this.#streams.values()];
     if (!this.hasOthers) {
       // Nobody has everything but this daemon: who joins begins anew, from what is here.
       for (const stream of streams) stream.failure = new StoreError('E_STALE_MAP', why);
-      // Whoever the masters were asked to list may have what this one has not, and be in sync before it hears of this.
-      if (streams.some(({ isCounted }) => isCounted)) this.#lacking = why;
       return;
     }
     this.#isResigning = true;

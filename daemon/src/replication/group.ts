@@ -30,6 +30,8 @@ const TAKE_AGAIN_MS = 1000;
 /** A change that was made here, or is being made. */
 interface Made extends TailEntry {
   isDone: boolean;
+  /** Why it could not be made. It is not tried again: a later one of the same blocks may be there already. */
+  failure: Refusal['reason'] | null;
   /** Index in the present stream under which it is to be acknowledged; -1: in none. */
   index: number;
 }
@@ -54,6 +56,8 @@ export class Group {
   #begun = 0;
   /** Those of earlier epochs whose operations have not all come to their end. */
   #retired: GroupPrimary[] = [];
+  /** See `GroupPrimary.lacking`; kept while this start is in sync. */
+  #lacking: string | null = null;
   #tailAsked: { from: StartOf; epoch: number } | null = null;
   #takeAskedAt = -Infinity;
   /** Makes a new primary ready for whoever joins members to it. */
@@ -121,6 +125,7 @@ export class Group {
     this.#refusal = null;
     this.#tailAsked = null;
     for (const made of this.#made.values()) made.index = -1;
+    this.#lacking = this.isInSync ? (this.#primary?.lacking ?? this.#lacking) : null;
     const { self } = this.#host;
     const isPrimary =
       group?.hasPrimary === true && group.members[0]?.daemon === self.daemon && this.isInSync;
@@ -143,6 +148,8 @@ export class Group {
       mend: this.#host.mend,
     });
     this.#isPrimaryNow(this.#primary);
+    this.#primary.lacking = this.#lacking;
+    if (this.#lacking !== null && this.#primary.hasOthers) this.#primary.giveUp(this.#lacking);
   }
 
   /** The daemon stops. */
@@ -173,7 +180,8 @@ export class Group {
     const known = this.#made.get(number);
     if (index < this.#nextIndex) {
       // It comes again: its answer was lost, or is still to come.
-      if (known === undefined || known.isDone) this.#acknowledge(from.daemon, index);
+      if (known?.failure === null ? known.isDone : known === undefined)
+        this.#acknowledge(from.daemon, index);
       return;
     }
     const store = this.#host.storeOf(this.pool);
@@ -185,20 +193,20 @@ export class Group {
     if (known !== undefined) {
       // Made in an earlier epoch. Making it again could undo a later one.
       known.index = index;
-      if (known.isDone) this.#acknowledge(from.daemon, index);
+      if (known.failure !== null) this.#refuse(from.daemon, index, known.failure);
+      else if (known.isDone) this.#acknowledge(from.daemon, index);
       return;
     }
     const { object } = message.change;
-    const made: Made = { object, ...blocksOf(message.change), isDone: false, index };
+    const made: Made = { object, ...blocksOf(message.change), isDone: false, failure: null, index };
     this.#made.set(number, made);
-    const { epoch } = this;
     const { change, isPartial } = message;
     const isWhole = change.op === 'whole' || change.op === 'delete';
     store.apply(
       isPartial && !isWhole ? { ...change, version: PARTIAL_VERSION } : change,
       (error) => {
         made.isDone = error === null;
-        if (error !== null) this.#couldNot(from, epoch, number, made, error, store);
+        if (error !== null) this.#couldNot(from, made, error, store);
         else if (made.index >= 0) this.#acknowledge(this.#primaryNow(from), made.index);
       },
     );
@@ -288,15 +296,8 @@ export class Group {
     });
   }
 
-  #couldNot(
-    from: StartOf,
-    epoch: number,
-    number: number,
-    made: Made,
-    error: StoreError,
-    store: ReplicaPool,
-  ): void {
-    this.#made.delete(number);
+  #couldNot(from: StartOf, made: Made, error: StoreError, store: ReplicaPool): void {
+    made.failure = error.code === 'E_NO_SPACE' ? 'full' : 'damaged';
     // A later change may have been made already, and with it this copy would pass for complete.
     const nothing = { first: 0, count: 0, state: BLOCK_STATE.absent, length: 0 };
     const { object } = made;
@@ -304,28 +305,31 @@ export class Group {
     const isOurs = ['E_NO_SPACE', 'E_CHECKSUM', 'E_INVALID'].includes(error.code);
     // Else the disk has failed: the process ends.
     if (!isOurs) return;
-    // Of an earlier epoch, and not asked for in this one yet: it is made anew then.
-    if (epoch !== this.#epoch && made.index < 0) return;
     this.#host.log.error(
       { pool: this.pool, group: this.number, code: error.code },
       `A change of the primary cannot be made here: ${error.message}`,
     );
+    // In an epoch that has not asked for it yet it is refused when it does.
+    if (made.index >= 0) this.#refuse(this.#primaryNow(from), made.index, made.failure);
+  }
+
+  #refuse(daemon: number, index: number, reason: Refusal['reason']): void {
     this.#refusal = {
       type: 'refusal',
       pool: this.pool,
       group: this.number,
       epoch: this.#epoch,
-      index: Math.max(0, made.index),
-      reason: error.code === 'E_NO_SPACE' ? 'full' : 'damaged',
+      index,
+      reason,
     };
-    this.#host.send(this.#primaryNow(from), this.#refusal);
+    this.#host.send(daemon, this.#refusal);
   }
 
   #trim(committed: number): void {
     if (committed === 0) return;
     for (const [number, made] of this.#made) {
       if (number > committed) break;
-      if (made.isDone) this.#made.delete(number);
+      if (made.isDone || made.failure !== null) this.#made.delete(number);
     }
     if (committed >= firstNumber(this.#epoch)) this.#madeAsPrimary = [];
   }
@@ -335,7 +339,8 @@ export class Group {
   }
 
   #forgetMade(): void {
-    for (const [number, made] of this.#made) if (made.isDone) this.#made.delete(number);
+    for (const [number, made] of this.#made)
+      if (made.isDone || made.failure !== null) this.#made.delete(number);
     this.#madeAsPrimary = [];
   }
 

@@ -13,7 +13,7 @@
  * After the last object the member makes everything durable; then the masters are asked to list it, and from that moment
  * on it counts as in sync until a newer epoch says what became of it (Kafka calls this the maximal in-sync set).
  */
-import { BLOCK_STATE, type MapGroup, type MapPool } from '@store/core';
+import type { MapGroup, MapPool } from '@store/core';
 import type { Change, ObjectPlace } from './change.js';
 import type { GroupHost } from './group-host.js';
 import type { GroupPrimary } from './group-primary.js';
@@ -33,9 +33,6 @@ const OWED_BYTES_MAX: number = 2 * 1024 * 1024;
 const ASK_AGAIN_MS = 1000;
 /** Behind every place. */
 const END = '\uffff';
-/** In the place of bytes that nobody has. */
-const LOST = Buffer.alloc(4096);
-const LOST_CHECK = 0x10570000;
 const GONE: ObjectDigest = {
   version: 0,
   length: 0,
@@ -126,7 +123,7 @@ export class Join {
   goOn(): void {
     if (this.#phase === 'over') return;
     if (this.#nextPiece !== null) this.#takePiece(this.#nextPiece);
-    if (this.#isBusy) return;
+    if (this.#isOver || this.#isBusy) return; // which may have changed
     if (this.#isForlorn) this.#end(false);
     else if (this.stream.isInSync) this.#end(true);
     else if (this.stream.failure !== null && !this.stream.isCounted) this.cancel();
@@ -140,6 +137,10 @@ export class Join {
     if (this.#phase === 'over') return;
     this.primary.dropJoining(this.stream);
     this.#end(false);
+  }
+
+  get #isOver(): boolean {
+    return this.#phase === 'over';
   }
 
   /** Nothing that is pushed arrives any more. */
@@ -222,12 +223,13 @@ export class Join {
     const { place } = object;
     // Its version may have been taken from a change of an operation a moment ago: then it does not mean what it says.
     const digest = this.#partial.has(place) ? { ...(theirs ?? GONE), version: 0 } : theirs;
-    let hasPushed = false;
+    let [hasPushed, lost] = [false, 0];
     store.difference(
       object,
       digest,
       (change, isLast) => {
         hasPushed = true;
+        if (change.op === 'write' && change.isLost === true) lost += 1;
         const bytes = bytesOf(change);
         progress.bytesPushed += bytes;
         this.#parts.mayPush(bytes);
@@ -241,10 +243,14 @@ export class Join {
         const unverified = found?.unverified ?? [];
         if (error !== null) ready(false);
         else if (unverified.length === 0) {
+          if (lost > 0) this.#sayLost(object, lost);
           this.#passed(place);
           ready(true);
-        } else if (isMended) this.#lose(object, unverified, ready);
-        else
+        } else if (isMended) {
+          // The content of a small object, of which there is nothing but a record that is bad.
+          this.#sayLost(object, unverified.length);
+          ready(false);
+        } else
           this.#parts.mend(object, () => {
             // Once more from the beginning, whether all of it is good now or not.
             if (this.#phase === 'over') return;
@@ -253,53 +259,22 @@ export class Join {
             this.#level(object, theirs, ready, true);
           });
       },
-      (next) => {
-        this.#nextPiece = next;
-        this.#takePiece(next);
+      {
+        between: (next) => {
+          this.#nextPiece = next;
+          this.#takePiece(next);
+        },
+        marksLost: isMended,
       },
     );
   }
 
-  /** Nobody has these blocks any more: the member's copy is to say so as well, whatever it has. */
-  #lose(object: ObjectPlace, blocks: readonly number[], ready: Ready): void {
-    const { store, host } = this.#parts;
-    const { place } = object;
-    host.log.error(
-      { pool: this.primary.pool, group: this.primary.number, blocks: blocks.length },
+  #sayLost({ key }: ObjectPlace, blocks: number): void {
+    const { pool, number: group } = this.primary;
+    this.#parts.host.log.error(
+      { pool, group, object: key.toString('latin1'), blocks },
       'Blocks of an object are good nowhere: they cannot be read any more',
     );
-    store.digest(object, (error, digest) => {
-      if (error !== null || digest === undefined || digest === null || digest.isInline) {
-        ready(error === null);
-        return;
-      }
-      const { version, length } = digest;
-      for (const block of blocks) {
-        if (block >= digest.states.length) continue;
-        const check = digest.checks[block] ?? 0;
-        this.primary.push(
-          this.stream,
-          {
-            ...{ op: 'write', object, version, length, first: block, isLost: true },
-            blocks: [LOST],
-            // Of a record that is lost there is none: any that zeros do not have.
-            checks: Uint32Array.of(check === 0 ? LOST_CHECK : check),
-          },
-          true,
-        );
-      }
-      // All of it is there now, as far as it is anywhere.
-      const nothing = { first: 0, count: 0, state: BLOCK_STATE.absent };
-      const entry = this.primary.push(
-        this.stream,
-        { op: 'states', object, version, length, ...nothing },
-        false,
-      );
-      if (entry !== null) this.#owed.push(entry);
-      this.#complete(place);
-      this.#passed(place);
-      ready(true);
-    });
   }
 
   #complete(place: string): void {

@@ -15,6 +15,8 @@ const BURST_MS = 20;
 const SLOWER_MAX = 1.7;
 /** What is always allowed to them, milliseconds: below that nobody notices. */
 const NOTICED_MS = 0.5;
+/** The same while nobody knows what quiet times are like. */
+const UNKNOWN_MS = 2;
 const SLOWER_STEP = 0.6;
 const FASTER_STEP = 1.25;
 const FASTER_STEP_ALONE = 2;
@@ -42,7 +44,8 @@ export class RecoveryPace {
 
   /** When something may be pushed again. */
   get waitMs(): number {
-    return Math.max(WAIT_MS_MIN, Math.ceil((-this.#budget * 1000) / this.rate));
+    const owedMs = Math.ceil((-this.#budget * 1000) / this.rate);
+    return Math.min(Math.max(WAIT_MS_MIN, owedMs), STEP_MS);
   }
 
   /** A client's operation took so long here. */
@@ -78,7 +81,9 @@ export class RecoveryPace {
         this.#quietMs += (meanMs - this.#quietMs) * (this.#quietMs === 0 ? 1 : QUIET_WEIGHT);
       return;
     }
-    const isSlow = hadClients && meanMs > Math.max(this.#quietMs * SLOWER_MAX, NOTICED_MS);
+    const limitMs =
+      this.#quietMs === 0 ? UNKNOWN_MS : Math.max(this.#quietMs * SLOWER_MAX, NOTICED_MS);
+    const isSlow = hadClients && meanMs > limitMs;
     this.#rate = isSlow
       ? Math.max(RATE_MIN, this.#rate * SLOWER_STEP)
       : Math.min(RATE_MAX, this.#rate * (hadClients ? FASTER_STEP : FASTER_STEP_ALONE));

@@ -50,6 +50,17 @@ export interface InventoryPage {
   readonly next: Buffer | null;
 }
 
+/** How the copies of an object are compared. */
+export interface DifferenceOptions {
+  /** Called between two pieces, when nothing is held: the next is taken when it calls back. At once unless given. */
+  readonly between?: (next: () => void) => void;
+  /**
+   * Of blocks that cannot be verified here the other copy is to have a mark that they are lost (`isLost`): nobody has them.
+   * They are not reported then.
+   */
+  readonly marksLost?: boolean;
+}
+
 /** States and checksums of an object's blocks, to find those that differ. What is verified is read for it. */
 export interface ObjectDigest {
   readonly version: number;
@@ -116,8 +127,6 @@ export interface ReplicaPool extends CheckedPool {
    * @param emit - Takes a change whose bytes are its own. Of the last one, when there is any, it hears that it is: it is
    *   announced while the whole object is held, has the newest version that was given out for the object, and comes also
    *   if nothing differs but that version.
-   * @param between - Called between two pieces, when nothing is held: the next is taken when it calls back. At once
-   *   unless given.
    * @returns (to `done`) blocks of ours that could not be verified
    */
   difference(
@@ -125,7 +134,7 @@ export interface ReplicaPool extends CheckedPool {
     theirs: ObjectDigest | null,
     emit: (change: Change, isLast: boolean) => void,
     done: DoneWith<{ readonly unverified: readonly number[] }>,
-    between?: (next: () => void) => void,
+    options?: DifferenceOptions,
   ): void;
 
   /**

@@ -376,9 +376,14 @@ export class Scrub {
     run.store.difference(
       object,
       theirs === null ? null : { ...theirs, version: 0 },
-      (change) => run.primary.push(member, change, false),
-      (error) => {
-        this.#note(run, member.daemon, object, what, error === null);
+      (change, isLast) => {
+        // What says that the copy is complete is not sent if something was left out.
+        const isEnd = change.op === 'states' && change.count === 0;
+        if (isLast || !isEnd) run.primary.push(member, change, false);
+      },
+      (error, found) => {
+        const isWhole = error === null && found?.unverified.length === 0;
+        this.#note(run, member.daemon, object, what, isWhole);
         done();
       },
     );

@@ -144,15 +144,16 @@ export class DaemonServer {
     const mayChoose = hasDatagrams && address.port === 0;
     for (let triesLeft = mayChoose ? PORT_TRIES : 1; ; triesLeft -= 1) {
       const listener = await network.listen(address, accept);
+      this.#listeners.push(listener);
       try {
         if (hasDatagrams && 'host' in listener.address) await this.#desk.open(listener.address);
       } catch (error) {
         // The system chose a port that is free for TCP; somebody else may have it for UDP.
+        this.#listeners.splice(this.#listeners.indexOf(listener), 1);
         await listener.close();
         if (triesLeft > 1) continue;
         throw error;
       }
-      this.#listeners.push(listener);
       return listener.address;
     }
   }

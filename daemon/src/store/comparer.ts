@@ -17,7 +17,7 @@ import {
 } from '@store/core';
 import type { Change } from '../replication/change.js';
 import { PRINT_NUMBERS, putPrint, samePrint } from '../replication/block-print.js';
-import type { ObjectDigest } from '../replication/replica-pool.js';
+import type { DifferenceOptions, ObjectDigest } from '../replication/replica-pool.js';
 import { misfit } from './change-applier.js';
 import type { Engine } from './engine.js';
 import { CHUNKS_PER_OBJECT, BLOCKS_PER_CHUNK, chunkOf } from './format.js';
@@ -28,6 +28,11 @@ import type { WholeObjects } from './whole-objects.js';
 import type { Zeroer } from './zeroer.js';
 
 const LAST_BLOCK = BLOCKS_PER_OBJECT - 1;
+/** In the place of bytes that nobody has. */
+const LOST = Buffer.alloc(BLOCK_BYTES);
+const LOST_CHECK = 0x10570000;
+
+type Between = NonNullable<DifferenceOptions['between']>;
 
 export interface ComparerParts {
   readonly engine: Engine;
@@ -45,8 +50,11 @@ export interface Unverified {
 /** Takes a change; `isLast`: with it the other copy is complete. */
 export type Emit = (change: Change, isLast: boolean) => void;
 
-/** Calls back when the next piece may be taken. */
-export type Between = (next: () => void) => void;
+/** What cannot be verified, and what becomes of it. */
+interface LeftOut {
+  readonly unverified: number[];
+  readonly marksLost: boolean;
+}
 
 /** A run of blocks in one state. */
 interface Run {
@@ -253,9 +261,10 @@ export class Comparer {
     digest: ObjectDigest | null,
     emit: Emit,
     done: DoneWith<Unverified>,
-    between: Between = atOnce,
+    { between = atOnce, marksLost = false }: DifferenceOptions = {},
   ): void {
-    const unverified: number[] = [];
+    const left: LeftOut = { unverified: [], marksLost };
+    const { unverified } = left;
     const answer: Done = (error) => {
       if (error === null)
         done(null, { unverified: unverified.sort((left, right) => left - right) });
@@ -281,11 +290,11 @@ export class Comparer {
           release();
           const rest = isWhole ? null : NO_DIGEST;
           if (rest === null) answer(this.#parts.engine.failure);
-          else this.#pieces(object, kind, rest, emit, unverified, between, answer);
+          else this.#pieces(object, kind, rest, emit, left, between, answer);
         });
       else {
         release();
-        this.#pieces(object, kind, theirs, emit, unverified, between, answer);
+        this.#pieces(object, kind, theirs, emit, left, between, answer);
       }
     });
   }
@@ -320,14 +329,15 @@ export class Comparer {
 
   /** The pieces of an object in a slot, and then its version. */
   #pieces(
-    object: StoredObject,
+    found: StoredObject,
     kind: ObjectKind,
     theirs: ObjectDigest,
     emit: Emit,
-    unverified: number[],
+    left: LeftOut,
     between: Between,
     done: Done,
   ): void {
+    let object = found;
     const unknown = new Set(theirs.unknown);
     const prints = new Uint32Array(BLOCKS_PER_CHUNK * PRINT_NUMBERS);
     /** As far as can be seen without reading. */
@@ -345,15 +355,12 @@ export class Comparer {
       emit(change, isLast);
     };
     const next = (chunk: number): void => {
+      // Between pieces nobody holds it: it may have left the memory, and be another one in it by now.
+      if (object.table === null)
+        object = this.#parts.table.findByHeadKey(object.headKey, object.kind);
       if (chunk === CHUNKS_PER_OBJECT) {
-        this.#end(
-          object,
-          kind,
-          count > 0 ? NO_DIGEST : theirs,
-          unverified.length === 0,
-          emit,
-          done,
-        );
+        const isComplete = left.unverified.length === 0;
+        this.#end(object, kind, count > 0 ? NO_DIGEST : theirs, isComplete, emit, done);
         return;
       }
       const first = chunk * BLOCKS_PER_CHUNK;
@@ -379,7 +386,7 @@ export class Comparer {
             (isAlike(block) &&
               (bad.has(block) || !samePrint(prints, theirs.prints, block - first, block)));
           const runs = runsOf(object, first, first + BLOCKS_PER_CHUNK - 1, differs);
-          this.#emitRuns(object, kind, runs, counted, unverified, finish);
+          this.#emitRuns(object, kind, runs, counted, left, finish);
         });
       });
     };
@@ -416,7 +423,7 @@ export class Comparer {
     last: number,
     differs: (block: number) => boolean,
     emit: Emit,
-    unverified: number[],
+    left: LeftOut,
     done: (error: StoreError | null, isThere: boolean) => void,
   ): void {
     object.locks.acquire(first, last, false, (lock) => {
@@ -436,7 +443,7 @@ export class Comparer {
             kind,
             runsOf(object, first, last, differs),
             emit,
-            unverified,
+            left,
             (failure) => finish(failure, true),
           );
       });
@@ -449,7 +456,7 @@ export class Comparer {
     kind: ObjectKind,
     runs: readonly Run[],
     emit: Emit,
-    unverified: number[],
+    left: LeftOut,
     done: Done,
   ): void {
     let pending = 1;
@@ -461,8 +468,7 @@ export class Comparer {
     };
     for (const run of runs) {
       pending += 1;
-      if (run.state === BLOCK_STATE.data)
-        this.#emitData(object, kind, run, emit, unverified, finish);
+      if (run.state === BLOCK_STATE.data) this.#emitData(object, kind, run, emit, left, finish);
       else {
         emit(statesOf(object, kind, run), false);
         finish(null);
@@ -477,7 +483,7 @@ export class Comparer {
     kind: ObjectKind,
     { first, count }: Run,
     emit: Emit,
-    unverified: number[],
+    left: LeftOut,
     done: Done,
   ): void {
     const bytes = Buffer.allocUnsafeSlow(count * BLOCK_BYTES);
@@ -488,7 +494,8 @@ export class Comparer {
         done(null);
       } else if (error.code !== 'E_CHECKSUM') done(error);
       else if (count === 1) {
-        unverified.push(first);
+        if (left.marksLost) emit(this.#lostAt(object, kind, first), false);
+        else left.unverified.push(first);
         done(null);
       } else {
         const state = BLOCK_STATE.data;
@@ -497,9 +504,20 @@ export class Comparer {
           count: 1,
           state,
         }));
-        this.#emitRuns(object, kind, singles, emit, unverified, done);
+        this.#emitRuns(object, kind, singles, emit, left, done);
       }
     });
+  }
+
+  /** Of a block that is good nowhere: whoever has a copy is to say so, and not what it once was. */
+  #lostAt(object: StoredObject, kind: ObjectKind, block: number): Change {
+    const check = this.#check(object, block) ?? 0;
+    return {
+      ...{ op: 'write', object: object.placeAs(kind), version: object.latestVersion },
+      ...{ first: block, length: object.latestLength, isLost: true, blocks: [LOST] },
+      // Of a record that is lost there is none: any that zeros do not have.
+      checks: Uint32Array.of(check === 0 ? LOST_CHECK : check),
+    };
   }
 
   #writeOf(object: StoredObject, kind: ObjectKind, first: number, bytes: Buffer): Change {
@@ -590,10 +608,11 @@ export class Comparer {
     done: Done,
   ): void {
     const end = Math.min(last, LAST_BLOCK);
-    const unverified: number[] = [];
+    const left: LeftOut = { unverified: [], marksLost: false };
+    const { unverified } = left;
     const next = (at: number): void => {
       if (at > end) {
-        unverified.sort((left, right) => left - right);
+        unverified.sort((one, other) => one - other);
         done(unverified.length === 0 ? null : unverifiable(object, unverified));
         return;
       }
@@ -605,7 +624,7 @@ export class Comparer {
         to,
         () => true,
         emit,
-        unverified,
+        left,
         (error, isThere) => {
           if (error !== null || !isThere) done(error);
           else next(to + 1);

@@ -32,13 +32,14 @@ import {
 import type { Change, ObjectPlace } from '../replication/change.js';
 import type {
   ChangeTap,
+  DifferenceOptions,
   HashRange,
   InventoryPage,
   ObjectDigest,
   ReplicaPool,
 } from '../replication/replica-pool.js';
 import { misfit, type ChangeApplier } from './change-applier.js';
-import type { Between, Comparer, Emit, Unverified } from './comparer.js';
+import type { Comparer, Emit, Unverified } from './comparer.js';
 import type { Engine } from './engine.js';
 import { poolHeadsStart } from './format.js';
 import type { Mender } from './mender.js';
@@ -322,12 +323,12 @@ export class FilePool implements ReplicaPool {
     theirs: ObjectDigest | null,
     emit: Emit,
     done: DoneWith<Unverified>,
-    between?: Between,
+    options?: DifferenceOptions,
   ): void {
     const object = this.#findPlace(place);
     if (object instanceof StoreError) done(object);
     else if (object !== null)
-      this.#parts.comparer.difference(object, place.kind, theirs, emit, done, between);
+      this.#parts.comparer.difference(object, place.kind, theirs, emit, done, options);
     else {
       if (theirs !== null) emit({ op: 'delete', object: place, version: theirs.version }, true);
       done(null, { unverified: [] });

@@ -18,7 +18,7 @@ import type { FilePool } from './file-pool.js';
 
 const PIECE = data('layer_0');
 const NOTE = new ObjectRef(OBJECT_KIND.plain, 'note');
-const HEADER = new ObjectRef(OBJECT_KIND.plain, 'header');
+const HEADER = new ObjectRef(OBJECT_KIND.imageHeader, 'header');
 const MIB = 1024 * 1024;
 
 async function openPool(world: SimStory, metaStore?: (store: MetaStore) => Partial<MetaStore>) {

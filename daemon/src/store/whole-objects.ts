@@ -11,6 +11,7 @@ import {
   INLINE_BYTES_MAX,
   StoreError,
   copyParts,
+  OBJECT_KIND,
   pieceChecksOf,
   WRITE_FLAGS,
   type ByteParts,
@@ -44,8 +45,8 @@ import type { Writer } from './writer.js';
 import type { Zeroer } from './zeroer.js';
 
 const NOTHING = new Uint8Array(BLOCKS_PER_OBJECT);
-/** What a header may gain when it is marked, for the change to count as none that takes space. */
-const GROWTH_OF_A_CHANGE_BYTES = 256;
+/** What the header of an image may gain when it is marked. */
+const GROWTH_OF_A_MARK_BYTES = 256;
 
 export interface WholeObjectsParts {
   readonly engine: Engine;
@@ -372,10 +373,12 @@ export class WholeObjects {
     done: DoneWith<number>,
   ): void {
     const { failure, space } = this.#engine;
-    // What stays about its size takes no more than deleting it would, and is part of deleting an image: always admitted.
-    const takesSpace =
-      object.version === 0 || content.length > object.length + GROWTH_OF_A_CHANGE_BYTES;
-    if (failure !== null || (takesSpace && !space.admit(content.length, given !== null))) {
+    // A header that stays about its size is always admitted: it is marked when its image is deleted.
+    const isMark =
+      kind === OBJECT_KIND.imageHeader &&
+      object.version > 0 &&
+      content.length <= object.length + GROWTH_OF_A_MARK_BYTES;
+    if (failure !== null || (!isMark && !space.admit(content.length, given !== null))) {
       object.locks.release(lock);
       done(failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;

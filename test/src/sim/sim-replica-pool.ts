@@ -37,6 +37,7 @@ import type {
   ChangeTap,
   HashRange,
   InventoryPage,
+  DifferenceOptions,
   ObjectDigest,
   ObjectPlace,
   ReplicaPool,
@@ -414,7 +415,7 @@ export class SimReplicaPool implements ReplicaPool {
     theirs: ObjectDigest | null,
     emit: (change: Change, isLast: boolean) => void,
     done: DoneWith<{ readonly unverified: readonly number[] }>,
-    between: (next: () => void) => void = (next) => next(),
+    { between = (next) => next(), marksLost = false }: DifferenceOptions = {},
   ): void {
     // Objects are one piece here: whoever makes it wait does so before the first.
     between(() => {
@@ -422,7 +423,7 @@ export class SimReplicaPool implements ReplicaPool {
       this.#locked(object, 0, LAST_BLOCK, false, (release) => {
         this.#later(READ_MS, () => {
           this.#settleVersion(object);
-          const unverified = emitDifference(object, theirs, emit);
+          const unverified = emitDifference(object, theirs, emit, marksLost);
           release();
           done(null, { unverified });
         });
@@ -972,6 +973,7 @@ function emitDifference(
   object: SimObject,
   theirs: ObjectDigest | null,
   emit: (change: Change, isLast: boolean) => void,
+  marksLost: boolean,
 ): number[] {
   const { now, object: place, isInline } = object;
   const { version } = now;
@@ -1002,7 +1004,16 @@ function emitDifference(
     emitBlock(object, block, (change) =>
       emit(change, at === blocks.length - 1 && unverified.length === 0),
     );
-  return unverified;
+  if (!marksLost || unverified.length === 0) return unverified;
+  const { length } = now;
+  for (const block of unverified) {
+    const checks = Uint32Array.of(now.checks[block] ?? 0);
+    const lost = { object: place, version, first: block, blocks: [ZEROS], checks, length };
+    emit({ op: 'write', ...lost, isLost: true }, false);
+  }
+  const nothing = { first: 0, count: 0, state: BLOCK_STATE.absent };
+  emit({ op: 'states', object: place, version, ...nothing, length }, true);
+  return [];
 }
 
 /** A block that can be sent, to tell of nothing but the version. */
