@@ -19,6 +19,8 @@ export interface FlushHost {
   readonly now: number;
   send(daemon: number, message: PeerMessage): void;
   flushHere(pool: number, done: Done): void;
+  /** Greater than all before; nothing else that is asked of another daemon has it, or its answer could be taken for ours. */
+  nextId(): number;
 }
 
 interface Flush {
@@ -49,7 +51,6 @@ export class Flushes {
   readonly #host: FlushHost;
   readonly #flushes = new Set<Flush>();
   readonly #lanes = new Map<string, Lane>();
-  #nextId = 1;
 
   constructor(host: FlushHost) {
     this.#host = host;
@@ -132,8 +133,7 @@ export class Flushes {
     lane.waiting = [];
     lane.sentAt = this.#host.now;
     if (flushes.length === 0) return;
-    const id = this.#nextId;
-    this.#nextId += 1;
+    const id = this.#host.nextId();
     lane.batches.push({ id, flushes });
     this.#host.send(lane.to.daemon, { type: 'sync', id, pool: lane.pool });
   }

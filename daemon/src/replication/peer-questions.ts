@@ -17,11 +17,17 @@ export class PeerQuestions {
   readonly #send: (daemon: number, message: PeerMessage) => void;
   readonly #now: () => number;
   readonly #questions = new Map<number, Question>();
-  #nextId = 1;
+  readonly #nextId: () => number;
 
-  constructor(send: (daemon: number, message: PeerMessage) => void, now: () => number) {
+  /** @param nextId - Nothing else that is asked of another daemon has the same */
+  constructor(
+    send: (daemon: number, message: PeerMessage) => void,
+    now: () => number,
+    nextId: () => number,
+  ) {
     this.#send = send;
     this.#now = now;
+    this.#nextId = nextId;
   }
 
   /**
@@ -33,8 +39,7 @@ export class PeerQuestions {
     make: (id: number) => PeerMessage,
     done: (answer: PeerMessage | null) => void,
   ): void {
-    const id = this.#nextId;
-    this.#nextId += 1;
+    const id = this.#nextId();
     this.#questions.set(id, { to, make, done, askedAt: this.#now(), tries: 1 });
     this.#send(to.daemon, make(id));
   }

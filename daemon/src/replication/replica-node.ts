@@ -78,9 +78,13 @@ export class ReplicaNode implements GroupHost {
     this.#ports = ports;
     this.timing = timing;
     this.leases = new Leases(timing);
+    // Of all that is asked of others: flushes and joins both ask them to make durable what they have.
+    let lastId = 0;
+    const nextId = (): number => (lastId += 1);
     this.questions = new PeerQuestions(
       (daemon, message) => this.send(daemon, message),
       () => this.now,
+      nextId,
     );
     const { mend } = this;
     this.joins = new Joins(this, this.questions, mend);
@@ -90,6 +94,7 @@ export class ReplicaNode implements GroupHost {
       },
       send: (daemon, message) => this.send(daemon, message),
       flushHere: (pool, done) => this.#flushHere(pool, done),
+      nextId,
     });
     this.#answers = new PeerAnswers(this);
     this.#failoverNotes = new FailoverNotes(ports.log);
