@@ -15,6 +15,7 @@ export * from './env/disk.js';
 export * from './pool/checked-pool.js';
 export * from './pool/epoched-pool.js';
 export { decodeFlush } from './wire/flush-request.js';
+export { decodeGuardRequest, encodeGuardRequest } from './wire/guard-request.js';
 export * from './pool/object-pool.js';
 export type * from './pool/object-store.js';
 export { MemStore } from './pool/mem-store.js';
@@ -27,6 +28,9 @@ export { realEnv } from './env/real-env.js';
 export { locatorHash, type LocatorHash } from './util/locator-hash.js';
 export * from './util/byte-parts.js';
 export { Image, IMAGE_ABILITIES } from './image/image.js';
+export { checkOwnerName, type ImageWriter } from './image/image-writer.js';
+export type { RoleRequest } from './image/writer-roles.js';
+export { oneByOne } from './util/one-by-one.js';
 export { ImageCatalog, type ImageInfo, type ListedImage } from './image/image-catalog.js';
 export { checkImageName } from './image/image-name.js';
 export { checkPoolName } from './util/pool-name.js';
@@ -107,6 +111,8 @@ export { BackOff } from './env/back-off.js';
 export { openRemoteStore, RemoteStore } from './client/remote-store.js';
 export type { ClientCounters, DaemonClientOptions } from './client/daemon-client.js';
 export * from './pool/chain.js';
+export * from './pool/guard.js';
+export * from './pool/guarded-pool.js';
 export { LayeredView } from './pool/layered-view.js';
 export {
   decodeChain,

@@ -8,6 +8,7 @@ export * from './replication/change.js';
 export { Flushes } from './replication/flushes.js';
 export { GroupPrimary } from './replication/group-primary.js';
 export { Group } from './replication/group.js';
+export { GuardTable } from './replication/guard-table.js';
 export { Join } from './replication/join.js';
 export { Leases } from './replication/leases.js';
 export { PeerQuestions } from './replication/peer-questions.js';
@@ -18,6 +19,7 @@ export { ReplicaNode, type ReplicationOptions } from './replication/replica-node
 export type * from './replication/replica-pool.js';
 export { replicaPoolSuite } from './replication/replica-pool.suite.js';
 export { ReplicatedPool } from './replication/replicated-pool.js';
+export { Rounds } from './replication/rounds.js';
 export type { ScrubTimes } from './replication/scrub.js';
 export { REPLICATION_TIMING } from './replication/timing.js';
 export { Uncommitted } from './replication/uncommitted.js';

@@ -14,7 +14,7 @@
 import type { TicketFile } from '../auth/ticket-file.js';
 import type { Clock, Env, Timer } from '../env/env.js';
 import type { ListenAddress } from '../env/network.js';
-import { chainHandle, type Chain } from '../pool/chain.js';
+import { chainHandle, keepChain, type ClaimedChain } from '../pool/chain.js';
 import { StoreError, errorFromStatus } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import { decodeChainAnswer, encodeChain } from '../wire/chain-message.js';
@@ -106,7 +106,7 @@ export class DaemonClient {
   readonly #encoder = new RequestEncoder();
   readonly #pools = new Set<ClientPool>();
   /** Chains that requests name: registered again on each connection. */
-  readonly #chains = new Map<number, Chain>();
+  readonly #chains = new Map<number, ClaimedChain>();
   /** Requests with an id and no answer, by the low bits of the id. */
   readonly #slots: (ClientRequest | null)[] = Array.from({ length: REQUEST_SPAN_MAX }, () => null);
   /** Ids from 1 on; all below are answered. */
@@ -295,7 +295,7 @@ export class DaemonClient {
   }
 
   /** Makes a chain known to the daemon. @returns What requests name it by. @throws StoreError */
-  async registerChain(chain: Chain): Promise<number> {
+  async registerChain(chain: ClaimedChain): Promise<number> {
     const handle = chainHandle(chain);
     if (this.#chains.has(handle)) return handle;
     decodeChainAnswer(await this.ask(OP.registerChain, encodeChain(chain)), chain);
@@ -422,7 +422,7 @@ export class DaemonClient {
   /** The daemon keeps only so many chains for a connection. @returns false if it is no chain of ours, or does not help */
   #registerAgain(request: ClientRequest): boolean {
     const chain = this.#chains.get(request.extra) ?? this.#keeper?.chain(request.extra);
-    if (chain !== undefined) this.#chains.set(request.extra, chain);
+    if (chain !== undefined) keepChain(this.#chains, request.extra, chain);
     if (chain === undefined || request.registrations === REGISTRATIONS_MAX) return false;
     request.registrations += 1;
     this.#setAside(request);

@@ -27,9 +27,9 @@ export class RemotePool extends RequestPool implements ObjectPool {
    * This pool as the newest layer of a chain: the daemon resolves the layers below, in one request however many there are.
    * @throws StoreError `E_INVALID`; or why the daemon cannot be asked
    */
-  async layered(chain: Chain): Promise<ObjectPool> {
-    checkChain(chain);
-    return this.#view(await this.#client.registerChain(chain));
+  async layered(layers: Chain): Promise<ObjectPool> {
+    checkChain(layers);
+    return this.#view(await this.#client.registerChain({ layers, claim: null }));
   }
 
   forUser(): ObjectPool {

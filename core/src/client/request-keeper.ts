@@ -1,4 +1,4 @@
-import type { Chain } from '../pool/chain.js';
+import type { ClaimedChain } from '../pool/chain.js';
 import type { StoreError } from '../util/errors.js';
 import type { ClientRequest } from './client-request.js';
 
@@ -15,5 +15,5 @@ export interface RequestKeeper {
   /** The daemon cannot be reached just now: requests may be taken back. Never from within `submit`. */
   unreachable(error: StoreError): void;
   /** A chain that requests name, for a daemon that does not know it. */
-  chain(handle: number): Chain | undefined;
+  chain(handle: number): ClaimedChain | undefined;
 }

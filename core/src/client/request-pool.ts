@@ -46,6 +46,11 @@ export abstract class RequestPool {
   /** The request has changed something, and that is not durable yet. */
   protected abstract changed(request: ClientRequest): void;
 
+  /** A change was refused, or could not be made. */
+  protected failed(_error: StoreError): void {
+    // Whoever knows what to make of it says so.
+  }
+
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
     const refusal = this.#refusal(offset, target.length);
     if (refusal !== null) {
@@ -157,17 +162,11 @@ export abstract class RequestPool {
   ): ClientRequest {
     const isDurable = (flags & WRITE_FLAGS.durable) !== 0;
     const answered: Done = (error) => {
-      if (error === null) this.changed(request);
+      if (error !== null) this.failed(error);
+      else if (!isDurable) this.changed(request);
       done(error);
     };
-    const request = new ClientRequest(
-      op,
-      this.#pool,
-      ref,
-      offset,
-      bytes,
-      isDurable ? done : answered,
-    );
+    const request = new ClientRequest(op, this.#pool, ref, offset, bytes, answered);
     request.flags = flags;
     return request;
   }

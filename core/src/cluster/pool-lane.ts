@@ -6,7 +6,7 @@ import { ServedPool } from '../client/served-pool.js';
 import type { Env, Timer } from '../env/env.js';
 import type { ListenAddress, TlsClientContext } from '../env/network.js';
 import type { MapDaemon, MapPool } from '../map/storage-map.js';
-import type { Chain } from '../pool/chain.js';
+import type { ClaimedChain } from '../pool/chain.js';
 import type { StoreError } from '../util/errors.js';
 import type { ClusterGuide } from './cluster-guide.js';
 
@@ -32,7 +32,7 @@ export interface LaneOwner {
   readonly options: ClusterStoreOptions;
   ended(lane: PoolLane, request: ClientRequest, error: StoreError | null, body: Buffer): void;
   unreachable(lane: PoolLane): void;
-  chain(handle: number): Chain | undefined;
+  chain(handle: number): ClaimedChain | undefined;
 }
 
 export class PoolLane extends ServedPool implements RequestKeeper {
@@ -112,7 +112,7 @@ export class PoolLane extends ServedPool implements RequestKeeper {
     this.#owner.unreachable(this);
   }
 
-  chain(handle: number): Chain | undefined {
+  chain(handle: number): ClaimedChain | undefined {
     return this.#owner.chain(handle);
   }
 

@@ -21,7 +21,7 @@ import { ConflictGate } from '../client/conflict-gate.js';
 import type { ClientRequest } from '../client/client-request.js';
 import { groupOf, isNewer, type MapView } from '../map/map-lookup.js';
 import type { MapPool } from '../map/storage-map.js';
-import { chainHandle, type Chain } from '../pool/chain.js';
+import { chainHandle, keepChain, type ClaimedChain } from '../pool/chain.js';
 import type { ObjectRef } from '../pool/object-pool.js';
 import { StoreError } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
@@ -43,7 +43,7 @@ export class PoolRouter implements LaneOwner {
   #byGroup: (PoolLane | null)[] = [];
   readonly #gate = new ConflictGate<ClientRequest>((request) => this.#send(request));
   readonly #held: HeldRequests;
-  readonly #chains = new Map<number, Chain>();
+  readonly #chains = new Map<number, ClaimedChain>();
   /** Groups in which something was changed, by anybody, that was not durable when it was answered. */
   readonly changedGroups = new Set<number>();
   #openCount = 0;
@@ -138,13 +138,13 @@ export class PoolRouter implements LaneOwner {
   }
 
   /** Requests may name the chain. A daemon that does not know it is told of it then. @returns What they name it by */
-  addChain(chain: Chain): number {
+  addChain(chain: ClaimedChain): number {
     const handle = chainHandle(chain);
-    this.#chains.set(handle, chain);
+    keepChain(this.#chains, handle, chain);
     return handle;
   }
 
-  chain(handle: number): Chain | undefined {
+  chain(handle: number): ClaimedChain | undefined {
     return this.#chains.get(handle);
   }
 

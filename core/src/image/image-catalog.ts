@@ -7,17 +7,23 @@
  * - shrinking marks the header *shrinking* with the new size, removes what lies behind it, then marks it *ready*;
  *   growing again before that finishes it first, so that the new end always reads as zeros.
  *
- * An image must not be open for writing elsewhere while it is resized or removed; the owner of the folder sees to it.
+ * Where the pool keeps guards (`GuardingPool`), whoever opens an image for writing can take the writer role. What is changed
+ * here of the data of such an image is changed with the claim of the writer of now, so a change that was stopped half way and
+ * wakes up after the role was taken is refused; and who removes an image takes the role first, so nobody writes to it any
+ * more. Elsewhere an image must not be open for writing while it is resized or removed; the owner of the folder sees to it.
  */
 import type { Random } from '../env/env.js';
+import { isGuarding, type GuardingPool } from '../pool/guarded-pool.js';
 import { OBJECT_KIND, type ObjectPool } from '../pool/object-pool.js';
 import { StoreError } from '../util/errors.js';
 import { LIST_PAGE_MAX } from '../util/limits.js';
 import { dataIndexes, removeDataFrom, type OnProgress, type Removal } from './data-remover.js';
 import { HeaderStore, noSuchImage, type StoredHeader } from './header-store.js';
-import { checkImageSize, IMAGE_FORMAT, type ImageState } from './image-header.js';
+import { checkImageSize, IMAGE_FORMAT, type ImageHeader, type ImageState } from './image-header.js';
 import { checkImageName } from './image-name.js';
 import { Image, stripesOf } from './image.js';
+import type { ImageWriter } from './image-writer.js';
+import { guardOf, WriterRoles, type RoleRequest } from './writer-roles.js';
 
 /** What there is to know about an image without reading its data. */
 export interface ImageInfo {
@@ -29,21 +35,36 @@ export interface ImageInfo {
   /** `ancestor`: an 8-byte header; see `upgrade`. */
   readonly kind: 'store' | 'ancestor';
   readonly metadata: Readonly<Record<string, string>>;
+  /** Who writes to it, or did last; null: nobody ever was registered for that. */
+  readonly writer: ImageWriter | null;
 }
 
 /** An entry of `list`: an image, or why its header cannot be read. */
 export type ListedImage = ImageInfo | { readonly name: string; readonly problem: string };
 
+/** How to open an image. */
+export interface OpenOptions {
+  readonly readOnly: boolean;
+  /** Take the writer role, where there is one. Not for reading only. */
+  readonly role?: RoleRequest;
+}
+
 const nothing: OnProgress = () => undefined;
+const ignore = (): void => undefined;
+/** Takers of the role that may come in between, within reason. */
+const ATTEMPTS_MAX = 20;
 
 export class ImageCatalog {
   readonly #pool: ObjectPool;
   readonly #headers: HeaderStore;
+  /** Null: the pool keeps no guards. */
+  readonly #roles: WriterRoles | null;
 
   /** @param random - Source of identities and request tokens */
   constructor(pool: ObjectPool, random: Random) {
     this.#pool = pool;
     this.#headers = new HeaderStore(pool, random);
+    this.#roles = isGuarding(pool) ? new WriterRoles(pool, this.#headers) : null;
   }
 
   /**
@@ -82,16 +103,28 @@ export class ImageCatalog {
 
   /**
    * Opens an image. A shrink that was interrupted is finished first, unless it is opened for reading only.
-   * @throws StoreError `E_NOT_FOUND`, also if it is being removed; `E_FORMAT`
+   * @throws StoreError `E_NOT_FOUND`, also if it is being removed; `E_FORMAT`; `E_IN_USE` if another one has the role
    */
-  async open(name: string, options: { readOnly: boolean }): Promise<Image> {
+  async open(name: string, { readOnly, role }: OpenOptions): Promise<Image> {
     let stored = await this.#existing(name);
     refuseRemoving(name, stored);
-    if (!options.readOnly) {
+    const takes = !readOnly && role !== undefined && this.#roles !== null;
+    if (takes) stored = await this.#roles.take(name, role);
+    if (!readOnly) {
       stored = await this.#finishShrink(name, stored, nothing);
       refuseRemoving(name, stored);
     }
-    return new Image(this.#pool.forUser(), name, stored.header, options);
+    const { header } = stored;
+    const { writer } = header;
+    if (!takes || writer === null || !isGuarding(this.#pool))
+      return new Image(this.#pool.forUser(), name, header, { readOnly });
+    const claimed = claimedPool(this.#pool, header, writer, role.fenced);
+    return new Image(claimed, name, header, { readOnly, token: writer.token });
+  }
+
+  /** Gives the writer role back, if it is still that of `token`. @param now - Seconds since 1970 */
+  async release(name: string, token: number, now: number): Promise<void> {
+    await this.#roles?.release(name, token, now);
   }
 
   /** @throws StoreError `E_NOT_FOUND`, `E_FORMAT` */
@@ -162,11 +195,19 @@ export class ImageCatalog {
   async remove(name: string, onProgress: OnProgress = nothing): Promise<void> {
     checkImageName(name);
     const removing = await this.#headers.change(name, (stored) => {
-      stripesOf(name, stored.header);
-      return stored.header.state === 'removing' ? null : { ...stored.header, state: 'removing' };
+      const { header } = stored;
+      stripesOf(name, header);
+      return header.state === 'removing'
+        ? null
+        : { ...header, state: 'removing', writer: dismissed(header.writer) };
     });
-    if (await removeDataFrom(this.#pool, this.#removal(name, removing, 0), onProgress))
-      await this.#headers.delete(name, removing);
+    const { header } = removing;
+    const { writer } = header;
+    const guarding = writer !== null && isGuarding(this.#pool) ? this.#pool : null;
+    if (guarding !== null && writer !== null) await guarding.raiseGuard(guardOf(header, writer));
+    if (!(await removeDataFrom(this.#pool, this.#removal(name, removing, 0), onProgress))) return;
+    if (guarding !== null && writer !== null) await guarding.removeGuard(header.id, writer.token);
+    await this.#headers.delete(name, removing);
   }
 
   /** Gives an image of the ancestor's kind a real header; its data stay where they are. Others are left alone. */
@@ -180,15 +221,36 @@ export class ImageCatalog {
 
   async #finishShrink(
     name: string,
-    stored: StoredHeader,
+    found: StoredHeader,
     onProgress: OnProgress,
   ): Promise<StoredHeader> {
-    const { header } = stored;
-    if (header.state !== 'shrinking') return stored;
-    await removeDataFrom(this.#pool, this.#removal(name, stored, header.size), onProgress);
-    return this.#headers.change(name, (now) =>
-      now.version === stored.version ? { ...now.header, state: 'ready' } : null,
-    );
+    let stored = found;
+    for (let attempt = 1; stored.header.state === 'shrinking'; attempt += 1) {
+      if (this.#roles !== null) stored = await this.#roles.settle(name, stored);
+      const { header, version } = stored;
+      try {
+        const removal = this.#removal(name, stored, header.size);
+        await removeDataFrom(this.#changing(header), removal, onProgress);
+        stored = await this.#headers.change(name, (now) =>
+          now.version === version ? { ...now.header, state: 'ready' } : null,
+        );
+      } catch (error) {
+        // Somebody has taken the role meanwhile, and found the same to be done.
+        if (!(error instanceof StoreError) || error.code !== 'E_FENCED') throw error;
+        stored = await this.#existing(name);
+        if (stored.version === version) throw error;
+      }
+      if (attempt === ATTEMPTS_MAX)
+        throw new StoreError('E_IN_USE', `Image '${name}' is changed by others all the time`);
+    }
+    return stored;
+  }
+
+  /** The pool, for changes on behalf of whoever is the writer. */
+  #changing(header: ImageHeader): ObjectPool {
+    const { writer } = header;
+    if (writer === null || !isGuarding(this.#pool)) return this.#pool;
+    return claimedPool(this.#pool, header, writer, ignore);
   }
 
   #removal(name: string, stored: StoredHeader, end: number): Removal {
@@ -221,9 +283,24 @@ export class ImageCatalog {
   }
 }
 
+/** Who removes an image has all of it; nobody else gets it any more. */
+function dismissed(writer: ImageWriter | null): ImageWriter | null {
+  if (writer === null) return null;
+  return { ...writer, token: writer.token + 1, owner: null, state: 'pending' };
+}
+
+function claimedPool(
+  pool: GuardingPool,
+  { id, layers }: ImageHeader,
+  { token, layer }: ImageWriter,
+  fenced: (why: StoreError) => void,
+): ObjectPool {
+  return pool.claimed(layers, { image: id, token, layer }, fenced);
+}
+
 function infoOf(name: string, { header, kind }: StoredHeader): ImageInfo {
-  const { id, size, objectBytes, state, metadata } = header;
-  return { name, id, size, objectBytes, state, kind, metadata };
+  const { id, size, objectBytes, state, metadata, writer } = header;
+  return { name, id, size, objectBytes, state, kind, metadata, writer };
 }
 
 function refuseRemoving(name: string, { header }: StoredHeader): void {

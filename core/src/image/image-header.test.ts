@@ -124,3 +124,33 @@ await t.test('checkImageSize() takes whole sectors up to 1 PiB', (t) => {
     t.throws(() => checkImageSize(bytes), { code: 'E_INVALID' }, String(bytes));
   t.end();
 });
+
+t.test('a header says who writes to the image, and nothing else passes for that', async (t) => {
+  const owner = { host: 'host1', name: 'vm1' };
+  const writer = { token: 7, layer: 0, owner, since: 1_800_000_000, state: 'ready' } as const;
+  for (const good of [writer, { ...writer, owner: null }, { ...writer, state: 'pending' as const }])
+    t.same(decodeImageHeader('vm1', encodeImageHeader({ ...header, writer: good })).writer, good);
+  const bad: unknown[] = [
+    ...[{}, [], 7, { ...writer, more: 1 }, { ...writer, token: 0 }, { ...writer, token: 1.5 }],
+    ...[
+      { ...writer, layer: -1 },
+      { ...writer, since: -1 },
+      { ...writer, state: 'taken' },
+    ],
+    ...[
+      { ...writer, owner: 'host1' },
+      { ...writer, owner: { host: 'host1' } },
+    ],
+    ...[
+      { ...writer, owner: { ...owner, host: 'a\u001bb' } },
+      { ...writer, owner: { ...owner, host: '' } },
+      { ...writer, owner: { ...owner, id: 1 } },
+    ],
+  ];
+  for (const wrong of bad)
+    t.throws(
+      () => decodeImageHeader('vm1', Buffer.from(JSON.stringify({ ...header, writer: wrong }))),
+      { code: 'E_FORMAT', message: /'writer'/ },
+      JSON.stringify(wrong),
+    );
+});

@@ -14,6 +14,7 @@ import {
 } from '../util/limits.js';
 import { formatSize } from '../util/size.js';
 import { invariant } from '../util/invariant.js';
+import { writerProblem, type ImageWriter } from './image-writer.js';
 import { ancestorId, isImageId } from './striping.js';
 
 export const IMAGE_FORMAT = 'store-image-1';
@@ -52,8 +53,8 @@ export interface ImageHeader {
   /** Empty: this version makes none. */
   readonly snapshots: readonly never[];
   readonly metadata: Readonly<Record<string, string>>;
-  /** Null: this version knows no writer roles. */
-  readonly writer: null;
+  /** Null: nobody was ever registered, and no group has a guard of it. */
+  readonly writer: ImageWriter | null;
   readonly state: ImageState;
   /** The request that made the last change, so that a retry recognises its own success. */
   readonly request: string;
@@ -156,7 +157,7 @@ const FIELDS: Record<keyof ImageHeader, (value: unknown) => boolean> = {
   snapshots: (value) => Array.isArray(value) && value.length === 0,
   metadata: (value) =>
     isRecord(value) && Object.values(value).every((text) => typeof text === 'string'),
-  writer: (value) => value === null,
+  writer: (value) => value === null || writerProblem(value) === null,
   state: (value) => IMAGE_STATES.some((state) => state === value),
   request: isId,
 };

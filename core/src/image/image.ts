@@ -43,6 +43,8 @@ export class Image {
   /** Size; constant while it is open. */
   readonly bytes: number;
   readonly readOnly: boolean;
+  /** Of the writer that changes it; 0: it has none. */
+  readonly token: number;
   readonly fastZeroBytes: number = IMAGE_ABILITIES.fastZeroBytes;
   readonly contexts: readonly string[] = IMAGE_ABILITIES.contexts;
   readonly #pool: ObjectPool;
@@ -55,7 +57,12 @@ export class Image {
   #olderRefs = new Map<number, ObjectRef>();
 
   /** @throws StoreError `E_FORMAT` if it needs what this version cannot do */
-  constructor(pool: ObjectPool, name: string, header: ImageHeader, options: { readOnly: boolean }) {
+  constructor(
+    pool: ObjectPool,
+    name: string,
+    header: ImageHeader,
+    options: { readonly readOnly: boolean; readonly token?: number },
+  ) {
     const stripes = stripesOf(name, header);
     if (header.objectBytes > pool.objectBytes)
       throw new StoreError(
@@ -65,6 +72,7 @@ export class Image {
     this.name = name;
     this.bytes = header.size;
     this.readOnly = options.readOnly;
+    this.token = options.token ?? 0;
     this.#pool = pool;
     this.#stripes = stripes;
     this.#keyPrefix = dataKeyPrefix(stripes.layer).toString('latin1');

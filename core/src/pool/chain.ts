@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto';
 import { StoreError } from '../util/errors.js';
 import { IMAGE_BYTES_MAX } from '../util/limits.js';
+import { checkClaim, LAYER_ID_BYTES_MAX, type Claim } from './guard.js';
 import { OBJECT_KIND, ObjectRef } from './object-pool.js';
 
 export interface ChainLayer {
@@ -20,8 +21,14 @@ export interface ChainLayer {
 /** Newest first; at least one. */
 export type Chain = readonly ChainLayer[];
 
+/** A chain as a client registers it: with the claim of the writer of the image, if it may change something. */
+export interface ClaimedChain {
+  readonly layers: Chain;
+  /** Null: nobody's. */
+  readonly claim: Claim | null;
+}
+
 export const CHAIN_LAYERS_MAX = 256;
-export const LAYER_ID_BYTES_MAX = 64;
 const HANDLE_BYTES = 6;
 
 /** @throws StoreError `E_INVALID` */
@@ -37,13 +44,39 @@ export function checkChain(chain: Chain): void {
   }
 }
 
+/** @throws StoreError `E_INVALID` */
+export function checkClaimedChain({ layers, claim }: ClaimedChain): void {
+  checkChain(layers);
+  if (claim !== null) checkClaim(claim);
+}
+
 /**
  * What requests name a chain by: the hash of what is in it, so it cannot mean another one. 1 to 2^48 - 1.
  */
-export function chainHandle(chain: Chain): number {
+export function chainHandle({ layers, claim }: ClaimedChain): number {
   const hash = createHash('sha256');
-  for (const { id, overlap } of chain) hash.update(`${Buffer.byteLength(id)} ${id} ${overlap}\n`);
+  for (const { id, overlap } of layers) hash.update(`${Buffer.byteLength(id)} ${id} ${overlap}\n`);
+  if (claim !== null) {
+    const { image, token, layer } = claim;
+    hash.update(`claim ${Buffer.byteLength(image)} ${image} ${token} ${layer}\n`);
+  }
   return Math.max(1, hash.digest().readUIntBE(0, HANDLE_BYTES));
+}
+
+/**
+ * Keeps a chain that requests name. One of an earlier writer of the same image is forgotten: nothing it asks for is done any
+ * more, and whoever takes the role again and again would leave one behind each time.
+ */
+export function keepChain(
+  chains: Map<number, ClaimedChain>,
+  handle: number,
+  chain: ClaimedChain,
+): void {
+  const { claim } = chain;
+  if (claim !== null && !chains.has(handle))
+    for (const [older, { claim: other }] of chains)
+      if (other?.image === claim.image && other.token < claim.token) chains.delete(older);
+  chains.set(handle, chain);
 }
 
 /** The index of a data object of the newest layer. @throws StoreError `E_INVALID` if it is none of this chain's */

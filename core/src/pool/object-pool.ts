@@ -11,6 +11,8 @@ export const OBJECT_KIND = {
   imageHeader: 2,
   /** A piece of an image. Absent ones read as zeros. */
   imageData: 3,
+  /** What a pool of a cluster keeps of the writer of an image (`guard.ts`). Clients neither see nor name one. */
+  guard: 4,
 } as const;
 export type ObjectKind = (typeof OBJECT_KIND)[keyof typeof OBJECT_KIND];
 
@@ -32,8 +34,16 @@ export class ObjectRef {
   /** For the pool that looked it up last: what it found, to spare it the search. Nobody else's business. */
   found: object | null = null;
 
-  /** @throws StoreError `E_INVALID` if the key or locator is empty or longer than 512 bytes */
-  constructor(kind: ObjectKind, key: Buffer | string, locator: Buffer | string = key) {
+  /**
+   * @param hash - Of what is not placed by a locator
+   * @throws StoreError `E_INVALID` if the key or locator is empty or longer than 512 bytes
+   */
+  constructor(
+    kind: ObjectKind,
+    key: Buffer | string,
+    locator: Buffer | string = key,
+    hash: LocatorHash | null = null,
+  ) {
     this.kind = kind;
     this.key = Buffer.from(key);
     this.locator = Buffer.from(locator);
@@ -45,7 +55,7 @@ export class ObjectRef {
           `A key has 1 to ${KEY_BYTES_MAX} bytes, this one has ${bytes}`,
         );
     this.isOwnLocator = this.key.equals(this.locator);
-    this.hash = locatorHash(this.locator);
+    this.hash = hash ?? locatorHash(this.locator);
     this.place = placeOf(this.hash, this.key);
   }
 }

@@ -54,6 +54,10 @@ export const ERRORS = {
   E_STALE_MAP: { status: 23, retry: 'refresh-map' },
   /** This master does not lead: the message names the one that does. */
   E_NOT_LEADER: { status: 24, retry: 'later' },
+  /** Somebody else is the writer of the image now, or nobody is. Nothing was changed. */
+  E_FENCED: { status: 25, retry: 'never' },
+  /** The layer is not written to any more: the image has a newer one. Nothing was changed. */
+  E_SEALED: { status: 26, retry: 'reread' },
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;

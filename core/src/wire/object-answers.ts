@@ -44,7 +44,8 @@ function nextStat(reader: BodyReader): ObjectStat {
 }
 
 function kindOf(number: number): ObjectKind {
-  for (const kind of Object.values(OBJECT_KIND)) if (kind === number) return kind;
+  for (const kind of Object.values(OBJECT_KIND))
+    if (kind === number && kind !== OBJECT_KIND.guard) return kind;
   throw new StoreError('E_BAD_FRAME', `A frame names kind ${number} of object, which there is not`);
 }
 

@@ -1,5 +1,6 @@
 /** The operations of the protocol, and what their frames may hold. Numbers are never used again. */
 import { FLUSH_BYTES_MAX } from './flush-request.js';
+import { GUARD_REQUEST_BYTES_MAX } from './guard-request.js';
 import { LIST_BYTES_MAX } from './object-answers.js';
 import { BODY_BYTES_MAX, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX } from './wire-limits.js';
 
@@ -27,6 +28,8 @@ export const OP = {
   compareAndSwap: 27,
   delete: 28,
   registerChain: 29,
+  /** Raises the guard of an image, or removes it. */
+  raiseGuard: 30,
 } as const;
 export type Op = (typeof OP)[keyof typeof OP];
 
@@ -69,6 +72,7 @@ const RULES: ReadonlyMap<number, OpRule> = new Map(
       ['compareAndSwap', 'w', true, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX],
       ['delete', 'w', true, GREETING_BYTES_MAX, 0],
       ['registerChain', 'r', false, BODY_BYTES_MAX, 0],
+      ['raiseGuard', 'w', true, GUARD_REQUEST_BYTES_MAX, 0],
     ] as const
   ).map(([name, right, runsOnce, bodyBytesMax, payloadBytesMax]) => [
     OP[name],

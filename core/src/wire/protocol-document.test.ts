@@ -13,6 +13,7 @@ import { crc32c } from '../util/crc32c.js';
 import { ERRORS } from '../util/errors.js';
 import { pieceChecksOf } from '../util/piece-checks.js';
 import { HEADER_BYTES, writeAnswerHeader, writeRequestHeader, writeU64 } from './frame-header.js';
+import { encodeChain } from './chain-message.js';
 import { encodeFlush } from './flush-request.js';
 import {
   encodeBegin,
@@ -31,6 +32,7 @@ import {
   STAT_BYTES,
   writeStat,
 } from './object-answers.js';
+import { encodeGuardRequest } from './guard-request.js';
 import { objectRequestBytes, writeChecks, writeObjectRequest } from './object-request.js';
 import { OP } from './ops.js';
 
@@ -242,6 +244,25 @@ const EXAMPLES: Readonly<Record<string, Buffer>> = {
     10,
     0,
     encodeListPage({ entries: [{ key: Buffer.from('vm1'), stat }], cursor: Buffer.from('here') }),
+  ),
+  'register-chain': request(
+    OP.registerChain,
+    16,
+    16,
+    encodeChain({
+      layers: [{ id: 'd7', overlap: 0 }],
+      claim: { image: 'a5', token: 7, layer: 0 },
+    }),
+  ),
+  'raise-guard': request(
+    OP.raiseGuard,
+    17,
+    17,
+    encodeGuardRequest(
+      0,
+      { kind: 'raise', guard: { image: 'a5', token: 7, layer: 0, layerId: 'd7' } },
+      [{ group: 3, epoch: 12 }],
+    ),
   ),
   'list-of-groups': request(
     OP.list,

@@ -51,7 +51,8 @@ export function checkKind(kind: number): asserts kind is ObjectPlace['kind'] {
   if (
     kind !== OBJECT_KIND.plain &&
     kind !== OBJECT_KIND.imageHeader &&
-    kind !== OBJECT_KIND.imageData
+    kind !== OBJECT_KIND.imageData &&
+    kind !== OBJECT_KIND.guard
   )
     throw badFrame(`A frame names kind ${kind} of object, which there is not`);
 }

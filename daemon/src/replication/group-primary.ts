@@ -6,6 +6,7 @@
  * - A new primary asks the others in sync which changes they may have made that not everybody has made. What it has itself
  *   of those blocks is what everybody gets: a change that was not answered may be made or not, but the same everywhere.
  *   Until then it serves nobody.
+ * - It keeps the guards of images in memory (`GuardTable`), and reads those that are stored before it serves anybody.
  * - Reads are answered while every other member that counts has granted a lease; looked at again after the disk was read.
  * - A member that does not answer is removed by the masters, and only then is done without.
  *
@@ -15,6 +16,8 @@
 import { StoreError, type Done, type MapGroup } from '@store/core';
 import type { Change, ObjectPlace } from './change.js';
 import type { GroupHost, StartOf } from './group-host.js';
+import { GuardTable } from './guard-table.js';
+import { loadGuards } from './load-guards.js';
 import { MemberStream, type StreamOwner } from './member-stream.js';
 import {
   firstNumber,
@@ -26,6 +29,8 @@ import {
   type TailEntry,
 } from './peer-message.js';
 import type { Mend } from './read-repair.js';
+import type { ReplicaPool } from './replica-pool.js';
+import { Rounds } from './rounds.js';
 import { mergeTails } from './tails.js';
 import { Uncommitted, type Entry } from './uncommitted.js';
 
@@ -68,6 +73,9 @@ export class GroupPrimary implements StreamOwner {
   readonly number: number;
   /** Operations that were let in, and are not done here yet. */
   running = 0;
+  readonly guards = new GuardTable();
+  /** Changes of clients that were let in and are not answered. */
+  readonly rounds = new Rounds();
   readonly #host: GroupHost;
   readonly #isDrained: () => boolean;
   readonly #mend: Mend;
@@ -575,10 +583,15 @@ export class GroupPrimary implements StreamOwner {
       failed ??= error;
       left -= 1;
       if (left > 0 || this.#failure !== null) return;
+      if (failed === null) this.#loadGuards(store, found);
+      else found(failed);
+    };
+    const found: Done = (error) => {
+      if (this.#failure !== null) return;
       this.#isPresenting = false;
-      if (failed !== null) {
+      if (error !== null) {
         this.#presentAfter = this.now + ASK_AGAIN_MS;
-        this.giveUp(`what it has cannot be read: ${failed.message}`);
+        this.giveUp(`what it has cannot be read: ${error.message}`);
       } else {
         this.#foundUpTo = this.#nextNumber - 1;
         this.#tails = null;
@@ -600,6 +613,18 @@ export class GroupPrimary implements StreamOwner {
     // Blocks that are good nowhere stay bad here, and the members have all others.
     for (const entry of entries) present(entry, false);
     presented(null);
+  }
+
+  /** What is here of them is what everybody has by now. */
+  #loadGuards(store: ReplicaPool, done: Done): void {
+    const groups = this.#host.poolOf(this.pool)?.groups.length ?? 0;
+    if (groups === 0) done(new StoreError('E_STALE_MAP', `Pool ${this.pool} was removed`));
+    else
+      loadGuards({
+        ...{ store, group: this.number, groups, table: this.guards, log: this.#host.log },
+        mend: (object, mended) => this.#mend(this, store, object, mended),
+        done,
+      });
   }
 
   #askTails(missing: readonly MemberStream[]): void {

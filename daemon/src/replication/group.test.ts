@@ -7,6 +7,7 @@ import {
   StoreError,
   type Done,
   type MapGroup,
+  type MapPool,
 } from '@store/core';
 import t from 'tap';
 import type { Change } from './change.js';
@@ -52,17 +53,21 @@ class GroupAlone {
   readonly group: Group;
 
   constructor() {
-    // Nothing was made before, so that a new primary has nothing to read.
+    // Nothing was made before, and no image has a guard, so that a new primary has nothing to read.
+    const inventory: ReplicaPool['inventory'] = (...[, , , done]) =>
+      done(null, { entries: [], next: null });
     const store = {
+      inventory,
       apply: (made: Change, done: Done) => {
         if (made.op !== 'states' || made.count > 0) this.applying.push(done);
       },
     } as Partial<ReplicaPool> as ReplicaPool;
+    const pool = { groups: Array.from({ length: 16 }) } as unknown as MapPool;
     const host: GroupHost = {
       ...{ now: 1000, self: ME, timing: REPLICATION_TIMING, log: silentLog, mapVersion: 1 },
       leases: new Leases(REPLICATION_TIMING),
       canAsk: true,
-      poolOf: () => undefined,
+      poolOf: () => pool,
       storeOf: () => store,
       startOf: (daemon) => (daemon === OTHER.daemon ? OTHER.startId : ME.startId),
       isUp: () => true,

@@ -5,16 +5,24 @@
 import {
   crc32c,
   BLOCK_BYTES,
+  encodeGuard,
+  GUARD_BYTES,
+  guardRef,
   OBJECT_KIND,
   ObjectRef,
   pieceChecksOf,
   promised,
   promisedWith,
+  silentLog,
+  WRITE_FLAGS,
+  type ListOptions,
 } from '@store/core';
 import { SimRandom } from '@store/core/sim';
 import { PoolUser, codeOf } from '@store/core/testing';
 import type { Test } from 'tap';
 import type { Change, ObjectPlace } from './change.js';
+import { GuardTable } from './guard-table.js';
+import { loadGuards } from './load-guards.js';
 import {
   ALL,
   Follower,
@@ -73,6 +81,7 @@ export async function replicaPoolSuite(
     await presentStories(story);
     await listStories(story);
     await mendStories(story);
+    await guardStories(story);
   });
 }
 
@@ -91,6 +100,60 @@ function follow({ ours, theirs }: ReplicaPair): { tap: RecordingTap; follower: F
   tap.onChange = follower.follow;
   ours.announceTo(tap);
   return { tap, follower };
+}
+
+async function guardStories(story: PairStory): Promise<void> {
+  const guard = { image: 'vm', token: 7, layer: 0, layerId: 'layer' };
+  const load = (pool: ReplicaPool, group: number, table: GuardTable): Promise<void> =>
+    promised((done) =>
+      loadGuards({
+        ...{ store: pool, group, groups: 16, table, log: silentLog, done },
+        mend: (_, mended) => mended(false),
+      }),
+    );
+
+  await story('guards have copies as all else, and no list has them', async (t, pair) => {
+    const { follower } = follow(pair);
+    const user = new PoolUser(pair.ours);
+    for (const token of [6, 7])
+      for (const group of [0, 3, 15])
+        await promised((done) =>
+          pair.ours.write(
+            guardRef('vm', group, 16),
+            0,
+            [encodeGuard({ ...guard, token: token * 16 + group })],
+            WRITE_FLAGS.none,
+            done,
+          ),
+        );
+    await promised((done) =>
+      pair.ours.write(guardRef('other', 3, 16), 0, [Buffer.alloc(GUARD_BYTES)], 0, done),
+    );
+    await user.write(NOTE, 0, Buffer.from('a note'));
+    await user.write(PIECE, 0, Buffer.alloc(4096, 1));
+    await follower.settled();
+    for (const pool of [pair.ours, pair.theirs]) {
+      for (const group of [0, 3, 15]) {
+        const table = new GuardTable();
+        await load(pool, group, table);
+        t.match(table.of('vm'), { token: 7 * 16 + group, layerId: 'layer' });
+        t.equal(table.count, group === 3 ? 2 : 1);
+        t.match(table.of('other'), group === 3 ? { token: 0 } : undefined, 'it is no guard');
+      }
+      const none = new GuardTable();
+      await load(pool, 4, none);
+      t.equal(none.count, 0);
+      const keys = async (options: ListOptions): Promise<number> =>
+        (await pool.list(options)).entries.length;
+      t.equal(await keys({}), 2);
+      t.equal(await keys({ kind: OBJECT_KIND.guard }), 0);
+    }
+    await pair.ours.delete(guardRef('vm', 3, 16));
+    await follower.settled();
+    const table = new GuardTable();
+    await load(pair.theirs, 3, table);
+    t.equal(table.of('vm'), undefined, 'what was removed is removed everywhere');
+  });
 }
 
 async function announceStories(story: PairStory): Promise<void> {

@@ -15,9 +15,11 @@ import {
   partsBytes,
   type Done,
   type DoneWith,
-  type EpochedPool,
   type Extent,
   type GroupAtEpoch,
+  type GuardChange,
+  type GuardedPool,
+  type LayerClaim,
   type ListOptions,
   type ListPage,
   type ObjectRef,
@@ -27,6 +29,7 @@ import {
 import { EVERY_BLOCK } from './change.js';
 import type { GroupPrimary } from './group-primary.js';
 import { rangeOf } from './join.js';
+import { changeGuard } from './change-guard.js';
 import { mendBlocks } from './read-repair.js';
 import type { ReplicaNode } from './replica-node.js';
 import type { ReplicaPool } from './replica-pool.js';
@@ -41,25 +44,32 @@ export interface ReplicatedPoolParts {
 /** Views are kept for so many epochs; there are as many as groups that differ in it. */
 const VIEWS_MAX = 4096;
 
-export class ReplicatedPool implements EpochedPool {
+export class ReplicatedPool implements GuardedPool {
   readonly name: string;
   readonly objectBytes: number;
   readonly #node: ReplicaNode;
   readonly #parts: ReplicatedPoolParts;
   readonly #epoch: number;
   readonly #views: Map<number, ReplicatedPool>;
+  /** Of the writer whose changes these are; null: they are nobody's. */
+  readonly #claim: LayerClaim | null;
 
-  /** @param epoch - That whoever asks believes in; 0: it has none */
+  /**
+   * @param epoch - That whoever asks believes in; 0: it has none
+   * @param views - By epoch, of the same claim
+   */
   constructor(
     node: ReplicaNode,
     parts: ReplicatedPoolParts,
     epoch = 0,
     views: Map<number, ReplicatedPool> = new Map(),
+    claim: LayerClaim | null = null,
   ) {
     this.#node = node;
     this.#parts = parts;
     this.#epoch = epoch;
     this.#views = views;
+    this.#claim = claim;
     this.name = parts.name;
     this.objectBytes = parts.objectBytes;
   }
@@ -69,10 +79,15 @@ export class ReplicatedPool implements EpochedPool {
     let view = this.#views.get(epoch);
     if (view === undefined) {
       if (this.#views.size >= VIEWS_MAX) this.#views.clear();
-      view = new ReplicatedPool(this.#node, this.#parts, epoch, this.#views);
+      view = new ReplicatedPool(this.#node, this.#parts, epoch, this.#views, this.#claim);
       this.#views.set(epoch, view);
     }
     return view;
+  }
+
+  /** Its views in all epochs are its own: a write costs nothing more for having a claim. */
+  claimed(claim: LayerClaim): ReplicatedPool {
+    return new ReplicatedPool(this.#node, this.#parts, this.#epoch, new Map(), claim);
   }
 
   read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
@@ -183,6 +198,32 @@ export class ReplicatedPool implements EpochedPool {
     admitted(null);
   }
 
+  changeGuards(groups: readonly GroupAtEpoch[], change: GuardChange, done: Done): void {
+    const { pool } = this.#parts;
+    const primaries = this.#primariesAt(groups);
+    const store = this.#node.storeOf(pool);
+    const groupCount = this.#node.poolOf(pool)?.groups.length ?? 0;
+    if (primaries instanceof StoreError || store === null || groupCount === 0) {
+      done(primaries instanceof StoreError ? primaries : notServed(this.name));
+      return;
+    }
+    let left = primaries.length;
+    let failed: StoreError | null = null;
+    const changed: Done = (error) => {
+      failed ??= error;
+      left -= 1;
+      if (left > 0) return;
+      if (failed !== null) done(toOthersOf(primaries, failed));
+      // All that was answered before is durable with it.
+      else this.flushGroups(groups, done);
+    };
+    for (const [index, primary] of primaries.entries())
+      changeGuard(primary, {
+        ...{ store, groupCount, change, epoch: groups[index]?.epoch ?? 0 },
+        done: changed,
+      });
+  }
+
   /** Those of groups that this daemon serves in these very epochs. */
   #primariesAt(groups: readonly GroupAtEpoch[]): GroupPrimary[] | StoreError {
     const { pool } = this.#parts;
@@ -205,8 +246,8 @@ export class ReplicatedPool implements EpochedPool {
     return this.#ask(ref, true, (store) => store.compareAndSwap(ref, expectedVersion, bytes));
   }
 
-  delete(ref: ObjectRef, version?: number): Promise<boolean> {
-    return this.#ask(ref, true, (store) => store.delete(ref, version));
+  delete(ref: ObjectRef, version = 0): Promise<boolean> {
+    return this.#ask(ref, true, (store) => store.delete(ref, version), version);
   }
 
   /** Of all groups that this daemon serves. */
@@ -311,16 +352,26 @@ export class ReplicatedPool implements EpochedPool {
     this.#admit(ref, true, done, (primary, store) => {
       const isDurable =
         (flags & WRITE_FLAGS.durable) !== 0 || this.#node.poolOf(pool)?.durability === 'write';
+      const refusal = primary.guards.refusal(this.#claim, ref);
+      if (refusal !== null) {
+        primary.proveLease((late) => done(late ?? refusal));
+        return;
+      }
+      const round = primary.rounds.begin();
       const startedAt = this.#node.now;
       primary.running += 1;
       make(store, flags & ~WRITE_FLAGS.durable, (error) => {
         primary.running -= 1;
         if (error !== null) {
           // What is refused may be refused because of what nobody else has yet.
-          primary.proveRead(ref, first, last, (late) => done(late ?? toOthers(primary, error)));
+          primary.proveRead(ref, first, last, (late) => {
+            primary.rounds.end(round);
+            done(late ?? toOthers(primary, error));
+          });
           return;
         }
         primary.whenCommitted(ref, first, last, (late) => {
+          primary.rounds.end(round);
           this.#node.joins.pace.tookMs(this.#node.now - startedAt);
           if (late !== null || !isDurable) done(late);
           else
@@ -332,14 +383,27 @@ export class ReplicatedPool implements EpochedPool {
     });
   }
 
-  #ask<T>(ref: ObjectRef, changes: boolean, work: (store: ReplicaPool) => Promise<T>): Promise<T> {
+  /** @param version - That a delete names; 0: none, or it is none */
+  #ask<T>(
+    ref: ObjectRef,
+    changes: boolean,
+    work: (store: ReplicaPool) => Promise<T>,
+    version = 0,
+  ): Promise<T> {
     const { first, last } = EVERY_BLOCK;
     return promisedWith<T>((done) =>
       this.#admit(ref, changes, done, (primary, store) => {
+        const refusal = changes ? primary.guards.refusal(this.#claim, ref, version) : null;
+        if (refusal !== null) {
+          primary.proveLease((late) => done(late ?? refusal));
+          return;
+        }
+        const round = changes ? primary.rounds.begin() : null;
         primary.running += 1;
         const prove = (answer: () => void, isMade: boolean): void => {
           primary.running -= 1;
           primary.proveRead(ref, first, last, (late) => {
+            if (round !== null) primary.rounds.end(round);
             if (late === null) answer();
             else done(isMade ? inDoubt(this.name, late) : late);
           });

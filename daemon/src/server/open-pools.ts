@@ -1,11 +1,13 @@
 /** The pools that a connection has opened, by the handles its requests name them with. */
 import {
+  atEpoch,
   chainHandle,
   CHAINS_MAX,
   LayeredView,
   StoreError,
-  type Chain,
+  withClaim,
   type CheckedPool,
+  type ClaimedChain,
   type ObjectStore,
 } from '@store/core';
 import { rightObjection, type Guest } from './door.js';
@@ -28,7 +30,10 @@ export class OpenPools {
   readonly #pools: CheckedPool[] = [];
   readonly #handles = new Map<CheckedPool, number>();
   /** Chains that requests may name, and pools seen through them: by chain, then by pool. */
-  readonly #chains = new Map<number, { readonly chain: Chain; readonly views: LayeredView[] }>();
+  readonly #chains = new Map<
+    number,
+    { readonly chain: ClaimedChain; readonly views: CheckedPool[] }
+  >();
   #layers = 0;
 
   constructor(store: ServedStore, guest: Guest) {
@@ -69,32 +74,37 @@ export class OpenPools {
   }
 
   /** Those that were registered first make room: whoever still uses one registers it again. */
-  register(chain: Chain): void {
+  register(chain: ClaimedChain): void {
     const handle = chainHandle(chain);
     const known = this.#chains.get(handle);
     if (known !== undefined) this.#forget(handle, known.chain);
     for (const [oldest, { chain: old }] of this.#chains) {
-      const isFull = this.#chains.size >= CHAINS_MAX || this.#layers + chain.length > LAYERS_MAX;
+      const isFull =
+        this.#chains.size >= CHAINS_MAX || this.#layers + chain.layers.length > LAYERS_MAX;
       if (!isFull) break;
       this.#forget(oldest, old);
     }
     this.#chains.set(handle, { chain, views: known?.views ?? [] });
-    this.#layers += chain.length;
+    this.#layers += chain.layers.length;
   }
 
-  #forget(handle: number, chain: Chain): void {
+  #forget(handle: number, { layers }: ClaimedChain): void {
     this.#chains.delete(handle);
-    this.#layers -= chain.length;
+    this.#layers -= layers.length;
   }
 
-  /** A pool as the newest layer of a chain. @throws StoreError `E_UNKNOWN_CHAIN` */
-  layered(pool: CheckedPool, poolHandle: number, chainHandle: number): LayeredView {
+  /**
+   * A pool as the newest layer of a chain, for what is meant for one epoch.
+   * @param epoch - 0: any
+   * @throws StoreError `E_UNKNOWN_CHAIN`; `E_INVALID` if the chain has a claim, and the pool keeps no guards
+   */
+  layered(pool: CheckedPool, poolHandle: number, chainHandle: number, epoch: number): CheckedPool {
     const known = this.#chains.get(chainHandle);
     if (known === undefined)
       throw new StoreError('E_UNKNOWN_CHAIN', 'This connection has registered no such chain');
-    const view = known.views[poolHandle] ?? new LayeredView(pool, known.chain);
+    const view = known.views[poolHandle] ?? viewOf(pool, known.chain);
     known.views[poolHandle] = view;
-    return view;
+    return view instanceof LayeredView ? view.at(epoch) : atEpoch(view, epoch);
   }
 
   async list(after: string): Promise<{ names: string[]; isLast: boolean }> {
@@ -110,4 +120,12 @@ export class OpenPools {
     });
     return { names: tooMany < 0 ? all : all.slice(0, tooMany), isLast: tooMany < 0 };
   }
+}
+
+/** An image without layers below costs its writer nothing but the comparison with the guard. */
+function viewOf(pool: CheckedPool, { layers, claim }: ClaimedChain): CheckedPool {
+  const [top] = layers;
+  if (claim === null || top === undefined) return new LayeredView(pool, layers);
+  const claimed = withClaim(pool, claim, top.id);
+  return layers.length === 1 ? claimed : new LayeredView(claimed, layers);
 }

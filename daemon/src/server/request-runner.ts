@@ -3,10 +3,12 @@
  * waits for it; operations that are run once keep their answer in the session.
  */
 import {
+  asGuarded,
   BODY_BYTES_MAX,
   atEpoch,
   decodeChain,
   decodeFlush,
+  decodeGuardRequest,
   decodeListPools,
   decodeListRequest,
   decodeOpenPool,
@@ -178,6 +180,11 @@ export class RequestRunner {
       case OP.flush:
         this.#flush(running, body);
         return;
+      case OP.raiseGuard: {
+        const { pool, change, groups } = decodeGuardRequest(body);
+        asGuarded(this.#pool(pool)).changeGuards(groups, change, this.#ends(running));
+        return;
+      }
       case OP.prefetch: {
         const { pool, ref } = this.#data(body);
         pool.prefetch(ref, this.#request.offset, this.#request.bytes, this.#ends(running));
@@ -234,7 +241,7 @@ export class RequestRunner {
     const pool =
       extra === 0
         ? atEpoch(whole, this.#epoch)
-        : this.pools.layered(whole, handle, extra).at(this.#epoch);
+        : this.pools.layered(whole, handle, extra, this.#epoch);
     return { pool, ref: this.#names.refOf(body, this.#request) };
   }
 

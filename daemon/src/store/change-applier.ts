@@ -7,6 +7,7 @@ import {
   BLOCKS_PER_OBJECT,
   BLOCK_BYTES,
   BLOCK_STATE,
+  OBJECT_KIND,
   OBJECT_BYTES,
   StoreError,
   WRITE_FLAGS,
@@ -152,9 +153,15 @@ export class ChangeApplier {
 /** Why no blocks of an object of this kind can be changed here. */
 export function misfit(object: StoredObject, kind: ObjectKind): StoreError | null {
   if (object.broken !== null) return object.broken;
-  if (object.version > 0 && isImageData(object.kind) !== isImageData(kind))
+  const isOther =
+    isImageData(object.kind) !== isImageData(kind) || isGuard(object.kind) !== isGuard(kind);
+  if (object.version > 0 && isOther)
     return new StoreError('E_INVALID', `Object '${printable(object.name)}' is of another kind`);
   return null;
+}
+
+function isGuard(kind: ObjectKind): boolean {
+  return kind === OBJECT_KIND.guard;
 }
 
 /** Why a change cannot be made anywhere. */

@@ -285,7 +285,12 @@ export class FilePool implements ReplicaPool {
   delete(ref: ObjectRef, version = 0): Promise<boolean> {
     const { engine, table, whole } = this.#parts;
     if (engine.refusal !== null) return Promise.reject(engine.refusal);
-    return promisedWith((done) => whole.delete(table.find(this.#id, ref), version, done));
+    const object = table.find(this.#id, ref);
+    // An object of another kind is removed all the same, but none that clients do not see.
+    const isHidden = object.exists && object.kind === OBJECT_KIND.guard && ref.kind !== object.kind;
+    const refusal = isHidden ? misfit(object, ref.kind) : null;
+    if (refusal !== null) return Promise.reject(refusal);
+    return promisedWith((done) => whole.delete(object, version, done));
   }
 
   announceTo(tap: ChangeTap): void {

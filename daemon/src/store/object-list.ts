@@ -77,7 +77,7 @@ export class ObjectList {
           if (options.prefix !== undefined && !startsWith(key, options.prefix)) continue;
           if (table.isUnsure(headKey, value)) await this.#settle(headKey);
           const stat = table.statOf(headKey, value);
-          if (stat === null) continue;
+          if (stat === null || stat.kind === OBJECT_KIND.guard) continue;
           if (options.kind !== undefined && stat.kind !== options.kind) continue;
           entries.push({ key: Buffer.from(key), stat });
           if (entries.length === limit) return { entries, cursor: start };

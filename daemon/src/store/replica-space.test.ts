@@ -2,6 +2,8 @@
 import {
   BLOCK_BYTES,
   DiskError,
+  encodeGuard,
+  guardRef,
   OBJECT_KIND,
   ObjectRef,
   pieceChecksOf,
@@ -55,6 +57,11 @@ await t.test('clients are refused while changes of others still have room', asyn
   t.equal(await world.wait(() => codeOf(user.write(PIECE, 0, blocks('x')))), 'E_NO_SPACE');
   t.equal(await world.wait(() => codeOf(user.write(NOTE, 0, blocks('x')))), 'E_NO_SPACE');
   t.same(tap.changes, [], 'and nobody hears of it');
+  const guard = encodeGuard({ image: 'vm', token: 1, layer: 0, layerId: 'layer' });
+  const raise = (): Promise<void> =>
+    promised((done) => pool.write(guardRef('vm', 3, 16), 0, [guard], 0, done));
+  t.equal(await world.wait(() => codeOf(raise())), null, 'an image can be opened all the same');
+  t.equal(tap.changes.splice(0).length, 1);
   const unmarked = (await world.wait(() => pool.stat(HEADER)))?.version ?? 0;
   const mark = Buffer.from('an image that goes away');
   const marked = await world.wait(() => user.compareAndSwap(HEADER, unmarked, mark));

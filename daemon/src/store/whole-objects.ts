@@ -9,9 +9,9 @@ import {
   BLOCK_STATE,
   DiskError,
   INLINE_BYTES_MAX,
+  OBJECT_KIND,
   StoreError,
   copyParts,
-  OBJECT_KIND,
   pieceChecksOf,
   WRITE_FLAGS,
   type ByteParts,
@@ -373,12 +373,14 @@ export class WholeObjects {
     done: DoneWith<number>,
   ): void {
     const { failure, space } = this.#engine;
-    // A header that stays about its size is always admitted: it is marked when its image is deleted.
-    const isMark =
-      kind === OBJECT_KIND.imageHeader &&
-      object.version > 0 &&
-      content.length <= object.length + GROWTH_OF_A_MARK_BYTES;
-    if (failure !== null || (!isMark && !space.admit(content.length, given !== null))) {
+    // A header that stays about its size is always admitted: it is marked when its image is deleted. So is the guard of an
+    // image, for somebody to write to it who overwrites what is there, or removes it.
+    const isFree =
+      kind === OBJECT_KIND.guard ||
+      (kind === OBJECT_KIND.imageHeader &&
+        object.version > 0 &&
+        content.length <= object.length + GROWTH_OF_A_MARK_BYTES);
+    if (failure !== null || (!isFree && !space.admit(content.length, given !== null))) {
       object.locks.release(lock);
       done(failure ?? noSpaceForMetadata(this.#engine.disk.path));
       return;

@@ -47,6 +47,8 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   E_CANCELLED: 503,
   E_STALE_MAP: 409,
   E_NOT_LEADER: 503,
+  E_FENCED: 409,
+  E_SEALED: 409,
 };
 
 /** The HTTP status of an expected failure. */

@@ -10,7 +10,9 @@ import {
   type CheckedStore,
   type Done,
   type DoneWith,
-  type EpochedPool,
+  type GuardChange,
+  type GuardedPool,
+  type LayerClaim,
   type Extent,
   type GroupAtEpoch,
   type ListOptions,
@@ -22,11 +24,14 @@ import {
   type PieceChecks,
 } from '@store/core';
 import { PoolWrapper } from '@store/core/testing';
+import { GuardTable } from '@store/daemon/testing';
 
 /** Data that daemons share, and where the objects in it belong. */
 export interface SharedData {
   readonly store: CheckedStore;
   readonly hashes: Map<string, LocatorHash>;
+  /** Of each group, by its number: those of groups that move have moved. */
+  readonly guards?: Map<number, GuardTable>;
 }
 
 export class MappedStore implements CheckedStore {
@@ -40,6 +45,9 @@ export class MappedStore implements CheckedStore {
   flushCount = 0;
   /** Groups that flushes were about, in order. */
   readonly flushed: number[] = [];
+  /** Groups that each change of a guard was about. */
+  readonly guardChanges: (readonly number[])[] = [];
+  readonly #ownGuards = new Map<number, GuardTable>();
   /** Deletes are made, but their answer is that nobody knows. */
   isInDoubt = false;
   /** What flushes end with. */
@@ -89,6 +97,20 @@ export class MappedStore implements CheckedStore {
     return this.groupObjection(pool, found === undefined ? 0 : groupOf(found, ref.hash), epoch);
   }
 
+  guardsOf(group: number): GuardTable {
+    const tables = this.#data.guards ?? this.#ownGuards;
+    const table = tables.get(group) ?? new GuardTable();
+    tables.set(group, table);
+    return table;
+  }
+
+  /** Why the writer that `claim` says may not change it. */
+  guardRefusal(pool: number, ref: ObjectRef, claim: LayerClaim | null): StoreError | null {
+    const found = this.#view().poolById(pool);
+    if (found === undefined) return null;
+    return this.guardsOf(groupOf(found, ref.hash)).refusal(claim, ref);
+  }
+
   groupObjection(pool: number, number: number, epoch: number): StoreError | null {
     const group = this.#view().poolById(pool)?.groups[number];
     if (group?.hasPrimary !== true || group.members[0]?.daemon !== this.#daemon)
@@ -120,22 +142,44 @@ export class MappedStore implements CheckedStore {
   }
 }
 
-class MappedPool extends PoolWrapper implements EpochedPool {
+class MappedPool extends PoolWrapper implements GuardedPool {
   readonly #checked: CheckedPool;
   readonly #store: MappedStore;
   readonly #id: number;
   readonly #epoch: number;
+  readonly #claim: LayerClaim | null;
 
-  constructor(below: CheckedPool, store: MappedStore, id: number, epoch = 0) {
+  constructor(
+    below: CheckedPool,
+    store: MappedStore,
+    id: number,
+    epoch = 0,
+    claim: LayerClaim | null = null,
+  ) {
     super(below);
     this.#epoch = epoch;
+    this.#claim = claim;
     this.#checked = below;
     this.#store = store;
     this.#id = id;
   }
 
   at(epoch: number): CheckedPool {
-    return new MappedPool(this.#checked, this.#store, this.#id, epoch);
+    return new MappedPool(this.#checked, this.#store, this.#id, epoch, this.#claim);
+  }
+
+  claimed(claim: LayerClaim): MappedPool {
+    return new MappedPool(this.#checked, this.#store, this.#id, this.#epoch, claim);
+  }
+
+  changeGuards(groups: readonly GroupAtEpoch[], change: GuardChange, done: Done): void {
+    this.#store.guardChanges.push(groups.map(({ group }) => group));
+    this.#store.when(() => {
+      let error = this.#objection(groups);
+      if (error === null)
+        for (const { group } of groups) error ??= this.#store.guardsOf(group).change(change);
+      done(error);
+    });
   }
 
   readChecked(ref: ObjectRef, offset: number, target: Buffer, done: DoneWith<PieceChecks>): void {
@@ -150,11 +194,13 @@ class MappedPool extends PoolWrapper implements EpochedPool {
     flags: number,
     done: Done,
   ): void {
-    this.#run(ref, done, () => this.#checked.writeChecked(ref, offset, parts, checks, flags, done));
+    this.#change(ref, done, () =>
+      this.#checked.writeChecked(ref, offset, parts, checks, flags, done),
+    );
   }
 
   override zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
-    this.#run(ref, done, () => super.zero(ref, offset, bytes, flags, done));
+    this.#change(ref, done, () => super.zero(ref, offset, bytes, flags, done));
   }
 
   override extents(ref: ObjectRef, offset: number, bytes: number, done: DoneWith<Extent[]>): void {
@@ -222,6 +268,14 @@ class MappedPool extends PoolWrapper implements EpochedPool {
       if (objection !== null) return objection;
     }
     return null;
+  }
+
+  #change(ref: ObjectRef, done: Done, change: () => void): void {
+    this.#run(ref, done, () => {
+      const refusal = this.#store.guardRefusal(this.#id, ref, this.#claim);
+      if (refusal === null) change();
+      else done(refusal);
+    });
   }
 
   #run(ref: ObjectRef, refuse: (error: StoreError) => void, operation: () => void): void {

@@ -105,7 +105,7 @@ export class TestCluster {
 
   private constructor(options: TestClusterOptions) {
     const { daemons = 4, groups = 64, isShared = true, secrets = new SecretRing([]) } = options;
-    const shared = { store: new MemStore(), hashes: new Map() };
+    const shared = { store: new MemStore(), hashes: new Map(), guards: new Map() };
     this.#groupCount = groups;
     this.#replicas = options.replicas ?? 1;
     this.daemons = Array.from({ length: daemons }, (_, index) => {

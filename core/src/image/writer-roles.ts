@@ -1,0 +1,137 @@
+/**
+ * Who may write to an image of a cluster. The role is taken in three steps: the header says that it is *pending* and names
+ * the new writer, with a token greater than all before; the guard of every group is raised to that token; the header says
+ * *ready*. Before that the new writer writes nothing, and after it nothing that the old one sends is made any more: the
+ * guards keep it out, not time.
+ *
+ * Whoever dies in between leaves *pending* behind. The next one who needs the role takes it with a token of its own, which
+ * raises all guards; who only needs to change the image for a moment (`settle`) raises those that were left.
+ */
+import type { Guard } from '../pool/guard.js';
+import type { GuardingPool } from '../pool/guarded-pool.js';
+import { StoreError } from '../util/errors.js';
+import { noSuchImage, type HeaderStore, type StoredHeader } from './header-store.js';
+import type { ImageHeader } from './image-header.js';
+import { isSameOwner, takenError, type ImageOwner, type ImageWriter } from './image-writer.js';
+
+/** Changes of the header that come in between are no reason to give up, within reason. */
+const ATTEMPTS_MAX = 20;
+
+export interface RoleRequest {
+  readonly owner: ImageOwner;
+  /** Seconds since 1970. */
+  readonly now: number;
+  /** Take it from somebody else. */
+  readonly force: boolean;
+  /** The token that the owner believes to have; 0: none. While it is that of the writer nothing is done. */
+  readonly held: number;
+  /** It was taken from the owner since it runs: it is not taken back from whoever has it, unless he gave it back. */
+  readonly wasLost: boolean;
+  /** Told once that the role is lost. */
+  readonly fenced: (why: StoreError) => void;
+}
+
+export class WriterRoles {
+  readonly #pool: GuardingPool;
+  readonly #headers: HeaderStore;
+
+  constructor(pool: GuardingPool, headers: HeaderStore) {
+    this.#pool = pool;
+    this.#headers = headers;
+  }
+
+  /**
+   * Takes the role. An image of the ancestor's kind has no room for a writer, and is left as it is.
+   * @returns The header, with the writer in it; or without, of an ancestor's image
+   * @throws StoreError `E_IN_USE` if somebody else has it, or was faster; `E_NOT_FOUND`
+   */
+  async take(name: string, request: RoleRequest): Promise<StoredHeader> {
+    let seen: number | null = null;
+    const pending = await this.#headers.change(name, (stored) => {
+      const { header } = stored;
+      if (header.state === 'removing') throw noSuchImage(name, this.#pool.name);
+      if (stored.kind === 'ancestor') return null;
+      const { writer } = header;
+      const before = writer?.token ?? 0;
+      // What was allowed was to take it from the one that was seen.
+      if (writer !== null && seen !== null && before !== seen) throw takenError(name, writer);
+      seen = before;
+      if (writer !== null && isStillHeld(writer, request)) return null;
+      if (writer !== null && !mayTake(writer, request)) throw takenError(name, writer);
+      const { owner, now: since } = request;
+      const layer = writer?.layer ?? 0;
+      return { ...header, writer: { token: before + 1, layer, owner, since, state: 'pending' } };
+    });
+    const { writer } = pending.header;
+    if (writer === null || isStillHeld(writer, request)) return pending;
+    const ready = await this.settle(name, pending);
+    const now = ready.header.writer;
+    if (now !== null && now.token !== writer.token) throw takenError(name, now);
+    return ready;
+  }
+
+  /**
+   * Finishes what somebody has begun who took the role.
+   * @returns The header, in which no writer is *pending*
+   */
+  async settle(name: string, found: StoredHeader): Promise<StoredHeader> {
+    let stored = found;
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
+      const { writer, state } = stored.header;
+      if (writer?.state !== 'pending') return stored;
+      // Whoever removes it has the role, and finishes that himself.
+      if (state === 'removing') throw noSuchImage(name, this.#pool.name);
+      try {
+        await this.#pool.raiseGuard(guardOf(stored.header, writer));
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.code !== 'E_FENCED') throw error;
+        // Somebody has taken it meanwhile, and the header says so.
+        const now = await this.#headers.load(name);
+        if (now === null) throw noSuchImage(name, this.#pool.name);
+        if (now.header.writer?.token === writer.token) throw error;
+        stored = now;
+        continue;
+      }
+      stored = await this.#headers.change(name, ({ header }) =>
+        header.state !== 'removing' &&
+        header.writer?.token === writer.token &&
+        header.writer.state === 'pending'
+          ? { ...header, writer: { ...header.writer, state: 'ready' } }
+          : null,
+      );
+    }
+    throw new StoreError('E_IN_USE', `The writer of image '${name}' changes all the time`);
+  }
+
+  /** Gives the role back, if it is still that of this token. @param now - Seconds since 1970 */
+  async release(name: string, token: number, now: number): Promise<void> {
+    await this.#headers.change(name, ({ header }) =>
+      header.writer?.token === token && header.writer.owner !== null
+        ? { ...header, writer: { ...header.writer, owner: null, since: now } }
+        : null,
+    );
+  }
+}
+
+/** What the guards of an image say while `writer` has it. */
+export function guardOf({ id, layers }: ImageHeader, { token, layer }: ImageWriter): Guard {
+  return { image: id, token, layer, layerId: layers[0].id };
+}
+
+function isStillHeld({ token, owner, state }: ImageWriter, request: RoleRequest): boolean {
+  return (
+    !request.wasLost &&
+    token === request.held &&
+    state === 'ready' &&
+    owner !== null &&
+    isSameOwner(owner, request.owner)
+  );
+}
+
+function mayTake({ owner, token }: ImageWriter, request: RoleRequest): boolean {
+  if (owner === null) return true;
+  const isOwn = isSameOwner(owner, request.owner);
+  // By the header it is still his: a group has lost its guard with all else that it had.
+  if (request.wasLost) return isOwn && token === request.held;
+  return isOwn || request.force;
+}
