@@ -7,9 +7,11 @@ import {
   IMAGE_ABILITIES,
   promised,
   StoreError,
+  type ErrorCode,
   type Image,
   type ImageCatalog,
   type ImageInfo,
+  type Log,
 } from '@store/core';
 import type { ExportCatalog, ExportFacts, ExportInfo, OpenExport } from '@store/gateway-nbd';
 
@@ -21,7 +23,28 @@ export interface ImageExportsOptions {
   readonly ready?: Promise<void>;
   /** An image counts as open; before its header is read this has to resolve. */
   readonly beforeOpen?: (image: string) => Promise<void>;
+  /** Where the storage has writer roles: this server takes that of each image it opens, unless it only reads. */
+  readonly roles?: RoleSettings;
 }
+
+export interface RoleSettings {
+  readonly host: string;
+  /** Take images from other hosts. */
+  readonly force: boolean;
+  /** Seconds since 1970. */
+  readonly now: () => number;
+  readonly log: Log;
+}
+
+/** The writer role of one image. */
+interface Role {
+  /** 0: the storage has none for it. */
+  token: number;
+  /** Somebody took it away while this server ran: it is not taken back from him. */
+  wasLost: boolean;
+}
+
+const LOST: ReadonlySet<ErrorCode> = new Set(['E_FENCED', 'E_SEALED']);
 
 interface Shared {
   readonly image: Promise<Image>;
@@ -34,7 +57,11 @@ export class ImageExports implements ExportCatalog {
   readonly #readOnly: boolean;
   readonly #ready: Promise<void>;
   readonly #beforeOpen: (image: string) => Promise<void>;
+  readonly #roleSettings: RoleSettings | null;
   readonly #open = new Map<string, Shared>();
+  /** Of images that are open, and of the one that is exported. */
+  readonly #roles = new Map<string, Role>();
+  readonly #releasing = new Map<string, Promise<void>>();
 
   constructor(catalog: ImageCatalog, options: ImageExportsOptions) {
     this.#catalog = catalog;
@@ -42,6 +69,7 @@ export class ImageExports implements ExportCatalog {
     this.#readOnly = options.readOnly;
     this.#ready = options.ready ?? Promise.resolve();
     this.#beforeOpen = options.beforeOpen ?? (() => Promise.resolve());
+    this.#roleSettings = options.readOnly ? null : (options.roles ?? null);
   }
 
   /** Nobody else may remove the image or change its size: clients use it, or it is the one that is exported. */
@@ -97,11 +125,76 @@ export class ImageExports implements ExportCatalog {
     for (const { image } of [...this.#open.values()]) await flushed(await image);
   }
 
+  /** Sees that an image can be opened, and takes its writer role. @throws StoreError */
+  async prepare(name: string): Promise<void> {
+    await this.#openImage(name);
+  }
+
+  /** Gives the writer roles back: nothing is written any more. What cannot be told the storage is logged. */
+  async release(): Promise<void> {
+    for (const name of [...this.#roles.keys()]) this.#releaseLater(name);
+    await Promise.all(this.#releasing.values());
+  }
+
+  /** Whoever opens it again waits for that. */
+  #releaseLater(name: string): void {
+    const releasing = this.#release(name).finally(() => this.#releasing.delete(name));
+    this.#releasing.set(name, releasing);
+  }
+
+  async #openImage(name: string): Promise<Image> {
+    const readOnly = this.#readOnly;
+    const settings = this.#roleSettings;
+    if (settings === null) return this.#catalog.open(name, { readOnly });
+    await this.#releasing.get(name);
+    const before = this.#roles.get(name);
+    // Another one each time: what is still under way of an image that was closed says nothing of this one.
+    const role: Role = { token: 0, wasLost: false };
+    const { host, log } = settings;
+    const image = await this.#catalog.open(name, {
+      readOnly,
+      role: {
+        owner: { host, name },
+        now: Math.floor(settings.now()),
+        force: settings.force,
+        held: before?.token ?? 0,
+        wasLost: before?.wasLost ?? false,
+        fenced: (why) => {
+          role.wasLost = true;
+          log.error(
+            { image: name, code: why.code },
+            `Image '${name}' was taken by another server; this one does nothing with it any more (${why.message})`,
+          );
+        },
+      },
+    });
+    role.token = image.token;
+    this.#roles.set(name, role);
+    return image;
+  }
+
+  async #release(name: string): Promise<void> {
+    const role = this.#roles.get(name);
+    const settings = this.#roleSettings;
+    // That it was lost is not forgotten: a client that comes again does not take it back.
+    if (role === undefined || settings === null || role.wasLost) return;
+    this.#roles.delete(name);
+    if (role.token === 0) return;
+    try {
+      await this.#catalog.release(name, role.token, Math.floor(settings.now()));
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      settings.log.warn(
+        { image: name, code: error.code },
+        `The image is still marked as written by this host: ${error.message}`,
+      );
+    }
+  }
+
   #share(name: string): Shared {
     let shared = this.#open.get(name);
     if (shared === undefined) {
-      const options = { readOnly: this.#readOnly };
-      const image = this.#beforeOpen(name).then(() => this.#catalog.open(name, options));
+      const image = this.#beforeOpen(name).then(() => this.#openImage(name));
       shared = { image, users: 0 };
       this.#open.set(name, shared);
     }
@@ -113,6 +206,8 @@ export class ImageExports implements ExportCatalog {
     this.#forget(name, shared);
     if (shared.users > 0 || this.#readOnly) return;
     await flushed(image);
+    // The one that is exported stays this server's until it stops.
+    if (this.#only === null && !this.#open.has(name)) this.#releaseLater(name);
   }
 
   #forget(name: string, shared: Shared): void {
@@ -127,10 +222,16 @@ export class ImageExports implements ExportCatalog {
   }
 }
 
-function flushed(image: Image): Promise<void> {
-  return promised((done) => {
-    image.flush(done);
-  });
+/** Of an image that another server has taken there is nothing to flush: what was answered was made durable by that. */
+async function flushed(image: Image): Promise<void> {
+  try {
+    await promised((done) => {
+      image.flush(done);
+    });
+  } catch (error) {
+    const isLost = error instanceof StoreError && LOST.has(error.code);
+    if (!isLost) throw error;
+  }
 }
 
 /** A name that no image has, or that none can have, is no export; that is not an error. */

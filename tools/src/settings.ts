@@ -30,6 +30,8 @@ export const SETTINGS = {
   readOnly: switchSetting('read-only'),
   insecure: switchSetting('insecure'),
   replace: switchSetting('replace'),
+  force: switchSetting('force'),
+  owner: textSetting('owner', null),
   minBlock: sizeSetting('min-block', 1),
   metrics: textSetting('metrics', null),
   create: createSetting(),

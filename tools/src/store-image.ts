@@ -5,8 +5,10 @@ import {
   checkPoolName,
   formatSize,
   ImageCatalog,
+  momentText,
   StoreError,
   type ErrorCode,
+  type ImageInfo,
 } from '@store/core';
 import { NBD_PORT, nbdUri } from '@store/gateway-nbd';
 import type { Command } from 'commander';
@@ -153,12 +155,22 @@ function info(): ImageHandler {
           `objects    ${formatSize(image.objectBytes)} each`,
           `state      ${image.state}${older}`,
           `id         ${image.id}`,
+          ...writerLines(image),
           `serve      store-nbd ${place} --image ${quote(name)}`,
           `then       ${uri}`,
         ].join('\n'),
       );
     },
   };
+}
+
+/** Of an image of a cluster, while somebody writes to it. */
+function writerLines({ writer }: ImageInfo): string[] {
+  const owner = writer?.owner ?? null;
+  if (writer === null || owner === null) return [];
+  const { since, state } = writer;
+  const pending = state === 'pending' ? ' (taking over)' : '';
+  return [`writer     ${owner.host}, as '${owner.name}', since ${momentText(since)}${pending}`];
 }
 
 function resize(): ImageHandler {

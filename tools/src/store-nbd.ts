@@ -1,7 +1,9 @@
 /** The program `store-nbd`: serves images of a pool over NBD until it is told to stop. */
+import { hostname } from 'node:os';
 import {
   checkImageName,
   checkImageSize,
+  checkOwnerName,
   checkPoolName,
   crc32cImplementation,
   readRing,
@@ -43,6 +45,8 @@ const DRAIN_MS = 10_000;
 const OWNER_DRAIN_MS = 5000;
 /** The same while a new process waits for the folder, and clients for it. */
 const OWNER_PASS_ON_MS = 200;
+/** Without an answer by then the header goes on saying that this host writes to the image. */
+const RELEASE_MS = 5000;
 /** A block device that waits is better than one that fails: daemons come back. */
 const TIMEOUT_SECONDS = 600;
 
@@ -58,6 +62,8 @@ const program = newProgram('store-nbd', 'Serves images over NBD, as block device
   .option('--create [size]', 'create the image if it is not there')
   .option('--size <size>', 'size of the image to create, for example 100M or 4GiB')
   .option('--replace', 'take over from the server that runs on this folder; no client notices')
+  .option('--force', 'take an image of a cluster from the host that writes to it')
+  .option('--owner <name>', 'who writes to images of a cluster (default: the name of this host)')
   .option('--print-attach', 'print the commands that attach the image')
   .option(
     '--insecure',
@@ -92,6 +98,7 @@ async function serve(context: Context): Promise<void> {
   asUsage(() => {
     checkPoolName(pool);
     if (image !== null) checkImageName(image);
+    checkOwnerName(ownerOf(context));
   });
   if (sockets.length > 0 && !isDefault(address))
     throw new UsageError(
@@ -147,16 +154,15 @@ async function serveUntilEnd(
     const catalog = new ImageCatalog(pool, context.env.random);
     const prepare = async (): Promise<void> => {
       if (image === null) return;
-      const making = makeSure(context, catalog, image, createBytes).then(() => true);
+      const open = () => exports.prepare(image);
+      const making = makeSure(context, catalog, { image, createBytes, open }).then(() => true);
       // What a folder takes is short.
       const isMade =
         store instanceof FileStore ? await making : await unlessStopped(making, context.stop);
       if (isMade === null) throw new StoreError('E_CLOSED', 'Stopped before the storage answered');
     };
-    // Whoever is replaced must hear that the image cannot be opened before it lets go of its clients. Else nothing is
-    // made before it is certain that it can be served: clients wait at this gate.
+    // Clients wait at this gate.
     const gate = new Gate();
-    if (legacy !== null) await gate.passAfter(prepare);
     const readOnly = context.get(SETTINGS.readOnly);
     const guard = new ImageGuard((name) => exports.serves(name));
     const exports: ImageExports = new ImageExports(catalog, {
@@ -164,7 +170,16 @@ async function serveUntilEnd(
       readOnly,
       ready: gate.passed,
       beforeOpen: (name) => guard.settled(name),
+      roles: {
+        host: ownerOf(context),
+        force: context.get(SETTINGS.force),
+        now: () => context.env.clock.wallSeconds(),
+        log: context.log,
+      },
     });
+    // Whoever is replaced must hear that the image cannot be opened before it lets go of its clients. Else nothing is
+    // made before it is certain that it can be served.
+    if (legacy !== null) await gate.passAfter(prepare);
     const server = await serveNbd(exports, {
       env: context.env,
       address:
@@ -183,6 +198,7 @@ async function serveUntilEnd(
     } catch (error) {
       gate.refuse(error);
       await server.close({ drainMs: 0 });
+      await release(context, exports);
       throw error;
     }
     let owner: OwnerServer | null = null;
@@ -204,6 +220,7 @@ async function serveUntilEnd(
         ]);
       else await owner?.close({ drainMs: OWNER_PASS_ON_MS });
       owner = null;
+      await release(context, exports);
       await metrics?.close();
       return left;
     } finally {
@@ -217,12 +234,33 @@ async function serveUntilEnd(
   });
 }
 
+/** Gives writer roles back, as long as it does not hold up a server that is to end. */
+async function release({ env }: Context, exports: ImageExports): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = env.timers.after(RELEASE_MS, resolve);
+    void exports.release().finally(() => {
+      timer.cancel();
+      resolve();
+    });
+  });
+}
+
+/** Who this server is where it writes. */
+function ownerOf(context: Context): string {
+  return context.get(SETTINGS.owner) ?? hostname();
+}
+
+interface Wanted {
+  readonly image: string;
+  readonly createBytes: number | null;
+  readonly open: () => Promise<void>;
+}
+
 /** The image is there, or made if it should be, and can be opened. */
 async function makeSure(
   context: Context,
   catalog: ImageCatalog,
-  image: string,
-  createBytes: number | null,
+  { image, createBytes, open }: Wanted,
 ): Promise<void> {
   const place = poolFlags(context);
   const advice = {
@@ -241,7 +279,7 @@ async function makeSure(
           'The image was there already, with another size',
         );
     }
-  await withAdvice(advice, () => catalog.open(image, { readOnly: context.get(SETTINGS.readOnly) }));
+  await withAdvice(advice, open);
 }
 
 function announce(

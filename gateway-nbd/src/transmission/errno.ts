@@ -10,6 +10,9 @@ export function errnoFor(error: StoreError): NbdError {
     case 'E_DENIED':
       return NBD_ERROR.EPERM;
     case 'E_CLOSED':
+    // Another server has the image: this one does nothing with it any more.
+    case 'E_FENCED':
+    case 'E_SEALED':
       return NBD_ERROR.ESHUTDOWN;
     default:
       return NBD_ERROR.EIO;

@@ -189,6 +189,8 @@ t.test(
       ['E_NO_SPACE', ENOSPC],
       ['E_READ_ONLY', EPERM],
       ['E_CLOSED', ESHUTDOWN],
+      ['E_FENCED', ESHUTDOWN],
+      ['E_SEALED', ESHUTDOWN],
       ['E_CHECKSUM', EIO],
       ['E_DISK_FAILED', EIO],
       ['E_TIMEOUT', EIO],
