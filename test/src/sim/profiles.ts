@@ -11,6 +11,8 @@ export interface Profile {
   readonly daemons?: number;
   /** Lanes of each client that only read. */
   readonly readers?: number;
+  /** Clients take the writer role of an image from each other. */
+  readonly hasRoles?: boolean;
   /** Milliseconds of faults. */
   readonly chaosMs: number;
   /** Between two operations of a lane of a client. */
@@ -83,6 +85,23 @@ const profiles = {
     isSwarm: false,
     rates: { killPrimary: 2500, pausePrimary: 5000, clog: 300, slowDisk: 4000, breakLink: 1500 },
     pauseMs: 20,
+  },
+  /** An image goes from one writer to the next, while primaries die and hang, members join, and the power fails. */
+  writers: {
+    ...USUAL,
+    isSwarm: true,
+    hasRoles: true,
+    rates: {
+      killPrimary: 3000,
+      pausePrimary: 4000,
+      kill: 4000,
+      powerAll: 12_000,
+      clog: 400,
+      slowDisk: 3000,
+      breakLink: 1500,
+      clientsOnly: 4000,
+    },
+    pauseMs: 25,
   },
 } satisfies Record<string, Profile>;
 

@@ -4,15 +4,18 @@
  */
 import {
   GroupPrimary,
+  GuardTable,
   Join,
   Leases,
   MemberStream,
+  Rounds,
   Uncommitted,
   type PeerMessage,
   type ReplicaNode,
   type ReplicationOptions,
   type ReplicationPorts,
 } from '@store/daemon/testing';
+import { OBJECT_KIND } from '@store/core';
 import type { SimClient } from './sim-client.js';
 import type { DaemonProcess } from './sim-daemon.js';
 import { REAL_DECISIONS, type Decisions } from './sim-master.js';
@@ -537,6 +540,61 @@ const DAMAGE: readonly Sabotage[] = [
   },
 ];
 
+/** Who writes to an image. */
+const WRITERS: readonly Sabotage[] = [
+  {
+    name: 'guards are not replicated',
+    seedsMax: 10,
+    profile: 'writers',
+    patch: () =>
+      replaced(
+        GroupPrimary.prototype,
+        'announce',
+        (announce) =>
+          function (this: GroupPrimary, change) {
+            if (change.object.kind !== OBJECT_KIND.guard) announce.call(this, change);
+          },
+      ),
+  },
+  {
+    name: 'a new primary does not read the guards',
+    seedsMax: 10,
+    profile: 'writers',
+    patch: () => replaced(GuardTable.prototype, 'load', () => () => undefined),
+  },
+  {
+    name: 'a write is compared with the guard before it is ordered, and a raise does not wait',
+    seedsMax: 10,
+    profile: 'writers',
+    patch: () => replaced(Rounds.prototype, 'whenOver', () => (done) => done()),
+    pool: (pool) => {
+      const write = pool.writeChecked.bind(pool);
+      let count = 0;
+      const held = new Map<number, () => void>();
+      pool.writeChecked = (...asked) => {
+        count += 1;
+        held.get(count)?.();
+        held.delete(count);
+        if (count % 8 === 0) held.set(count + 30, () => write(...asked));
+        else write(...asked);
+      };
+    },
+  },
+  {
+    name: 'a raise does not wait for the changes that were let in before',
+    seedsMax: 100,
+    profile: 'writers',
+    isRare: true,
+    patch: () => replaced(Rounds.prototype, 'whenOver', () => (done) => done()),
+  },
+  {
+    name: 'a lower claim is let in',
+    seedsMax: 3,
+    profile: 'writers',
+    patch: () => replaced(GuardTable.prototype, 'refusal', () => () => null),
+  },
+];
+
 export const SABOTAGES: readonly Sabotage[] = [
   ...ANSWERING,
   ...LEASES,
@@ -545,4 +603,5 @@ export const SABOTAGES: readonly Sabotage[] = [
   ...TAKING_OVER,
   ...JOINING,
   ...DAMAGE,
+  ...WRITERS,
 ];

@@ -12,6 +12,8 @@ import {
   invariant,
   StoreError,
   type DoneWith,
+  type Guard,
+  type LayerClaim,
   type MapView,
   type ObjectRef,
   type Timer,
@@ -39,6 +41,8 @@ export interface ClientCall {
   readonly version: number;
   /** Sent again until it is answered; if not, what is in doubt fails with `E_IN_DOUBT`. */
   readonly isRetried: boolean;
+  readonly claim?: LayerClaim;
+  readonly guard?: Guard;
 }
 
 export interface CallResult {
@@ -235,6 +239,8 @@ export class SimClient implements NetworkUser {
       epoch: open.epoch,
       ...{ op: call.op, ref: call.ref, offset: call.offset, bytes: call.bytes },
       ...{ data: call.data, checks: call.checks, flags: call.flags, version: call.version },
+      ...(call.claim === undefined ? {} : { claim: call.claim }),
+      ...(call.guard === undefined ? {} : { guard: call.guard }),
     };
     end.send(request);
     if (this.hooks.sendsTwice && call.op === 'write') {

@@ -4,6 +4,7 @@
  * runs the requests of clients. Requests of a new link of a client wait until those of its old one are over.
  */
 import {
+  asGuarded,
   decodeMap,
   encodeMap,
   isEpoched,
@@ -272,7 +273,9 @@ export class DaemonProcess implements NetworkUser {
     const { ref, offset, bytes, data, checks, flags, version } = request;
     let pool: CheckedPool;
     try {
-      pool = this.node.poolFor(request.pool, POOL_NAME, SIM_OBJECT_BYTES).at(request.epoch);
+      const whole = this.node.poolFor(request.pool, POOL_NAME, SIM_OBJECT_BYTES);
+      const { claim } = request;
+      pool = (claim === undefined ? whole : asGuarded(whole).claimed(claim)).at(request.epoch);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       answer(error);
@@ -313,7 +316,16 @@ export class DaemonProcess implements NetworkUser {
         return;
       case 'stat':
         this.#settle(pool.stat(ref), answer, (stat) => ({ version: stat?.version ?? 0 }));
+        return;
+      case 'raise':
+        this.#raise(request, answer);
     }
+  }
+
+  #raise({ pool, group, epoch, guard }: Request, answer: (error: StoreError | null) => void): void {
+    const whole = this.node.poolFor(pool, POOL_NAME, SIM_OBJECT_BYTES);
+    if (guard !== undefined)
+      asGuarded(whole).changeGuards([{ group, epoch }], { kind: 'raise', guard }, answer);
   }
 
   /** Of one group in one epoch. */

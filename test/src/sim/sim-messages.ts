@@ -1,5 +1,5 @@
 /** What the processes of a simulated cluster say to each other, and how a message is copied on its way. */
-import type { GroupRequest, ObjectRef, StoreError } from '@store/core';
+import type { GroupRequest, Guard, LayerClaim, ObjectRef, StoreError } from '@store/core';
 import type { Change, PeerMessage } from '@store/daemon/testing';
 import type { SimMessage } from './sim-network.js';
 
@@ -11,7 +11,7 @@ export interface PeerEnvelope {
 /** What clients overwrite their buffers with when they have their answer. */
 export const POISON = 0xdb;
 
-export type RequestOp = 'read' | 'write' | 'zero' | 'flush' | 'swap' | 'delete' | 'stat';
+export type RequestOp = 'read' | 'write' | 'zero' | 'flush' | 'swap' | 'delete' | 'stat' | 'raise';
 
 /** A client's request to a daemon. */
 export interface Request {
@@ -30,6 +30,10 @@ export interface Request {
   readonly flags: number;
   /** Expected version. */
   readonly version: number;
+  /** Of the writer; none: it has none. */
+  readonly claim?: LayerClaim;
+  /** That is raised. */
+  readonly guard?: Guard;
 }
 
 export interface Answer {

@@ -246,6 +246,7 @@ export class SimReplicaPool implements ReplicaPool {
       const start = prefix?.toString('latin1') ?? '';
       const found = this.#shelf.sorted().filter(({ object, now }) => {
         if (!now.exists || object.place <= after) return false;
+        if (object.kind === OBJECT_KIND.guard) return false;
         if (kind !== undefined && object.kind !== kind) return false;
         if (!object.key.toString('latin1').startsWith(start)) return false;
         return ranges.some(({ from, to }) => object.hash.high >= from && object.hash.high <= to);

@@ -18,7 +18,8 @@ import { copyMessage } from './sim-messages.js';
 import { SimNetwork } from './sim-network.js';
 import { SimHost, SimProcess } from './sim-process.js';
 import { SimWorld, type WorldOptions } from './sim-world.js';
-import { makeObjects, Workload } from './workload.js';
+import { RoleWork, RoleWorld } from './role-work.js';
+import { makeObjects, refsOfGroups, Workload } from './workload.js';
 
 /** Until there is a pool that is served. */
 const BEGIN_MS_MAX = 20_000;
@@ -130,6 +131,8 @@ class SimRun {
     const depth = 1 + this.#random.below(3);
     const workloads = this.#clients.map((client) => this.#workload(client, depth));
     for (const workload of workloads) workload.start(this.#shape.groups);
+    const writers = this.#profile.hasRoles === true ? this.#writers() : [];
+    for (const writer of writers) writer.start();
     const faults = new Faults({
       world,
       network: this.#network,
@@ -143,13 +146,14 @@ class SimRun {
     await this.#until(this.#profile.chaosMs, () => false);
     faults.heal();
     for (const workload of workloads) workload.stop();
+    for (const writer of writers) writer.stop();
     await this.#heal();
     if (this.#invariants.isLost()) {
       // More has failed than a cluster can survive, in a moment in which nobody could know.
       world.sometimes('a group was lost with its disks');
       return;
     }
-    await this.#readAll(workloads);
+    await this.#readAll([...workloads, ...writers]);
     await this.#until(QUIET_MS, () => false);
     await this.#judge();
   }
@@ -168,7 +172,7 @@ class SimRun {
     this.#mustBeAnswered();
   }
 
-  async #readAll(workloads: readonly Workload[]): Promise<void> {
+  async #readAll(workloads: readonly { readAll(): void }[]): Promise<void> {
     if (this.world.failure !== null) return;
     for (const workload of workloads) workload.readAll();
     await this.#until(HEAL_MS_MAX, () => this.#openCount === 0, LOOK_MS);
@@ -303,6 +307,17 @@ class SimRun {
       pauseMs: this.#profile.pauseMs,
       durability: this.#shape.durability,
     });
+  }
+
+  #writers(): RoleWork[] {
+    const { groups } = this.#shape;
+    const { world, history } = this;
+    const { pauseMs } = this.#profile;
+    const shared = new RoleWorld(
+      { world, history, groups, pauseMs },
+      refsOfGroups(history.objects, groups),
+    );
+    return this.#clients.map((client) => new RoleWork(shared, client));
   }
 
   #host(name: string): SimHost {
