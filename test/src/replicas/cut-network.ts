@@ -35,7 +35,7 @@ export class CutNetwork {
 
   /** Starts a program at a place. */
   wrapperOf(place: number): readonly string[] {
-    return ['ip', 'netns', 'exec', this.#nameOf(place)];
+    return inside(this.#nameOf(place));
   }
 
   /** From now on nothing that one sends gets to the other. */
@@ -69,7 +69,8 @@ export class CutNetwork {
   async #build(places: number): Promise<void> {
     const router = this.#name;
     await this.#ip('netns', 'add', router);
-    await run('ip', ['netns', 'exec', router, 'sysctl', '-q', '-w', 'net.ipv4.ip_forward=1']);
+    const [enter = '', ...into] = inside(router);
+    await run(enter, [...into, 'sysctl', '-q', '-w', 'net.ipv4.ip_forward=1']);
     const up = ['link', 'set', 'up', 'dev'];
     // The way of this process.
     await this.#ip('link', 'add', router, 'type', 'veth', 'peer', 'name', 'out', 'netns', router);
@@ -102,4 +103,12 @@ export class CutNetwork {
     // Goes with its other end, but not at once.
     await run('ip', ['link', 'del', this.#name], { codes: [0, 1], limitMs: STEP_MS });
   }
+}
+
+/**
+ * What runs a command in a network of its own, and in nothing else: `ip netns exec` would give it a copy of all mounts, which
+ * keeps a filesystem alive that somebody else has unmounted.
+ */
+function inside(name: string): string[] {
+  return ['nsenter', `--net=/run/netns/${name}`];
 }

@@ -24,7 +24,7 @@ const SMALL_DISK_BYTES = '700M';
 
 t.setTimeout((SECONDS + 480) * 1000);
 
-const here = needs({ root: true, commands: ['ip', 'fio'] });
+const here = needs({ root: true, commands: ['ip', 'nsenter', 'fio'] });
 
 t.test(`${SECONDS} s of chaos`, here, async (t) => {
   const seed = testSeed();
