@@ -6,6 +6,7 @@ import {
   realEnv,
   SecretRing,
   silentLog,
+  StoreError,
   type RemoteStore,
 } from '@store/core';
 import { DaemonServer, openFileStore, type DaemonServerState, type FileStore } from '@store/daemon';
@@ -14,6 +15,7 @@ import { FaultProxy, type FaultProxyOptions } from './fault-proxy.js';
 
 const DEADLINE_MS = 60_000;
 const DRAIN_MS = 5000;
+const CONNECT_TRIES = 20;
 
 export class ProxiedStore {
   readonly proxy: FaultProxy;
@@ -71,16 +73,22 @@ export class ProxiedStore {
     return this.#store;
   }
 
-  /** A client on the other side of the network. */
-  connect({ isUdp }: { isUdp: boolean }): Promise<RemoteStore> {
-    return openRemoteStore({
-      env: realEnv(silentLog),
-      address: this.proxy.address,
-      name: 'test',
-      ticket: null,
-      tls: null,
-      deadlineMs: DEADLINE_MS,
-      datagramBytes: isUdp ? DATAGRAM_BYTES_DEFAULT : 0,
-    });
+  /** A client on the other side of the network. Its first connection may be cut before it was greeted, and is made again. */
+  async connect({ isUdp }: { isUdp: boolean }): Promise<RemoteStore> {
+    for (let triesLeft = CONNECT_TRIES; ; triesLeft -= 1)
+      try {
+        return await openRemoteStore({
+          env: realEnv(silentLog),
+          address: this.proxy.address,
+          name: 'test',
+          ticket: null,
+          tls: null,
+          deadlineMs: DEADLINE_MS,
+          datagramBytes: isUdp ? DATAGRAM_BYTES_DEFAULT : 0,
+        });
+      } catch (error) {
+        const wasCut = error instanceof StoreError && error.code === 'E_UNREACHABLE';
+        if (!wasCut || triesLeft === 1) throw error;
+      }
   }
 }
