@@ -7,7 +7,7 @@ export interface TestFile {
   readonly path: string;
   /** How people name it: its source, relative to the repository. */
   readonly source: string;
-  /** System tests start processes, mount filesystems and need the machine for themselves. */
+  /** System tests start processes and mount filesystems: no more than one of a kind runs at a time, see `main.ts`. */
   readonly system: boolean;
 }
 
