@@ -61,7 +61,7 @@ export {
   systemError,
   UNIX_PATH_BYTES_MAX,
 } from './env/socket-calls.js';
-export { BufferPool, POOLED_BYTES_MIN } from './env/buffer-pool.js';
+export { BufferPool } from './env/buffer-pool.js';
 export { ReplyOutbox } from './env/reply-outbox.js';
 export { Reply } from './env/reply.js';
 export { crc32cShort } from './util/crc32c-short.js';

@@ -34,6 +34,17 @@ t.test('a buffer is at most a quarter larger than what it is for, and its headro
   }
 });
 
+t.test('a small one is less than a block larger', async (t) => {
+  const pool = new BufferPool(1024 * KIB, { poison: false });
+  for (const bytes of [0, 1, 4095, 4096, 4097, 20_000, 64 * KIB - 1]) {
+    const { length } = pool.take(bytes);
+    t.ok(length >= bytes && length > 0 && length < bytes + 4 * KIB + 1, `${length} for ${bytes}`);
+  }
+  const block = pool.take(4 * KIB);
+  pool.release(block);
+  t.equal(pool.take(100), block, 'any of its size will do');
+});
+
 t.test('memory that is given up is free at once, not when garbage is collected', async (t) => {
   if (!dropPages(Buffer.allocUnsafeSlow(64 * KIB))) return t.pass('not on this system');
   const byteOf = (buffer: Buffer): number | undefined => buffer[buffer.length >> 1];

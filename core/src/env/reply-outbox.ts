@@ -11,7 +11,7 @@
  *
  * Until then an answer counts for all of its bytes, also if the last of them alone is still here: the memory is.
  */
-import { POOLED_BYTES_MIN, type BufferPool } from './buffer-pool.js';
+import type { BufferPool } from './buffer-pool.js';
 import { Reply, type Slab } from './reply.js';
 
 const SLAB_BYTES = 256 * 1024;
@@ -54,7 +54,6 @@ export class ReplyOutbox {
   /** Room for one answer, or a piece of one, of exactly `bytes`. */
   allocate(bytes: number): Reply {
     if (bytes <= SLAB_REPLY_BYTES_MAX) return cut(this.#slabFor(bytes), bytes);
-    if (bytes < POOLED_BYTES_MIN) return new Reply(Buffer.allocUnsafeSlow(bytes), 0, bytes, null);
     return cut(this.#newSlab(bytes), bytes);
   }
 

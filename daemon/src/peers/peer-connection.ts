@@ -9,7 +9,6 @@ import {
   FrameReader,
   invariant,
   messageOf,
-  POOLED_BYTES_MIN,
   StoreError,
   type BufferPool,
   type Connection,
@@ -62,8 +61,6 @@ export class PeerConnection {
   #isStalled = false;
   #isPaused = false;
   #isPumping = false;
-  /** Messages hold slices of the last chunk. */
-  #isHandedOut = false;
   #landing: Buffer | null = null;
   #isFlushing = false;
   #failure: StoreError | null = null;
@@ -179,8 +176,8 @@ export class PeerConnection {
     return !this.#isStalled;
   }
 
-  #targetFor({ op, payloadBytes }: FrameHeader): Buffer | null {
-    if (payloadBytes < POOLED_BYTES_MIN) return null;
+  /** What is kept of a message is its payload, and not the chunk that it came in. */
+  #targetFor({ op, payloadBytes }: FrameHeader): Buffer {
     this.#landing =
       op === PEER.prepare ? this.#buffers.take(payloadBytes) : Buffer.allocUnsafeSlow(payloadBytes);
     return this.#landing.subarray(0, payloadBytes);
@@ -190,12 +187,11 @@ export class PeerConnection {
     if (this.#failure !== null) return true;
     this.receivedBytes += chunk.length;
     this.#reader.push(chunk);
-    this.#isHandedOut = false;
     this.#pump();
     const { direct } = this.#reader;
     if (direct !== null && 'receiveInto' in this.#connection)
       (this.#connection as DirectConnection).receiveInto(direct); // that it has the method was just seen
-    return !this.#reader.holds && !this.#isHandedOut;
+    return !this.#reader.holds;
   }
 
   #pump(): void {
@@ -233,7 +229,7 @@ export class PeerConnection {
 
   /** The frame that the reader has found. */
   #take(): void {
-    const { header, body, payload } = this.#reader;
+    const { header, body } = this.#reader;
     if (this.#channel === null) {
       this.#isMet = true;
       this.#events.met(header, Buffer.from(body));
@@ -245,13 +241,9 @@ export class PeerConnection {
     }
     const buffer = this.#landing;
     this.#landing = null;
-    if (payload.length > 0) this.#isHandedOut = true;
     const bytes = header.payloadBytes;
-    const message = decodePeerMessage(
-      header.op,
-      body,
-      buffer === null ? payload : [buffer.subarray(0, bytes)],
-    );
+    const payload = buffer === null ? NO_PARTS : [buffer.subarray(0, bytes)];
+    const message = decodePeerMessage(header.op, body, payload);
     if (message.type !== 'prepare') {
       this.#deliver(message, NOT_HELD);
       return;
@@ -294,6 +286,7 @@ export class PeerConnection {
 }
 
 const NOT_HELD: Held = { cost: 0, buffer: null };
+const NO_PARTS: readonly Buffer[] = [];
 
 function gone(peer: string, error: Error | null): StoreError {
   const why = error === null ? '' : `: ${error.message}`;

@@ -16,7 +16,6 @@ import {
   OP,
   PAYLOAD_BYTES_MAX,
   PeerPace,
-  POOLED_BYTES_MIN,
   PROTOCOL_VERSION,
   ReplyOutbox,
   ruleOf,
@@ -42,8 +41,7 @@ import type { SessionHolder } from './session.js';
 import type { SessionTable } from './session-table.js';
 import type { DatagramDesk } from './datagram-desk.js';
 
-/** Of a request whose chunk stays in doubt. */
-const NO_CHUNK = -1;
+const NO_PARTS: readonly Buffer[] = [];
 /** Answers that are sent together: the client works on them while more are made. */
 const ANSWERS_TOGETHER = 8;
 /** With so many under way a client waits for each answer. */
@@ -111,11 +109,8 @@ export class ClientLink implements SessionHolder {
   #admittedCost = 0;
   /** Requests that were admitted and not answered. */
   #runningCount = 0;
-  /** Requests that were begun with the last chunk and are not answered. */
-  #openOfChunk = 0;
   /** Requests that came with the last chunk. */
   #takenOfChunk = 0;
-  #chunkNumber = 0;
   #queuedAnswers = 0;
   /** Where the payload of the frame under way lands. */
   #landing: Buffer | null = null;
@@ -253,15 +248,12 @@ export class ClientLink implements SessionHolder {
     if (this.#isClosed || this.#isClosing) return true;
     this.#receivedBytes += chunk.length;
     this.#reader.push(chunk);
-    this.#chunkNumber += 1;
-    this.#openOfChunk = 0;
     this.#takenOfChunk = 0;
     this.#pump();
     this.#place();
     // What comes before the greeting is answered stays where it is bounded: in the sockets.
     if (this.#isWaiting && this.#reader.holds) this.#pause();
-    // Payloads of requests that are under way are slices of it.
-    return !this.#reader.holds && !this.#held && this.#openOfChunk === 0;
+    return !this.#reader.holds && !this.#held;
   }
 
   /** Lets what comes next land where it belongs. */
@@ -328,16 +320,15 @@ export class ClientLink implements SessionHolder {
     return false;
   }
 
-  #targetFor(header: FrameHeader): Buffer | null {
-    const { payloadBytes } = header;
-    if (payloadBytes < POOLED_BYTES_MIN) return null;
+  /** Payloads are kept until their request is answered, and chunks are not: the next ones land in the same warm pages. */
+  #targetFor({ payloadBytes }: FrameHeader): Buffer {
     this.#landing = this.#shared.buffers.take(payloadBytes);
     return this.#landing.subarray(0, payloadBytes);
   }
 
   /** The frame that the reader has found. */
   #take(): void {
-    const { header, body, payload } = this.#reader;
+    const { header, body } = this.#reader;
     const runner = this.#runner;
     if (runner === null) {
       this.#isWaiting = true;
@@ -357,11 +348,10 @@ export class ClientLink implements SessionHolder {
     this.#landing = null;
     this.#admittedCost = 0;
     this.#runningCount += 1;
-    this.#openOfChunk += 1;
     this.#takenOfChunk += 1;
     this.#takenCount += 1;
-    const parts = landing === null ? payload : [landing.subarray(0, header.payloadBytes)];
-    const port = new CountedPort(this, cost, landing, this.#chunkNumber);
+    const parts = landing === null ? NO_PARTS : [landing.subarray(0, header.payloadBytes)];
+    const port = new CountedPort(this, cost, landing);
     try {
       runner.run(header, body, parts, port);
     } catch (error) {
@@ -372,9 +362,8 @@ export class ClientLink implements SessionHolder {
   }
 
   /** A request that took `cost` of the budget is answered, or never will be; `landing` is free again. */
-  answered(cost: number, replyBytes: number, landing: Buffer | null, chunkNumber: number): void {
+  answered(cost: number, replyBytes: number, landing: Buffer | null): void {
     this.#runningCount -= 1;
-    if (chunkNumber === this.#chunkNumber) this.#openOfChunk -= 1;
     // Nothing is sent any more when the connection is gone.
     this.#budget.finish(cost, this.#isClosed ? 0 : replyBytes);
     if (landing !== null) this.#shared.buffers.release(landing);
@@ -605,13 +594,11 @@ class CountedPort implements AnswerPort {
   readonly #link: ClientLink;
   readonly #cost: number;
   readonly #landing: Buffer | null;
-  readonly #chunkNumber: number;
   isEnded = false;
 
-  constructor(link: ClientLink, cost: number, landing: Buffer | null, chunkNumber: number) {
+  constructor(link: ClientLink, cost: number, landing: Buffer | null) {
     this.#link = link;
     this.#cost = cost;
-    this.#chunkNumber = chunkNumber;
     this.#landing = landing;
   }
 
@@ -622,14 +609,13 @@ class CountedPort implements AnswerPort {
   push(reply: Reply, isGood: boolean): void {
     this.isEnded = true;
     this.#link.push(reply);
-    // Whoever failed may still be using its payload: neither buffer nor chunk are free.
-    if (isGood) this.#link.answered(this.#cost, reply.bytes, this.#landing, this.#chunkNumber);
-    else this.#link.answered(this.#cost, reply.bytes, null, NO_CHUNK);
+    // Whoever failed may still be using its payload: it is left to the garbage collector.
+    this.#link.answered(this.#cost, reply.bytes, isGood ? this.#landing : null);
   }
 
   nothing(): void {
     this.isEnded = true;
-    this.#link.answered(this.#cost, 0, null, this.#chunkNumber);
+    this.#link.answered(this.#cost, 0, null);
   }
 
   abandon(reply: Reply, isInDoubt: boolean): void {

@@ -68,6 +68,8 @@ export interface TransmissionOptions {
 }
 
 const LOG_INTERVAL_MS = 1000;
+/** Longer payloads are not copied to be kept. */
+const COPIED_BYTES_MAX = 64 * 1024;
 /** So many requests at a time are a shallow queue: latency is what its client waits for. */
 const SHALLOW_REQUESTS_MAX = 2;
 
@@ -102,6 +104,8 @@ export class Transmission implements RequestSink, Answers {
   #chunkRequests = 0;
   /** WRITEs whose payload lies in the connection's own memory. */
   #lentCount = 0;
+  /** The backend did not answer the last WRITE at once: it keeps payloads for longer than chunks can wait. */
+  #keepsPayloads = false;
   /** A request failed since the last chunk arrived: the backend may still be busy with its payload. */
   #hasFailed = false;
   /** Answered while the present chunk was handled, and not counted yet. */
@@ -320,13 +324,34 @@ export class Transmission implements RequestSink, Answers {
       this.#runStatusWithPayload(request, Buffer.concat(parts));
       return;
     }
-    if (direct === null) this.#lentCount += 1;
-    else this.#expectHeader();
-    this.#commands.write(request, parts, (error) => {
-      if (error !== null) this.#hasFailed = true;
-      if (direct === null) this.#lentCount -= 1;
-      else if (error === null) this.#pool.release(direct);
-    });
+    if (direct !== null) this.#expectHeader();
+    const copy = direct === null ? this.#copyOf(parts, request.length) : null;
+    const own = direct ?? copy;
+    if (own === null) this.#lentCount += 1;
+    let isAnswered = false;
+    this.#commands.write(
+      request,
+      copy === null ? parts : [copy.subarray(0, request.length)],
+      (error) => {
+        isAnswered = true;
+        if (error !== null) this.#hasFailed = true;
+        if (own === null) this.#lentCount -= 1;
+        else if (error === null) this.#pool.release(own);
+      },
+    );
+    this.#keepsPayloads = !isAnswered;
+  }
+
+  /**
+   * A short payload in memory that may be kept while more arrives; null: it stays where it is. A backend far away answers
+   * later, and a chunk that waits for that is lost to the connection: a whole slab for a few KiB.
+   */
+  #copyOf(parts: readonly Buffer[], bytes: number): Buffer | null {
+    if (!this.#keepsPayloads || bytes > COPIED_BYTES_MAX) return null;
+    const own = this.#pool.take(bytes);
+    let at = 0;
+    for (const part of parts) at += part.copy(own, at);
+    return own;
   }
 
   /** @internal RequestSink */
