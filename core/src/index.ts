@@ -65,6 +65,7 @@ export { BufferPool } from './env/buffer-pool.js';
 export { ReplyOutbox } from './env/reply-outbox.js';
 export { Reply } from './env/reply.js';
 export { crc32cShort } from './util/crc32c-short.js';
+export { RecentMap } from './util/recent-map.js';
 export { ConnectionBudget, ServerBudget, type BudgetLimits } from './util/budget.js';
 export { Blocklist } from './auth/blocklist.js';
 export {

@@ -25,7 +25,7 @@ const WRITE_NOW_BYTES_MAX = 1024 * 1024;
  * of a folio for each small write into it: after calls of 1 MiB a random 4 KiB write costs 15.8 us, after calls of
  * 256 KiB 5.1, of 64 KiB 4.4, for 10-40 us more in a MiB (measured on Linux 6.18).
  */
-const WRITE_CALL_BYTES_MAX = 256 * 1024;
+const WRITE_CALL_BYTES_MAX = 64 * 1024;
 /**
  * With more than this unsynced the kernel may hold a writer up (from about 15 % of memory on): then it shall not be the
  * event loop.

@@ -7,6 +7,7 @@ import {
   placeOf,
   putU16le,
   putU32le,
+  RecentMap,
   StoreError,
   u16le,
   u32le,
@@ -57,6 +58,9 @@ export function checkKind(kind: number): asserts kind is ObjectPlace['kind'] {
     throw badFrame(`A frame names kind ${kind} of object, which there is not`);
 }
 
+/** Which objects messages named lately: making the name of one costs more than all else of a small change. */
+const recentPlaces = new RecentMap<ObjectPlace>({ countMax: 4096, bytesMax: 1024 * 1024 });
+
 /**
  * An object whose key is `bytes[at, at + keyBytes)`, which is copied.
  * @throws StoreError `E_BAD_FRAME`
@@ -73,10 +77,28 @@ export function placeIn(
   if (keyBytes < 1 || keyBytes > KEY_BYTES_MAX)
     throw badFrame(`A key has 1 to ${KEY_BYTES_MAX} bytes`);
   if (at + keyBytes > bytes.length) throw badFrame('A frame is shorter than its key');
+  const number = low | 0;
+  const recent = recentPlaces.get(number);
+  if (
+    recent?.kind === kind &&
+    recent.hash.high === high &&
+    isKeyAt(recent.key, bytes, at, keyBytes)
+  )
+    return recent;
   const key = Buffer.allocUnsafe(keyBytes);
   bytes.copy(key, 0, at, at + keyBytes);
   const hash = { high, low };
-  return { kind, key, hash, place: placeOf(hash, key) };
+  const place = { kind, key, hash, place: placeOf(hash, key) };
+  recentPlaces.set(number, place, keyBytes);
+  return place;
+}
+
+/** Byte by byte: keys are short. */
+function isKeyAt(key: Buffer, bytes: Buffer, at: number, keyBytes: number): boolean {
+  if (key.length !== keyBytes) return false;
+  for (let index = 0; index < keyBytes; index += 1)
+    if (key[index] !== bytes[at + index]) return false;
+  return true;
 }
 
 // An object in a list, or in a question.

@@ -44,7 +44,9 @@ export class OpenChanges {
     if (message.index >= stream.refusedFrom) return freed + held.cost;
     // One that comes twice is answered once.
     freed += stream.changes.get(message.index)?.cost ?? 0;
-    stream.changes.set(message.index, { ...held, at: now });
+    // Field by field: what a spread makes is slow to make, and to read.
+    const { cost, buffer } = held;
+    stream.changes.set(message.index, { cost, buffer, at: now });
     return freed;
   }
 

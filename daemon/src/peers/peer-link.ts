@@ -48,7 +48,7 @@ export class PeerLink {
   readonly #events: PeerLinkEvents;
   readonly #changes: OpenChanges;
   /** Acks of this turn, by group: they leave in one frame each. */
-  #acks: { pool: number; group: number; epoch: number; indexes: number[] }[] = [];
+  #acks: { type: 'ack'; pool: number; group: number; epoch: number; indexes: number[] }[] = [];
   #heardAt: number;
   #lookedAt: number;
   /** How much of `data` the other end has read, and since when it has not read more. */
@@ -152,14 +152,14 @@ export class PeerLink {
       return;
     }
     if (this.#acks.length === 0) queueMicrotask(() => this.#sendAcks());
-    this.#acks.push({ pool, group, epoch, indexes: [...indexes] });
+    this.#acks.push({ type: 'ack', pool, group, epoch, indexes: [...indexes] });
   }
 
   #sendAcks(): void {
     if (this.#acks.length === 0) return;
     const acks = this.#acks;
     this.#acks = [];
-    for (const ack of acks) this.#control.send({ type: 'ack', ...ack });
+    for (const ack of acks) this.#control.send(ack);
   }
 
   /** @throws StoreError `E_BAD_FRAME` */

@@ -1,18 +1,16 @@
 /**
  * Objects by the names that requests carry: making an `ObjectRef` costs two hashes, and clients ask for the same objects
  * again and again. They are found by a checksum of their names, which is quicker than making a string of these each
- * time. Two generations of bounded size, so that forgetting costs nothing until one is full.
+ * time.
  */
-import { crc32cShort, ObjectRef, NAMES_START, type ObjectRequest } from '@store/core';
+import { crc32cShort, ObjectRef, NAMES_START, RecentMap, type ObjectRequest } from '@store/core';
 
 const REFS_MAX = 4096;
 /** Of all names in a generation; a client may use long ones. */
 const NAMES_BYTES_MAX = 1024 * 1024;
 
 export class ObjectNames {
-  #refs = new Map<number, ObjectRef>();
-  #older = new Map<number, ObjectRef>();
-  #bytes = 0;
+  readonly #refs = new RecentMap<ObjectRef>({ countMax: REFS_MAX, bytesMax: NAMES_BYTES_MAX });
 
   /** The object that a request names. @throws StoreError `E_INVALID` */
   refOf(body: Buffer, request: ObjectRequest): ObjectRef {
@@ -20,16 +18,10 @@ export class ObjectNames {
     const checksum = crc32cShort(body, NAMES_START, namesEnd) | 0; // a small integer: no memory for each
     const recent = this.#refs.get(checksum);
     if (recent !== undefined && isNamed(recent, body, request)) return recent;
-    const older = this.#older.get(checksum);
+    const older = this.#refs.getOlder(checksum);
     const ref = older !== undefined && isNamed(older, body, request) ? older : made(body, request);
-    if (this.#refs.size === REFS_MAX || this.#bytes > NAMES_BYTES_MAX) {
-      this.#bytes = 0;
-      this.#older = this.#refs;
-      this.#refs = new Map();
-    }
     // Of two with one checksum the last is kept.
-    this.#refs.set(checksum, ref);
-    this.#bytes += namesEnd - NAMES_START;
+    this.#refs.set(checksum, ref, namesEnd - NAMES_START);
     return ref;
   }
 }
