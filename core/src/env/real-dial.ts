@@ -23,7 +23,10 @@ export async function dial(
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
-      return new RealConnection(await connected(address, deadline - performance.now(), timeoutMs));
+      return new RealConnection(
+        await connected(address, deadline - performance.now(), timeoutMs),
+        'server',
+      );
     } catch (error) {
       const isWorthWaiting = performance.now() + FULL_QUEUE_RETRY_MS < deadline;
       if (errnoOf(error) === 'EAGAIN' && isWorthWaiting) {

@@ -43,6 +43,8 @@ export interface Native {
    * are depends on it.
    */
   sendBuffer(fd: number, bytes: number): void;
+  /** sched_yield(2): whoever else wants this processor has it first. */
+  yieldProcessor(): void;
   /** posix_fadvise(DONTNEED) of the whole file; advice only. */
   dropCache(fd: number): void;
   /** _exit(2): ends the process at once, without running anybody's cleanup. */
@@ -114,6 +116,7 @@ function load(): Native | null {
   const syscall = libc.func(
     'int64_t syscall(int64_t, uint64_t, uint64_t, uint64_t, uint64_t)',
   ) as unknown as (...parameters: [number, number, number, number, number]) => number;
+  const yieldNow = libc.func('int sched_yield()') as unknown as () => number;
   const exit = libc.func('void _exit(int)') as unknown as (code: number) => void;
   // One array of iovecs, filled before each call: these calls are synchronous.
   const vectors = new Uint32Array((IOVEC_COUNT_MAX * IOVEC_BYTES) / 4);
@@ -183,6 +186,9 @@ function load(): Native | null {
     },
     dropCache(fd) {
       posixFadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    },
+    yieldProcessor() {
+      yieldNow();
     },
     exitNow(code) {
       exit(code);
