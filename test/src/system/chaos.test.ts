@@ -1,8 +1,9 @@
 // Five daemons with three copies of everything, a client that tags what it writes and fio beside it, while processes are killed
-// and hang, networks are cut and disks fill up, all at random. Then everything heals: what was answered is there, nobody ever
+// (the client's gateway too) and hang, networks are cut and disks fill up, all at random. Then everything heals: what was answered is there, nobody ever
 // read anything else, all copies are equal, and no program has found a defect of ours.
 //
 // By hand, for longer: make chaos SECONDS=1800 SEED=7
+import { messageOf } from '@store/core';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -10,17 +11,21 @@ import type { Test } from 'tap';
 import { run, runAnyway } from '../host/command.js';
 import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
+import { sleep } from '../host/wait-until.js';
 import { NBD_ENOSPC } from '../nbd-client/nbd-constants.js';
 import { ChaosMonkey } from '../replicas/chaos-monkey.js';
 import { CutNetwork } from '../replicas/cut-network.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 import { StoreServer } from '../server/store-server.js';
-import { testSeed } from '../tagged-writer/seeded-random.js';
+import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 
 const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 180);
 const DAEMONS = 5;
 const SMALL_DISKS = [1, 2];
 const SMALL_DISK_BYTES = '700M';
+/** Time that a gateway may need to come back before the end. */
+const GATEWAY_BACK_MS = 30_000;
+const GATEWAY_ATTEMPTS = 10;
 
 t.setTimeout((SECONDS + 480) * 1000);
 
@@ -52,7 +57,11 @@ t.test(`${SECONDS} s of chaos`, here, async (t) => {
     say: (what) => said.push(`${((performance.now() - begin) / 1000).toFixed(1)} s: ${what}`),
   });
   writer.longestMs = 0;
-  await monkey.rage(SECONDS * 1000);
+  const raging = monkey.rage(SECONDS * 1000);
+  await killGateways(story, begin + SECONDS * 1000, new SeededRandom(seed), (what) =>
+    said.push(`${((performance.now() - begin) / 1000).toFixed(1)} s: ${what}`),
+  );
+  await raging;
   t.comment(said.join('\n'));
   t.comment(`the longest request took ${Math.round(writer.longestMs)} ms`);
   await fio();
@@ -63,6 +72,43 @@ t.test(`${SECONDS} s of chaos`, here, async (t) => {
   );
   await story.endsWell({ errors: 'some' });
 });
+
+/**
+ * Kills the gateway of the tagging client again and again, and starts another one, which has to take the image over in the
+ * middle of everything. What the dead one was answered is there, and nothing that it had sent lands any more.
+ */
+async function killGateways(
+  story: ReplicaStory,
+  untilMs: number,
+  random: SeededRandom,
+  say: (what: string) => void,
+): Promise<void> {
+  for (;;) {
+    const writesMs = random.between(5_000, 30_000);
+    if (performance.now() + writesMs + GATEWAY_BACK_MS > untilMs) return;
+    await sleep(writesMs);
+    say('the gateway is killed');
+    await story.losesServer();
+    await sleep(random.between(0, 3_000));
+    const begin = performance.now();
+    await serverAgain(story, say);
+    say(`another gateway serves after ${Math.round(performance.now() - begin)} ms`);
+    await story.isThere();
+    await story.writes('often', 0);
+  }
+}
+
+/** Started as a supervisor would: until it runs. It may not, while a master is dead or a group has no primary. */
+async function serverAgain(story: ReplicaStory, say: (what: string) => void): Promise<void> {
+  for (let attempt = 1; ; attempt += 1)
+    try {
+      await story.serverAgain();
+      return;
+    } catch (error) {
+      say(messageOf(error).slice(0, 2000));
+      if (attempt === GATEWAY_ATTEMPTS) throw error;
+    }
+}
 
 async function smallDisks(t: Test): Promise<string[]> {
   const disks: string[] = [];
@@ -88,7 +134,7 @@ async function fioBeside(t: Test, { cluster }: ReplicaStory): Promise<() => Prom
     ...['--name=chaos', '--ioengine=nbd', `--uri=${server.uri}`, '--thread', '--rw=randwrite'],
     ...['--bsrange=4k-32k', '--iodepth=4', '--size=24M', '--rate_iops=30', '--fsync=50'],
     ...[
-      `--io_size=${Math.max(8, Math.round(SECONDS * 0.25))}M`,
+      `--io_size=${Math.max(8, Math.round(SECONDS * 0.15))}M`,
       '--verify=crc32c',
       '--do_verify=1',
     ],
