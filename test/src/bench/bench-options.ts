@@ -20,8 +20,8 @@ export interface BenchOptions {
 
 export const USAGE = `Usage: make bench ARGS='[options]'
   --rows WORDS     only rows with one of these words in their names, with commas (4k,tls)
-  --peers WORDS    only these beside store (store-daemon,store-cluster,nbdkit-file,nbdkit-memory,
-                   qemu-nbd,nbd-server)
+  --peers WORDS    only these beside store (store-daemon,store-cluster,ceph-rbd,nbdkit-file,
+                   nbdkit-memory,qemu-nbd,nbd-server)
   --rounds N       rounds (default: 3)
   --seconds N      length of a measurement (default: 2)
   --quick          a few rows, 2 rounds of 1.5 s: about four minutes

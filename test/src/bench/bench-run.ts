@@ -8,7 +8,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '@store/core';
 import { isInstalled } from '../host/command.js';
-import { scatter } from './fio-client.js';
+import { scatter, warmUp } from './fio-client.js';
 import { measure, syncDisk } from './measure.js';
 import { runNbdcopy } from './nbdcopy-client.js';
 import type { Programs } from './programs.js';
@@ -48,6 +48,7 @@ export const IMAGE_BYTES: number = 1024 ** 3;
 export const SPARSE_BYTES: number = 1024 ** 4;
 
 const FILL_MS = 300_000;
+const WARM_UP_SECONDS = 8;
 const PIECE_BYTES = 4 * 1024 ** 2;
 
 /** What every step needs. */
@@ -82,7 +83,7 @@ async function plan({ rows, kinds }: RunOptions): Promise<RowResult[]> {
   const isRoot = process.getuid?.() === 0;
   const reasonFor = (kind: ServerKind, row: Row): string | null => {
     if (kind.program !== null && !isInstalled(kind.program))
-      return `${kind.program} is not installed (make deps-test)`;
+      return `${kind.program} is not installed (${kind.install ?? 'make deps-test'})`;
     if (row.cold && !isRoot) return 'dropping the page cache needs root';
     if (row.stage === 'tls' && kind.name === OURS && tlsMissing !== null) return tlsMissing;
     return kind.cannot(row);
@@ -124,7 +125,7 @@ async function runStage(
   });
 }
 
-/** Starts the servers that something is to be measured of, and fills their images with the same data. */
+/** Starts the servers that something is to be measured of, fills their images with the same data, and warms them up. */
 async function startServers(
   context: Context,
   stage: Stage,
@@ -138,7 +139,9 @@ async function startServers(
     stage === 'tls' && kinds.length > 0 ? await makeTlsKeys(programs, options.folder) : null;
   const imageBytes = stage === 'sparse' ? SPARSE_BYTES : IMAGE_BYTES;
   for (const kind of kinds) {
-    progress.note(`starting ${kind.title}${tls === null ? '' : ' with TLS'}, filling its image`);
+    progress.note(
+      `starting ${kind.title}${tls === null ? '' : ' with TLS'}, filling its image, warming it up`,
+    );
     try {
       const server = await RunningServer.start(programs, kind, {
         ...options,
@@ -172,6 +175,7 @@ async function fill(
   const work = { client: 'nbdcopy', direction: 'in', connections: 1 } as const;
   const copy = { folder, sourceFile, imageBytes: IMAGE_BYTES, limitMs: FILL_MS };
   await runNbdcopy(programs, server, work, copy);
+  await warmUp(programs, server, { folder, imageBytes: IMAGE_BYTES, seconds: WARM_UP_SECONDS });
 }
 
 /** Random, because servers and clients may treat zeros and repetition differently. */

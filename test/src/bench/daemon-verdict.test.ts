@@ -1,4 +1,4 @@
-// What counts as met by one daemon behind the gateway, and that it is nobody's rival.
+// What counts as met by daemons behind the gateway, and that none of them, and no cluster, is a rival of our server.
 import t from 'tap';
 import { judgeDaemons } from './daemon-verdict.js';
 import type { Sample } from './measure.js';
@@ -45,6 +45,19 @@ for (const row of ['read-1m-qd4', 'write-1m-qd4'])
     t.strictSame(metIn(row, { 'store-daemon': [1000], 'nbdkit-file': [9000] }), ['yes']);
     t.strictSame(metIn(row, { store: [1], 'store-daemon': [999] }), ['-'], 'nothing beside');
   });
+
+t.test(
+  "three daemons must be five times as fast as Ceph, which is nobody else's rival",
+  async (t) => {
+    const row = 'read-1m-qd4';
+    t.strictSame(metIn(row, { 'store-cluster': [500], 'ceph-rbd': [100] }), ['yes']);
+    t.strictSame(metIn(row, { 'store-cluster': [499], 'ceph-rbd': [100] }), ['no']);
+    t.strictSame(metIn(row, { store: [1], 'store-cluster': [2000], 'nbdkit-file': [1] }), ['-']);
+    const [daemon] = judgeDaemons(result(row, { 'store-daemon': [1], 'ceph-rbd': [1] }));
+    t.equal(daemon?.ceph, null, 'one daemon keeps one copy');
+    t.equal(judge(result(row, { store: [1], 'ceph-rbd': [1] })).best, null);
+  },
+);
 
 t.test('ratios are those of the medians, and of the rounds that have both', async (t) => {
   const values = { store: [100, 200, 400], 'store-daemon': [50, 160] };

@@ -1,6 +1,9 @@
-/** What one daemon behind the gateway reaches beside our server with its own store, and beside nbdkit file. */
+/**
+ * What daemons behind the gateway reach: one beside our server with its own store and beside nbdkit file, three of them
+ * beside Ceph.
+ */
 import type { DaemonGoal } from './rows.js';
-import { CLUSTER, NBDKIT_FILE, OURS } from './server-kinds.js';
+import { CEPH, CLUSTER, NBDKIT_FILE, OURS } from './server-kinds.js';
 import type { Spread } from './statistics.js';
 import { pairedRatio, summarize, type Cell, type RowResult } from './verdict.js';
 
@@ -27,10 +30,15 @@ export interface DaemonVerdict {
   readonly ours: Beside | null;
   /** Null if it was not measured. */
   readonly nbdkitFile: Beside | null;
+  /** Null if it was not measured, or this is no cluster. */
+  readonly ceph: Beside | null;
   /** Null: there is none. */
   readonly goal: DaemonGoal | null;
   readonly met: 'yes' | 'no' | '-';
 }
+
+/** It writes everything three times: only a cluster that does the same compares. */
+const CLUSTER_GOAL: DaemonGoal = { ratio: 5, beside: CEPH };
 
 /** Judges the servers with a daemon that were measured in a row. */
 export function judgeDaemons({ row, cells }: RowResult): DaemonVerdict[] {
@@ -41,12 +49,14 @@ export function judgeDaemons({ row, cells }: RowResult): DaemonVerdict[] {
     const value = summary.value.median;
     const ours = beside(cell, cellOf(OURS));
     const nbdkitFile = beside(cell, cellOf(NBDKIT_FILE));
-    const goal = cell.kind.name === CLUSTER ? null : row.daemonGoal; // it writes all three times
-    const other = goal?.beside === OURS ? ours : nbdkitFile;
-    const met = goal === null ? '-' : metBy(goal, value, other);
+    const isCluster = cell.kind.name === CLUSTER;
+    const ceph = isCluster ? beside(cell, cellOf(CEPH)) : null;
+    const goal = isCluster ? CLUSTER_GOAL : row.daemonGoal;
+    const others = { [OURS]: ours, [NBDKIT_FILE]: nbdkitFile, [CEPH]: ceph };
+    const met = goal === null ? '-' : metBy(goal, value, others[goal.beside]);
     const { clientSaturated } = summary;
     const places = { row: row.name, server: cell.kind.name };
-    return [{ ...places, value, clientSaturated, ours, nbdkitFile, goal, met }];
+    return [{ ...places, value, clientSaturated, ours, nbdkitFile, ceph, goal, met }];
   });
 }
 

@@ -92,6 +92,28 @@ export async function scatter(
 }
 
 /**
+ * Reads and writes small blocks for a while. Servers run for months; what is compared is not how long a runtime takes to
+ * compile what it runs often, and caches to fill, which a few seconds of a measurement would be made of.
+ */
+export async function warmUp(
+  programs: Programs,
+  server: RunningServer,
+  options: FioOptions,
+): Promise<void> {
+  const job = ['--rw=randrw', '--bs=4k', '--iodepth=32', '--norandommap', '--time_based'];
+  await fio(
+    programs,
+    server,
+    [
+      ...['--name=warm-up', '--ioengine=nbd', `--uri=${server.uri}`, '--thread'],
+      ...[`--size=${options.imageBytes}`, ...job, `--runtime=${options.seconds}s`],
+      `--output=${join(options.folder, 'warm-up.txt')}`,
+    ],
+    options,
+  );
+}
+
+/**
  * A client of a Unix socket is told at once that the queue of new connections is full, and libnbd gives up. That is
  * not what is measured, so fio begins again.
  */

@@ -1,5 +1,5 @@
 /**
- * Several programs of ours as one: started one after the other, stopped in order, and none left behind. What a benchmark
+ * Several programs as one: started one after the other, stopped in order, and none left behind. What a benchmark
  * starts, stops and measures is then one process tree, as with servers that are one process.
  *
  * SIGTERM is passed on, first to the part that was started last. If a part ends by itself the others are stopped, and the
@@ -37,9 +37,19 @@ export class ProgramParts {
     return this.#asked.signal.aborted;
   }
 
-  /** A part has our group, so that whoever signals the group reaches it, and never outlives us. */
+  /** Starts one of ours. */
   start(name: 'store' | 'store-nbd', args: readonly string[], stdout: 'pipe' | 'ignore'): Part {
-    const wrapper = ['--pdeathsig', 'TERM', programPath(name)];
+    return this.startProgram(programPath(name), args, stdout, name);
+  }
+
+  /** A part has our group, so that whoever signals the group reaches it, and never outlives us. */
+  startProgram(
+    command: string,
+    args: readonly string[],
+    stdout: 'pipe' | 'ignore' = 'ignore',
+    name = command,
+  ): Part {
+    const wrapper = ['--pdeathsig', 'TERM', command];
     const child = spawn('setpriv', [...wrapper, ...args], { stdio: ['ignore', stdout, 'inherit'] });
     const ended = new Promise<string>((resolve) => {
       child.once('error', (error) => resolve(error.message)); // it cannot be started

@@ -1,31 +1,32 @@
-/** The part of the report for people about one daemon behind the gateway. */
+/** The part of the report for people about daemons behind the gateway. */
 import type { Beside } from './daemon-verdict.js';
 import { table } from './markdown-table.js';
 import type { Report } from './report.js';
 import type { DaemonGoal } from './rows.js';
 
-/** Lines with an empty one at the end; none if no daemon was measured. */
+/** Lines with an empty one at the end; none if none was measured. */
 export function daemonSection({ daemon, rows, servers }: Report): string[] {
   if (daemon.length === 0) return [];
   const title = (name: string): string =>
     servers.find((server) => server.name === name)?.title ?? name;
   const lines = daemon.map((verdict) => {
-    const { value, clientSaturated, server, ours, nbdkitFile, goal, met } = verdict;
+    const { value, clientSaturated, server, ours, nbdkitFile, ceph, goal, met } = verdict;
     const row = rows.find(({ name }) => name === verdict.row);
     return [
       ...[row?.title ?? verdict.row, title(server), row?.unit ?? ''],
       `${Math.round(value)}${clientSaturated ? ' c' : ''}`,
-      ...[...besideCells(ours), ...besideCells(nbdkitFile)],
+      ...[ours, nbdkitFile, ceph].flatMap(besideCells),
       ...[goalText(goal, row?.unit ?? '', title), met],
     ];
   });
-  const header = ['work', 'server', 'unit', 'median', 'store', 'of store', 'nbdkit file'];
+  const header = ['work', 'server', 'unit', 'median', 'store', 'of store'];
+  const more = ['nbdkit file', 'of nbdkit file', 'Ceph', 'of Ceph', 'goal', 'met'];
   return [
-    '## One daemon behind the gateway',
+    '## Daemons behind the gateway',
     '',
-    ...table([...header, 'of nbdkit file', 'goal', 'met'], lines),
+    ...table([...header, ...more], lines),
     '',
-    `The storage daemon with its gateway in front, on this machine, beside our server with its own store and nbdkit file in the same rounds. Ratio of the medians; in brackets the median of each round's own ratio and its spread. c: fio could not ask for more.`,
+    `One storage daemon, or three with a copy on each, with the gateway in front, on this machine, beside our server with its own store, nbdkit file and Ceph in the same rounds. Ratio of the medians; in brackets the median of each round's own ratio and its spread. c: fio could not ask for more.`,
     '',
   ];
 }

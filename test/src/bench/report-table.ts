@@ -13,7 +13,7 @@ export function reportMarkdown(report: Report): string {
     `# NBD servers beside each other, ${machine.date}`,
     '',
     `${describeMachine(machine)}. Commit ${machine.commit ?? 'unknown'}, load before the run ${machine.loadBefore}.`,
-    `${settings.rounds} rounds of ${settings.seconds} s over ${settings.tcp ? 'TCP on loopback' : 'Unix sockets'}; medians.`,
+    `${settings.rounds} rounds of ${settings.seconds} s over ${settings.tcp ? 'TCP on loopback' : 'Unix sockets'}, after the image was filled and 8 s of random reads and writes; medians.`,
     '',
     '## Speed',
     '',

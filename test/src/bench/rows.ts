@@ -30,7 +30,7 @@ export interface CopyWork {
 /** What one daemon behind the gateway must reach in a row. */
 export interface DaemonGoal {
   /** Beside which server: ours with its own store, or nbdkit file. */
-  readonly beside: 'store' | 'nbdkit-file';
+  readonly beside: 'store' | 'nbdkit-file' | 'ceph-rbd';
   /** Of the medians. */
   readonly ratio: number;
   /** In the row's unit; whoever reaches it needs no ratio. */

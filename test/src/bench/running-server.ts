@@ -29,7 +29,8 @@ export interface ExportFacts {
   readonly tls: boolean;
 }
 
-const START_MS = 30_000;
+/** A cluster with everything new takes half of that. */
+const START_MS = 90_000;
 
 export class RunningServer {
   readonly kind: ServerKind;

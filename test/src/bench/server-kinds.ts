@@ -35,6 +35,10 @@ export interface ServerKind {
   readonly title: string;
   /** The program that must be installed; null for ours, which is built. */
   readonly program: string | null;
+  /** How it is installed; absent: `make deps-test` does. */
+  readonly install?: string;
+  /** A cluster that keeps several copies: no rival of a server that keeps one. Absent: it is none. */
+  readonly isCluster?: boolean;
   readonly exportName: string;
   /** What the client's fsync does there. */
   readonly flush: string;
@@ -54,6 +58,9 @@ export const OURS = 'store';
 
 /** The name of three daemons with a copy of everything on each. */
 export const CLUSTER = 'store-cluster';
+
+/** The name of the cluster that three daemons must be several times as fast as. */
+export const CEPH = 'ceph-rbd';
 
 /** The name of the server that one daemon behind the gateway must keep up with in long reads and writes. */
 export const NBDKIT_FILE = 'nbdkit-file';
@@ -113,6 +120,7 @@ const clusterOfThree: ServerKind = {
   name: CLUSTER,
   title: '3 daemons, 3 copies',
   program: null,
+  isCluster: true,
   exportName: '',
   flush: 'as store, in all three daemons: the gateway waits until each has answered',
   durable: true,
@@ -125,6 +133,33 @@ const clusterOfThree: ServerKind = {
       fileURLToPath(new URL('bench-cluster.js', import.meta.url)),
       ...['--dir', join(place.folder, 'cluster'), '--daemons', '3', '--pool', POOL, '--'],
       ...storeNbdArguments(place),
+    ],
+  }),
+};
+
+const ceph: ServerKind = {
+  name: CEPH,
+  title: 'Ceph RBD, 3 OSDs, 3 copies',
+  program: 'ceph-osd',
+  install:
+    'apt-get install --no-install-recommends ceph-mon ceph-mgr ceph-osd ceph-common qemu-block-extra',
+  isCluster: true,
+  exportName: '',
+  flush: 'nothing more: each write is answered when it is on the disks of all three OSDs',
+  durable: true,
+  isOurs: false,
+  imageFile: null,
+  cannot: (row) => {
+    if (row.stage === 'tls') return 'TLS of clients ends in qemu-nbd, which is measured by itself';
+    return row.cold ? 'its OSDs keep a cache of their own, which nobody can drop' : null;
+  },
+  start: ({ folder, stage, imageBytes, socket }) => ({
+    command: process.execPath,
+    args: [
+      fileURLToPath(new URL('bench-ceph.js', import.meta.url)),
+      ...['--dir', join(folder, 'ceph'), '--osds', '3'],
+      ...['--image', stageImage(stage), '--size', `${imageBytes}`],
+      ...('path' in socket ? ['--socket', socket.path] : ['--port', `${socket.port}`]),
     ],
   }),
 };
@@ -216,6 +251,7 @@ export const SERVER_KINDS: readonly ServerKind[] = [
   daemonOverTcp,
   daemonOverUnix,
   clusterOfThree,
+  ceph,
   nbdkitFile,
   nbdkitMemory,
   qemuNbd,

@@ -105,10 +105,10 @@ export function judge({ row, cells }: RowResult): Verdict {
   };
 }
 
-/** Where durability is what is measured, a server without it is no rival; one of ours never is. */
+/** Where durability is what is measured, a server without it is no rival; one of ours, or a cluster, never is. */
 function isRival(kind: ServerKind, { work }: Row): boolean {
   const counts = work.client === 'fio' && work.fsyncEvery !== undefined;
-  return !kind.isOurs && (kind.durable || !counts);
+  return !kind.isOurs && kind.isCluster !== true && (kind.durable || !counts);
 }
 
 /** The ratios of each round, in which both were measured. Null without one. */
