@@ -7,7 +7,8 @@ import { PROFILES, type ProfileName } from './profiles.js';
 import { NO_SABOTAGE, SABOTAGES, type Sabotage } from './sabotage.js';
 import { simRun, type RunResult } from './sim-run.js';
 
-const PROGRESS_MS = 2000;
+/** On a terminal the same line again and again; in a log a line now and then. */
+const PROGRESS_MS = stderr.isTTY ? 2000 : 60_000;
 
 function numberOf(name: string): number | null {
   const text = env[name] ?? '';
@@ -85,11 +86,11 @@ async function batch(
       );
     }
     const now = performance.now();
-    if (stderr.isTTY && now - shownAt > PROGRESS_MS) {
+    if (now - shownAt > PROGRESS_MS) {
       shownAt = now;
-      stderr.write(
-        `\r${done} of ${count} seeds, ${((done * 1000) / (now - started)).toFixed(1)} a second `,
-      );
+      const pace = ((done * 1000) / (now - started)).toFixed(1);
+      const line = `${done} of ${count} seeds, ${pace} a second`;
+      stderr.write(stderr.isTTY ? `\r${line} ` : `${line}\n`);
     }
   }
   const seconds = (performance.now() - started) / 1000;
