@@ -530,7 +530,6 @@ export class DaemonClient {
     const events: LinkEvents = {
       target: (header) => this.#targetOf(header),
       answered: (header, body) => this.#answered(header, body),
-      awaits: () => this.#openCount > 0 && this.#openCount <= 2,
       closed: (error) => this.#lost(incarnation, error),
     };
     const options = {

@@ -47,8 +47,6 @@ export interface LinkEvents {
   target(header: FrameHeader): Buffer | null;
   /** An answer is there, its payload in its place. */
   answered(header: FrameHeader, body: Buffer): void;
-  /** Answers will come soon. */
-  awaits(): boolean;
   /** The connection is gone; nothing more is called. */
   closed(error: StoreError): void;
 }
@@ -282,7 +280,7 @@ class Greeting {
   #start(): void {
     this.connection.start({
       data: (chunk) => this.#receive(chunk),
-      awaits: () => (this.#events?.awaits() === true ? 'peer' : null),
+      bringsAnswers: true,
       end: () => this.fail(new StoreError('E_UNREACHABLE', 'The daemon closed the connection')),
       drain: () => undefined,
       closed: (error) =>

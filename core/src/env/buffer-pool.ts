@@ -5,7 +5,7 @@
  * every process of a cluster collect all of its garbage after each 1,500 writes of 4 KiB.
  *
  * What was not needed for a while is given up (`trim`), as is what comes back beyond what the pool may keep: its pages
- * go back to the system at once. Left to the garbage collector they stay resident until it comes by, which after a
+ * go back to the system at once, all but those that it shares with its neighbours. Left to the garbage collector they stay resident until it comes by, which after a
  * hundred MiB of large replies it had not: their senders' memory was free in every count, and used.
  *
  * A buffer comes back only when nobody can touch it any more: the payload of a WRITE when the backend has answered
@@ -24,14 +24,19 @@ const POOLED_BYTES_MAX = 4 * 1024 * 1024 + HEADROOM_BYTES;
 const POISON = 0xdb;
 const SIZES_PER_DOUBLING = 4;
 
+/** Free buffers of one size. */
+interface Shelf {
+  readonly buffers: Buffer[];
+  /** The least there were since the last `trim`: so many nobody needed. */
+  idleCount: number;
+}
+
 export class BufferPool {
   readonly #keepBytesMax: number;
   readonly #poison: boolean;
-  /** Free buffers by size. */
-  readonly #free = new Map<number, Buffer[]>();
+  /** By size. */
+  readonly #shelves = new Map<number, Shelf>();
   #keptBytes = 0;
-  /** The least that was kept since the last `trim`: so much nobody needed. */
-  #idleBytes = 0;
 
   /** @param options - `poison` overwrites what comes back, so that a use after release cannot go unnoticed. */
   constructor(keepBytesMax: number, options: { poison: boolean }) {
@@ -47,24 +52,25 @@ export class BufferPool {
   /** A buffer of at least `bytes`, with whatever was in it. */
   take(bytes: number): Buffer {
     const size = sizeFor(bytes);
-    const kept = this.#free.get(size)?.pop();
-    if (kept === undefined) return Buffer.allocUnsafeSlow(size);
+    const shelf = this.#shelves.get(size);
+    const kept = shelf?.buffers.pop();
+    if (shelf === undefined || kept === undefined) return Buffer.allocUnsafeSlow(size);
     this.#keptBytes -= size;
-    this.#idleBytes = Math.min(this.#idleBytes, this.#keptBytes);
+    if (shelf.buffers.length < shelf.idleCount) shelf.idleCount = shelf.buffers.length;
     return kept;
   }
 
   /** Gives up what nobody needed since the last call. */
   trim(): void {
-    for (const [size, buffers] of this.#free)
-      while (this.#idleBytes > 0) {
-        const buffer = buffers.pop();
-        if (buffer === undefined) break;
+    for (const [size, shelf] of this.#shelves) {
+      const { buffers } = shelf;
+      // Those at the bottom: the warm ones are on top.
+      for (const buffer of buffers.splice(0, shelf.idleCount)) {
         dropPages(buffer);
         this.#keptBytes -= size;
-        this.#idleBytes -= size;
       }
-    this.#idleBytes = this.#keptBytes;
+      shelf.idleCount = buffers.length;
+    }
   }
 
   /** Takes back a whole buffer that `take` gave; nobody may use it or a slice of it any more. */
@@ -76,9 +82,9 @@ export class BufferPool {
       dropPages(buffer);
       return;
     }
-    const free = this.#free.get(size);
-    if (free === undefined) this.#free.set(size, [buffer]);
-    else free.push(buffer);
+    const shelf = this.#shelves.get(size);
+    if (shelf === undefined) this.#shelves.set(size, { buffers: [buffer], idleCount: 0 });
+    else shelf.buffers.push(buffer);
     this.#keptBytes += size;
   }
 }

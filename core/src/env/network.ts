@@ -13,6 +13,8 @@ export interface ConnectionEvents {
    * ready. Null: nothing that special.
    */
   awaits?(): 'peer' | 'answer' | null;
+  /** All that arrives are answers to what this process asked: no work of somebody else begins with it. */
+  readonly bringsAnswers?: boolean;
   /** The peer will send nothing more; what is in flight may still be answered. */
   end(): void;
   /**

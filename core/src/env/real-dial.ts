@@ -23,10 +23,7 @@ export async function dial(
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
-      return new RealConnection(
-        await connected(address, deadline - performance.now(), timeoutMs),
-        'server',
-      );
+      return new RealConnection(await connected(address, deadline - performance.now(), timeoutMs));
     } catch (error) {
       const isWorthWaiting = performance.now() + FULL_QUEUE_RETRY_MS < deadline;
       if (errnoOf(error) === 'EAGAIN' && isWorthWaiting) {

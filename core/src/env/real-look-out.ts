@@ -6,7 +6,7 @@
  *
  * It pays only for itself: it is tried when the last wait was short enough that it would have helped, given up after the
  * first time it did not, and not tried while there are other connections to serve or a second processor is missing.
- * Connections that this process opened are not of those: what comes there are the answers that its client waits for.
+ * Connections that bring answers are none of those: a gateway waits for its daemons on behalf of its client.
  *
  * Whoever turns lets others have the processor first. A gateway that waits for daemons on its own machine would keep them
  * from answering otherwise: with it reads one at a time were 1.5 times as many, without it 1.2 (three daemons, two
@@ -32,16 +32,12 @@ const ANSWER_MS = 0.6;
 const SHORT_ANSWER_MS = 0.8;
 
 const isWorthIt = availableParallelism() > 1 && process.env['STORE_LOOK_OUT'] !== 'off';
-/** Whoever received last, of clients and of those we ask. While it is always the same one, nobody else sends. */
-const latest: Record<Side, unknown> = { client: null, server: null };
+/** Whoever received last. While it is always the same one, nobody else sends. */
+let latest: unknown = null;
 /** Connections that wait for an answer which is not ready: its parts must not wait for us. */
 let answering = 0;
 
-/** Who is at the other end. */
-export type Side = 'client' | 'server';
-
 export class LookOut {
-  readonly #side: Side;
   readonly #native = native();
   readonly #identity: object = {};
   /** When the last bytes had been dealt with, or the last answer had left. */
@@ -56,21 +52,17 @@ export class LookOut {
   #busySince: number | null = null;
   #answerIsQuick = true;
 
-  constructor(side: Side) {
-    this.#side = side;
-  }
-
   /** Call when bytes arrived through the event loop. */
   arrived(): void {
     this.#gapIsShort = performance.now() - this.#quietSince < SHORT_GAP_MS;
-    this.#wasAlone = latest[this.#side] === this.#identity;
-    latest[this.#side] = this.#identity;
+    this.#wasAlone = latest === this.#identity;
+    latest = this.#identity;
     this.#turnsFor = null;
     this.#notBusy();
   }
 
   #isAlone(): boolean {
-    return isWorthIt && this.#wasAlone && latest[this.#side] === this.#identity;
+    return isWorthIt && this.#wasAlone && latest === this.#identity;
   }
 
   /**

@@ -78,27 +78,34 @@ export function placeIn(
     throw badFrame(`A key has 1 to ${KEY_BYTES_MAX} bytes`);
   if (at + keyBytes > bytes.length) throw badFrame('A frame is shorter than its key');
   const number = low | 0;
+  const isIt = (place: ObjectPlace | undefined): place is ObjectPlace =>
+    place?.kind === kind && place.hash.high === high && isAt(place.key, bytes, at, keyBytes);
   const recent = recentPlaces.get(number);
-  if (
-    recent?.kind === kind &&
-    recent.hash.high === high &&
-    isKeyAt(recent.key, bytes, at, keyBytes)
-  )
-    return recent;
-  const key = Buffer.allocUnsafe(keyBytes);
-  bytes.copy(key, 0, at, at + keyBytes);
-  const hash = { high, low };
-  const place = { kind, key, hash, place: placeOf(hash, key) };
+  if (isIt(recent)) return recent;
+  const older = recentPlaces.getOlder(number);
+  const place = isIt(older) ? older : newPlace(bytes, at, keyBytes, kind, { high, low });
   recentPlaces.set(number, place, keyBytes);
   return place;
 }
 
-/** Byte by byte: keys are short. */
-function isKeyAt(key: Buffer, bytes: Buffer, at: number, keyBytes: number): boolean {
+/** Whether a key is `bytes[at, at + keyBytes)`. Byte by byte: keys are short. */
+function isAt(key: Buffer, bytes: Buffer, at: number, keyBytes: number): boolean {
   if (key.length !== keyBytes) return false;
   for (let index = 0; index < keyBytes; index += 1)
     if (key[index] !== bytes[at + index]) return false;
   return true;
+}
+
+function newPlace(
+  bytes: Buffer,
+  at: number,
+  keyBytes: number,
+  kind: ObjectPlace['kind'],
+  hash: ObjectPlace['hash'],
+): ObjectPlace {
+  const key = Buffer.allocUnsafeSlow(keyBytes); // of its own: it is kept, and others are not
+  bytes.copy(key, 0, at, at + keyBytes);
+  return { kind, key, hash, place: placeOf(hash, key) };
 }
 
 // An object in a list, or in a question.

@@ -3,6 +3,7 @@
  * `store-nbd` in front, and a client that writes tagged sectors all the time. At the end everything has to be whole again,
  * on all copies, and nobody may have stumbled over a defect of ours.
  */
+import { messageOf } from '@store/core';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
@@ -46,6 +47,8 @@ export class ReplicaStory {
   client: NbdClient;
   readonly #serverOptions: StoreServerOptions;
   #writing: Promise<void> | null = null;
+  /** What servers logged that were killed, or did not start. */
+  readonly #lostLogs: string[] = [];
 
   /** @param name - Of the test file, for the line that replays it. */
   static async begin(
@@ -120,13 +123,27 @@ export class ReplicaStory {
   /** `store-nbd` is killed, and with it what it would have sent again. */
   async losesServer(): Promise<void> {
     await this.server.kill9();
+    this.#lostLogs.push(this.server.log);
     await this.#writing;
     this.#writing = null;
   }
 
-  async serverAgain(): Promise<void> {
-    this.server = await StoreServer.start(this.t, this.#serverOptions);
-    this.client = await NbdClient.connect(this.server.uri);
+  /**
+   * Started as a supervisor would: until it runs. It may not, while the masters are dead or a group has no primary.
+   * @param failed - Is told why it did not.
+   */
+  async serverAgain(attempts = 1, failed: (why: string) => void = () => undefined): Promise<void> {
+    for (let attempt = 1; ; attempt += 1)
+      try {
+        this.server = await StoreServer.start(this.t, this.#serverOptions);
+        this.client = await NbdClient.connect(this.server.uri);
+        return;
+      } catch (error) {
+        this.#lostLogs.push(messageOf(error));
+        if (attempt === attempts) throw error;
+        failed(messageOf(error));
+        if (this.server.running) await this.losesServer();
+      }
   }
 
   /** Reads the whole device. */
@@ -172,22 +189,28 @@ export class ReplicaStory {
     t.ok(objects > 1, 'and there are some');
   }
 
+  /** The program that serves, and all that did before it. */
+  get #serverLog(): string {
+    return [...this.#lostLogs, this.server.log].join('\n');
+  }
+
   /** Writes what all programs have logged into a folder. */
   keepLogs(folder: string): void {
-    const { cluster, server } = this;
+    const { cluster } = this;
     mkdirSync(folder, { recursive: true });
     const keep = (name: string, { log }: { readonly log: string }): void =>
       writeFileSync(join(folder, `${name}.log`), log);
     keep('master', cluster.master);
-    keep('store-nbd', server);
+    keep('store-nbd', { log: this.#serverLog });
     cluster.daemons.forEach((daemon, index) => keep(`daemon${index + 1}`, daemon));
   }
 
   /** @param without - Numbers of daemons whose disks have failed: they say so. */
   hasNoDefects(without: readonly number[] = []): void {
-    const { cluster, server } = this;
+    const { cluster } = this;
     const daemons = cluster.daemons.filter((_, index) => !without.includes(index + 1));
-    const lines = [cluster.master, ...daemons, server].flatMap(({ log }) => log.split('\n'));
+    const logs = [cluster.master, ...daemons].map(({ log }) => log);
+    const lines = [...logs, this.#serverLog].flatMap((log) => log.split('\n'));
     this.t.same(lines.filter((line) => DEFECTS.test(line)).slice(0, 10), [], 'no log has a defect');
   }
 }

@@ -3,7 +3,6 @@
 // read anything else, all copies are equal, and no program has found a defect of ours.
 //
 // By hand, for longer: make chaos SECONDS=1800 SEED=7
-import { messageOf } from '@store/core';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -52,16 +51,20 @@ t.test(`${SECONDS} s of chaos`, here, async (t) => {
   await story.writes();
   const fio = await fioBeside(t, story);
   const begin = performance.now();
+  const say = (what: string): void => {
+    said.push(`${((performance.now() - begin) / 1000).toFixed(1)} s: ${what}`);
+  };
   const monkey = new ChaosMonkey({
     ...{ cluster, network, random: story.random, smallDisks: disks },
-    say: (what) => said.push(`${((performance.now() - begin) / 1000).toFixed(1)} s: ${what}`),
+    say,
   });
   writer.longestMs = 0;
-  const raging = monkey.rage(SECONDS * 1000);
-  await killGateways(story, begin + SECONDS * 1000, new SeededRandom(seed), (what) =>
-    said.push(`${((performance.now() - begin) / 1000).toFixed(1)} s: ${what}`),
-  );
-  await raging;
+  const rage = monkey.rage(SECONDS * 1000);
+  try {
+    await killGateways(story, begin + SECONDS * 1000, new SeededRandom(seed), say);
+  } finally {
+    await rage; // it undoes what it did
+  }
   t.comment(said.join('\n'));
   t.comment(`the longest request took ${Math.round(writer.longestMs)} ms`);
   await fio();
@@ -91,23 +94,11 @@ async function killGateways(
     await story.losesServer();
     await sleep(random.between(0, 3_000));
     const begin = performance.now();
-    await serverAgain(story, say);
+    await story.serverAgain(GATEWAY_ATTEMPTS, (why) => say(why.slice(0, 2000)));
     say(`another gateway serves after ${Math.round(performance.now() - begin)} ms`);
     await story.isThere();
     await story.writes('often', 0);
   }
-}
-
-/** Started as a supervisor would: until it runs. It may not, while a master is dead or a group has no primary. */
-async function serverAgain(story: ReplicaStory, say: (what: string) => void): Promise<void> {
-  for (let attempt = 1; ; attempt += 1)
-    try {
-      await story.serverAgain();
-      return;
-    } catch (error) {
-      say(messageOf(error).slice(0, 2000));
-      if (attempt === GATEWAY_ATTEMPTS) throw error;
-    }
 }
 
 async function smallDisks(t: Test): Promise<string[]> {
