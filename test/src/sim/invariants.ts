@@ -83,10 +83,14 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     if (op === 'write' || op === 'zero') this.#lookAtCopies(request);
   }
 
-  /** I3: what is answered is with all members of the set. */
+  /**
+   * I3: what is answered is with all members of the set. But whoever was paused may answer late: the group may have lost what
+   * was not flushed since, of which the client hears at its next flush; or the client may have its answer from another one.
+   */
   #lookAtCopies(request: Request): void {
     const object = this.#history.objects.find(({ ref }) => ref.place === request.ref.place);
-    if (object?.use !== 'own') return;
+    if (object?.use !== 'own' || !this.#isAwaited(object, request)) return;
+    if (request.epoch < (this.groupNow(object.group)?.lostAt ?? 0)) return;
     for (const { name, copy } of this.#copies(object)) {
       const problem = differenceOf(copy?.now ?? null, request);
       if (problem === null) continue;
@@ -95,6 +99,18 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
       );
       return;
     }
+  }
+
+  /** Only one client writes to such an object, and one request at a time to each of its cells. */
+  #isAwaited(object: UsedObject, { op, offset }: Request): boolean {
+    return this.#history.ops.some(
+      (one) =>
+        one.object === object &&
+        one.kind === op &&
+        one.answeredAt === Infinity &&
+        one.from * CELL_BYTES <= offset &&
+        offset < one.to * CELL_BYTES,
+    );
   }
 
   flushed(writes: readonly OpRecord[]): void {

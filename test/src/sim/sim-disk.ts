@@ -47,7 +47,10 @@ export class SimObject {
   isDirty = false;
   /** Its blocks may differ from what is stored of them: see `InventoryEntry.isClosed`. */
   isOpen = false;
-  /** Its version says nothing of its bytes: power was lost while it was open, and what was overwritten may be old or new. */
+  /**
+   * Its version says nothing of its bytes: it was open at a crash, and what was on its way may be there or not. Until it gets
+   * a version of its own, or was compared.
+   */
   isUnsure = false;
   /** A change that others have made could not be made here: it has to be compared before its version counts again. */
   isIncomplete = false;
@@ -71,13 +74,22 @@ export class SimObject {
     return this.#ordersGiven;
   }
 
-  /** That change is made. Of several that overtake each other the last one says what the object is. */
-  stamp(order: number, version: number, length: number): void {
+  /**
+   * That change is made. Of several that overtake each other the last one says what the object is.
+   * @param isOurs - The version was given here: nobody else has other bytes by that name.
+   */
+  stamp(order: number, version: number, length: number, isOurs: boolean): void {
     if (order < this.#orderMade) return;
     this.#orderMade = order;
-    this.isUnsure = false;
+    if (isOurs) this.isUnsure = false;
     this.now.version = version;
     this.now.length = length;
+  }
+
+  /** It is what its version says. */
+  compared(): void {
+    this.isUnsure = false;
+    this.isIncomplete = false;
   }
 
   /** It is kept as a whole, in the metadata. */
@@ -272,7 +284,7 @@ export class SimDisk {
         next.durable = object.durable;
         next.isDirty = object.isDirty;
         next.isOpen = object.isOpen;
-        next.isUnsure = object.isUnsure;
+        next.isUnsure = object.isUnsure || object.isOpen;
         shelf.objects.set(place, next);
       }
     // The lists in order hold the old ones.

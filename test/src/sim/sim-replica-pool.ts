@@ -338,7 +338,7 @@ export class SimReplicaPool implements ReplicaPool {
         const checks = new Uint32Array(count);
         this.#apply(change, object, { first, state, blocks, checks }, (error) => {
           if (error !== null) object.isIncomplete = true;
-          else if (count === 0) object.isIncomplete = false;
+          else if (count === 0) object.compared();
           done(error);
         });
         return;
@@ -385,11 +385,11 @@ export class SimReplicaPool implements ReplicaPool {
       const page = found.slice(0, limit);
       const last = page.at(-1);
       done(null, {
-        entries: page.map(({ object, now, isOpen, isDirty, isIncomplete, locks }) => ({
+        entries: page.map(({ object, now, isOpen, isDirty, isUnsure, isIncomplete, locks }) => ({
           object,
           version: now.exists ? now.version : 0,
           length: now.exists ? now.length : 0,
-          isClosed: !isOpen && !isDirty && !isIncomplete && locks.idle,
+          isClosed: !isOpen && !isDirty && !isUnsure && !isIncomplete && locks.idle,
           isBroken: false,
         })),
         next:
@@ -567,7 +567,7 @@ export class SimReplicaPool implements ReplicaPool {
     if (!object.isUnsure || this.#tap === null || !now.exists || isInline) return;
     const version = this.#nextVersion(object);
     if (version === 0) return;
-    object.stamp(object.nextOrder(), version, now.length);
+    object.stamp(object.nextOrder(), version, now.length, true);
     object.touched();
     const nothing = { first: 0, count: 0, state: BLOCK_STATE.absent };
     const { length } = now;
@@ -601,7 +601,7 @@ export class SimReplicaPool implements ReplicaPool {
       }
       const lengthBefore = now.exists ? now.length : 0;
       now.exists = true;
-      object.stamp(object.nextOrder(), version, Math.max(lengthBefore, length));
+      object.stamp(object.nextOrder(), version, Math.max(lengthBefore, length), true);
       this.#tap?.changed(changeOf(object, plan));
       this.#land(object, plan, (error) => {
         failure ??= error;
@@ -626,7 +626,7 @@ export class SimReplicaPool implements ReplicaPool {
     this.#locked(object, plan.first, last, true, (release) => {
       const { now } = object;
       if (plan.state !== BLOCK_STATE.absent || now.exists) now.exists = true;
-      object.stamp(order, change.version, change.length);
+      object.stamp(order, change.version, change.length, false);
       object.isOpen = true;
       object.touched();
       this.#land(object, plan, (error) => {
@@ -853,7 +853,7 @@ function landDelete(object: SimObject): void {
   object.durableCount = object.changeCount; // a sync that began before says nothing of it
   object.isDirty = false;
   object.isOpen = false;
-  object.isUnsure = false;
+  object.compared();
   object.bad.clear();
 }
 
