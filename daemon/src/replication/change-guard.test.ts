@@ -71,6 +71,7 @@ class Story {
       wantMap: () => undefined,
       sendMap: () => undefined,
       mend: () => undefined,
+      areGoodNowhere: () => undefined,
       soon: (run) => setImmediate(run),
       membersChanged: () => undefined,
     };

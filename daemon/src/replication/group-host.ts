@@ -2,7 +2,7 @@
 import type { GroupRequestKind, Log, MapPool, StoreError } from '@store/core';
 import type { Leases } from './leases.js';
 import type { PeerMessage } from './peer-message.js';
-import type { Mend } from './read-repair.js';
+import type { AskNowhere, Mend } from './read-repair.js';
 import type { ReplicaPool } from './replica-pool.js';
 import type { ReplicationTiming } from './timing.js';
 
@@ -41,6 +41,7 @@ export interface GroupHost {
   /** Sends our map to a daemon that is behind. */
   sendMap(daemon: number): void;
   readonly mend: Mend;
+  readonly areGoodNowhere: AskNowhere;
   /** Runs it in a later turn, after so many milliseconds if that is said. */
   soon(run: () => void, ms?: number): void;
   /** Somebody became, or stopped being, a member to be waited for: flushes look again. */

@@ -598,7 +598,8 @@ export class GroupPrimary implements StreamOwner {
         this.#goOn();
       }
     };
-    const present = ({ object, first, last }: TailEntry, isMended: boolean): void =>
+    const present = (entry: TailEntry, isMended: boolean): void => {
+      const { object, first, last } = entry;
       store.present(
         object,
         first,
@@ -606,11 +607,15 @@ export class GroupPrimary implements StreamOwner {
         (change) => this.announce(change),
         (error) => {
           if (error?.code !== 'E_CHECKSUM' || this.#failure !== null) presented(error);
-          else if (isMended) presented(this.hasOthers ? error : null);
-          else this.#mend(this, store, object, () => present({ object, first, last }, true));
+          else if (!isMended) this.#mend(this, store, object, () => present(entry, true));
+          else
+            // Blocks that are good nowhere stay bad everywhere, and the members have all others.
+            this.#host.areGoodNowhere(this, store, object, { first, last }, (isNowhere) =>
+              presented(isNowhere || !this.hasOthers ? null : error),
+            );
         },
       );
-    // Blocks that are good nowhere stay bad here, and the members have all others.
+    };
     for (const entry of entries) present(entry, false);
     presented(null);
   }

@@ -50,6 +50,8 @@ class GroupAlone {
   readonly sent: PeerMessage[] = [];
   /** Changes of the other one that are being made. */
   readonly applying: Done[] = [];
+  /** What the others say of blocks that are bad here and could not be mended. */
+  areGoodNowhere = false;
   readonly group: Group;
 
   constructor() {
@@ -61,6 +63,7 @@ class GroupAlone {
       apply: (made: Change, done: Done) => {
         if (made.op !== 'states' || made.count > 0) this.applying.push(done);
       },
+      present: (...[, , , , done]) => done(new StoreError('E_CHECKSUM', 'Block 3 is bad')),
     } as Partial<ReplicaPool> as ReplicaPool;
     const pool = { groups: Array.from({ length: 16 }) } as unknown as MapPool;
     const host: GroupHost = {
@@ -75,7 +78,8 @@ class GroupAlone {
       ask: (kind, { epoch }) => this.asked.push(`${kind} ${epoch}`),
       wantMap: () => undefined,
       sendMap: () => undefined,
-      mend: () => undefined,
+      mend: (...[, , , done]) => done(false),
+      areGoodNowhere: (...[, , , , done]) => done(this.areGoodNowhere),
       soon: (run) => setImmediate(run),
       membersChanged: () => undefined,
     };
@@ -161,6 +165,24 @@ t.test('what is made after its primary gave up is told to whoever leads next', (
     ]),
   );
   t.match(alone.tailFor(3), { entries: [{ object: OBJECT }] });
+  t.end();
+});
+
+t.test('a new primary whose block is bad leads only if nobody has it good', (t) => {
+  for (const isNowhere of [true, false]) {
+    const alone = new GroupAlone();
+    alone.areGoodNowhere = isNowhere;
+    alone.group.mapIs(
+      mapGroup(2, [
+        [ME, true],
+        [OTHER, true],
+      ]),
+    );
+    const entries = [{ object: OBJECT, first: 3, last: 3 }];
+    alone.primary.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries });
+    t.equal(alone.primary.isServing, isNowhere);
+    t.same(alone.asked, isNowhere ? [] : ['resign 2']);
+  }
   t.end();
 });
 

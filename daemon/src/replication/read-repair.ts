@@ -20,6 +20,24 @@ export type Mend = (
   done: (isMended: boolean) => void,
 ) => void;
 
+/** Some blocks of an object. */
+export interface BlockRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/**
+ * Whether those blocks of a range that are bad on the primary are bad on every other member in sync too: then nobody has
+ * anything that they could be made of. @param done - False if one of them has them good, or does not answer
+ */
+export type AskNowhere = (
+  primary: GroupPrimary,
+  store: ReplicaPool,
+  object: ObjectPlace,
+  range: BlockRange,
+  done: (isNowhere: boolean) => void,
+) => void;
+
 /** Blocks of one object that were found to be bad, and who mends them. */
 interface Repair {
   readonly node: ReplicaNode;
@@ -34,7 +52,7 @@ export function mendBlocks(
   primary: GroupPrimary,
   store: ReplicaPool,
   { kind, key, hash, place }: ObjectPlace,
-  { first, last }: { readonly first: number; readonly last: number },
+  { first, last }: BlockRange,
   done: (isMended: boolean) => void,
 ): void {
   const repair = { node, primary, store, object: { kind, key, hash, place } };
@@ -62,6 +80,38 @@ export function mendBlocks(
         left -= 1;
         if (left === 0) done(areGood);
       });
+  });
+}
+
+/** See `AskNowhere`. */
+export function areGoodNowhere(
+  node: ReplicaNode,
+  primary: GroupPrimary,
+  store: ReplicaPool,
+  object: ObjectPlace,
+  { first, last }: BlockRange,
+  done: (isNowhere: boolean) => void,
+): void {
+  store.verify(object, (error, bad) => {
+    const wanted = (bad ?? []).filter((block) => block >= first && block <= last);
+    const others = othersOf(primary).filter(({ isInSync }) => isInSync);
+    let left = others.length;
+    let isNowhere = error === null && wanted.length > 0;
+    if (!isNowhere || left === 0) {
+      done(isNowhere);
+      return;
+    }
+    for (const other of others)
+      node.questions.ask(
+        other,
+        (id) => ({ type: 'askVerify', id, ...epochOf(primary), object }),
+        (answer) => {
+          const badThere = answer?.type === 'verified' ? answer.bad : null;
+          isNowhere &&= wanted.every((block) => badThere?.includes(block) === true);
+          left -= 1;
+          if (left === 0) done(isNowhere);
+        },
+      );
   });
 }
 

@@ -29,7 +29,7 @@ import { PeerAnswers } from './peer-answers.js';
 import type { GroupEpoch, PeerMessage } from './peer-message.js';
 import { PeerQuestions } from './peer-questions.js';
 import type { ReplicationPorts } from './ports.js';
-import { mendBlocks, type Mend } from './read-repair.js';
+import { areGoodNowhere, mendBlocks, type AskNowhere, type Mend } from './read-repair.js';
 import { ReplicatedPool } from './replicated-pool.js';
 import type { ReplicaPool } from './replica-pool.js';
 import { Scrub, SCRUB_PERIODS, type ScrubPeriods } from './scrub.js';
@@ -56,6 +56,8 @@ export class ReplicaNode implements GroupHost {
   readonly questions: PeerQuestions;
   readonly mend: Mend = (primary, store, object, done) =>
     mendBlocks(this, primary, store, object, { first: 0, last: BLOCKS_PER_OBJECT }, done);
+  readonly areGoodNowhere: AskNowhere = (primary, store, object, range, done) =>
+    areGoodNowhere(this, primary, store, object, range, done);
   readonly #ports: ReplicationPorts;
   readonly #flushes: Flushes;
   readonly #answers: PeerAnswers;
