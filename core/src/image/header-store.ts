@@ -22,6 +22,9 @@ const ATTEMPTS_MAX = 20;
 /** Answers to a compare-and-swap that may have been made: by a copy sent earlier, or with its answer lost. */
 const MAY_HAVE_CHANGED: ReadonlySet<ErrorCode> = new Set(['E_VERSION', 'E_TIMEOUT', 'E_IN_DOUBT']);
 
+/** After these the header is looked at again. What is in doubt is never made any more once somebody has answered a look. */
+const DECIDES_ANEW: ReadonlySet<ErrorCode> = new Set(['E_VERSION', 'E_IN_DOUBT']);
+
 /** A header as it is stored now. */
 export interface StoredHeader {
   readonly header: ImageHeader;
@@ -110,7 +113,8 @@ export class HeaderStore {
 
   /**
    * Changes the header of an image, whoever else does at the same time.
-   * @param change - Decides on the header as it is now; null leaves it. Called again after a lost race.
+   * @param change - Decides on the header as it is now; null leaves it. Called again after a lost race, and when nobody can say
+   *   any more whether the change was made, but the header does not have it.
    * @throws StoreError `E_NOT_FOUND`, or what `change` throws
    */
   async change(
@@ -125,8 +129,8 @@ export class HeaderStore {
       try {
         return await this.swap(name, stored.version, draft);
       } catch (error) {
-        const lost = error instanceof StoreError && error.code === 'E_VERSION';
-        if (!lost || attempt === ATTEMPTS_MAX) throw error;
+        const isOpen = error instanceof StoreError && DECIDES_ANEW.has(error.code);
+        if (!isOpen || attempt === ATTEMPTS_MAX) throw error;
       }
     }
   }

@@ -171,6 +171,25 @@ await t.test('a change whose answer was lost with its daemon is recognised', asy
   t.equal(await codeOf(catalog.create('vm3', MIB)), 'E_IN_DOUBT', 'it was not made');
 });
 
+await t.test('a change that was lost with its daemon is made again', async (t) => {
+  class ForgetfulPool extends PoolWrapper {
+    losses = 0;
+    override async compareAndSwap(ref: ObjectRef, version: number, bytes: Buffer): Promise<number> {
+      this.losses -= 1;
+      if (this.losses >= 0)
+        throw new StoreError('E_IN_DOUBT', 'Another daemon leads its group of the pool now');
+      return super.compareAndSwap(ref, version, bytes);
+    }
+  }
+  const pool = new ForgetfulPool(await memPool());
+  const catalog = new ImageCatalog(pool, random);
+  await catalog.create('vm1', MIB);
+  pool.losses = 3;
+  t.match(await catalog.resize('vm1', 2 * MIB), { size: 2 * MIB, state: 'ready' });
+  pool.losses = Infinity;
+  t.equal(await codeOf(catalog.resize('vm1', MIB)), 'E_IN_DOUBT', 'within reason');
+});
+
 await t.test(
   'growing adds zeros, shrinking forgets, and growing again does not remember',
   async (t) => {
