@@ -10,10 +10,10 @@
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { run } from '../host/command.js';
+import { freePort } from '../host/free-port.js';
 import { waitUntil } from '../host/wait-until.js';
 import { ProgramParts } from './program-parts.js';
 
@@ -123,15 +123,6 @@ async function makeOsd(config: string, osd: number): Promise<void> {
 /** Asks until the answer looks right, or somebody asks us to go. */
 async function until(what: string, ask: () => Promise<string>, right: RegExp): Promise<void> {
   await waitUntil(what, UP_MS, async () => parts.isAsked || right.test(await ask()));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('TCP has ports');
-  return address.port;
 }
 
 function parse(args: readonly string[]): Options {

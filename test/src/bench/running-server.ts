@@ -1,8 +1,9 @@
 /** One server that runs, ready for clients, until it is stopped by its process id. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
+import { freePort } from '../host/free-port.js';
 import { waitUntil } from '../host/wait-until.js';
 import { isAlive } from './process-tree.js';
 import { collect, stopProcess, type Programs } from './programs.js';
@@ -132,12 +133,7 @@ async function endpointIn(folder: string, tcp: boolean): Promise<Endpoint> {
     rmSync(path, { force: true }); // of the server of an earlier stage
     return { path };
   }
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('TCP has ports');
-  return { port: address.port };
+  return { port: await freePort() };
 }
 
 function pidIn(file: string): number | undefined {

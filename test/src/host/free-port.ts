@@ -1,0 +1,11 @@
+import { createServer } from 'node:net';
+
+/** A TCP port of 127.0.0.1 that nobody uses just now, for a program that cannot choose one itself. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === 'string') throw new Error('TCP has ports');
+  return address.port;
+}
