@@ -28,6 +28,8 @@ const HEAL_MS_MAX = 150_000;
 const LOOK_MS = 250;
 /** What was answered is everywhere; what is only a hint may still be on its way. */
 const QUIET_MS = 1500;
+/** After that all copies are equal, and stay so. */
+const EQUAL_MS_MAX = 5000;
 /** A timer that still runs so long after a daemon was stopped has been forgotten. */
 const CLOSED_MS = 90_000;
 /** Of one run; the longest have a tenth of it. */
@@ -155,6 +157,8 @@ class SimRun {
     }
     await this.#readAll([...workloads, ...writers]);
     await this.#until(QUIET_MS, () => false);
+    // The masters may have moved something at that very moment, and a primary gives versions when it begins.
+    await this.#until(EQUAL_MS_MAX, () => this.#invariants.problemOfCopies() === null);
     await this.#judge();
   }
 
