@@ -5,8 +5,9 @@
  * every process of a cluster collect all of its garbage after each 1,500 writes of 4 KiB.
  *
  * What was not needed for a while is given up (`trim`), as is what comes back beyond what the pool may keep: its pages
- * go back to the system at once, all but those that it shares with its neighbours. Left to the garbage collector they stay resident until it comes by, which after a
- * hundred MiB of large replies it had not: their senders' memory was free in every count, and used.
+ * go back to the system at once, all but those that it shares with its neighbours. Left to the garbage collector they stay
+ * resident until it comes by, which after a hundred MiB of large replies it had not: their senders' memory was free in every
+ * count, and used.
  *
  * A buffer comes back only when nobody can touch it any more: the payload of a WRITE when the backend has answered
  * without an error, the reply to a READ when the operating system has taken its last byte or the connection is closed.

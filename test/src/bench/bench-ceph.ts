@@ -73,25 +73,26 @@ async function format({ dir, osds }: Options, config: string): Promise<void> {
   for (const folder of ['mon', 'mgr', 'run', 'log', ...diskNames(osds)])
     mkdirSync(join(dir, folder), { recursive: true });
   const id = randomUUID();
-  const at = `[v2:127.0.0.1:${await freePort()},v1:127.0.0.1:${await freePort()}]`;
-  writeFileSync(config, configText({ dir, osds, id, at }));
+  const address = `[v2:127.0.0.1:${await freePort()},v1:127.0.0.1:${await freePort()}]`;
+  writeFileSync(config, configText({ dir, osds, id, address }));
   const map = join(dir, 'monmap');
-  await run('monmaptool', ['--create', '--clobber', '--fsid', id, '--addv', 'a', at, map]);
+  await run('monmaptool', ['--create', '--clobber', '--fsid', id, '--addv', 'a', address, map]);
   await run('ceph-mon', ['-c', config, '-i', 'a', '--mkfs', '--monmap', map]);
 }
 
-function configText(at: {
+/** @param cluster - `address`: of the monitor, in both versions of their protocol */
+function configText(cluster: {
   readonly dir: string;
   readonly osds: number;
   readonly id: string;
-  readonly at: string;
+  readonly address: string;
 }): string {
-  const { dir, osds } = at;
+  const { dir, osds, id, address } = cluster;
   const quiet = ['none', 'ms', 'auth', 'monc', 'osd', 'bluestore', 'bluefs', 'bdev', 'rocksdb'];
   const quietToo = ['objecter', 'rados', 'rbd', 'objectcacher', 'finisher', 'throttle', 'tp'];
   return [
     '[global]',
-    ...[`fsid = ${at.id}`, `mon_host = ${at.at}`],
+    ...[`fsid = ${id}`, `mon_host = ${address}`],
     ...['public_addr = 127.0.0.1', 'cluster_addr = 127.0.0.1', 'ms_bind_ipv6 = false'],
     ...['ms_bind_port_min = 16800', 'ms_bind_port_max = 17300'],
     ...['cluster', 'service', 'client'].map((who) => `auth_${who}_required = none`),
@@ -133,8 +134,8 @@ function parse(args: readonly string[]): Options {
   });
   const { dir, image, socket, port } = values;
   const [osds, bytes] = [Number(values.osds), Number(values.size)];
-  if (dir === undefined || image === undefined || !(osds >= 1) || !(bytes > 0))
-    throw new Error(USAGE);
+  const isComplete = dir !== undefined && image !== undefined && osds >= 1 && bytes > 0;
+  if (!isComplete || (socket === undefined && port === undefined)) throw new Error(USAGE);
   const where =
     socket === undefined ? ['--bind=127.0.0.1', `--port=${port}`] : ['--socket', socket];
   return { dir, osds, image, bytes, where };

@@ -1,6 +1,6 @@
 // Five daemons with three copies of everything, a client that tags what it writes and fio beside it, while processes are killed
-// (the client's gateway too) and hang, networks are cut and disks fill up, all at random. Then everything heals: what was answered is there, nobody ever
-// read anything else, all copies are equal, and no program has found a defect of ours.
+// (the client's gateway too) and hang, networks are cut and disks fill up, all at random. Then everything heals: what was
+// answered is there, nobody ever read anything else, all copies are equal, and no program has found a defect of ours.
 //
 // By hand, for longer: make chaos SECONDS=1800 SEED=7
 import { mkdirSync } from 'node:fs';
