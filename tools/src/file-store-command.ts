@@ -1,5 +1,5 @@
 /** `store file-store`: the storage daemon, which serves a folder over the network until it is told to stop. */
-import { DaemonServer, openFileStore } from '@store/daemon';
+import { DaemonServer, openFileStore, type FileStore } from '@store/daemon';
 import type { Command } from 'commander';
 import { sdNotify } from './handover/sd-notify.js';
 import { formatHostPort, type HostPort } from './host-port.js';
@@ -55,12 +55,7 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     onFailure: (error) => dieOfDisk(log, error),
   });
   const { diskId, startId, lineage } = store;
-  const part = await ClusterPart.of(context, given, store, security.door.peerTls).catch(
-    async (error: unknown) => {
-      await store.close();
-      throw error;
-    },
-  );
+  const part = await partOf(context, given, store, security);
   const server = new DaemonServer({
     env,
     store: part?.store ?? store,
@@ -97,6 +92,20 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
     await store.close(); // what was answered is on the disk when this is over
   }
   log.info({}, 'Stopped');
+}
+
+async function partOf(
+  context: Context,
+  given: FileStoreGiven,
+  store: FileStore,
+  security: DaemonSecurity,
+): Promise<ClusterPart | null> {
+  try {
+    return ClusterPart.of(context, given, store, security);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
 
 async function serveMetricsOf(

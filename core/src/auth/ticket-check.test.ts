@@ -69,6 +69,21 @@ await t.test('a refusal says why', (t) => {
   t.end();
 });
 
+await t.test('what masters hand out may be on its way', (t) => {
+  const ring = new SecretRing([present], { areHandedOut: true });
+  const shown = (secret: PoolSecret): unknown =>
+    checkTicket(
+      encodeTicket(makeTicket(secret, fields, fixed(1))),
+      { secrets: ring, blocklist },
+      NOW,
+    );
+  t.throws(() => shown(other), { code: 'E_STALE_MAP', message: /whose secret is not here/ });
+  t.throws(() => shown(next), { code: 'E_STALE_MAP', message: /generation 3/ });
+  t.throws(() => shown(old), { code: 'E_DENIED', message: /generation 1/ }, 'a secret of the past');
+  t.ok(shown(present));
+  t.end();
+});
+
 await t.test('time is exact at the end and generous by 5 minutes at the beginning', (t) => {
   for (const at of [NOW - 300, NOW, NOW + 59]) t.ok(check(at), String(at));
   for (const at of [NOW - 301, NOW + 60, NOW + 10 ** 9]) t.throws(() => check(at), String(at));

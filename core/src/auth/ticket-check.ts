@@ -28,12 +28,19 @@ export interface CheckedTicket {
   readonly key: Buffer;
 }
 
+export interface SecretRingOptions {
+  /** The masters hand them out: one that is not here may be on its way, and whoever needs it is told to come again. */
+  readonly areHandedOut?: boolean;
+}
+
 /** The secrets a daemon knows: of several pools, and of each several generations. */
 export class SecretRing {
   readonly #generationsOf = new Map<string, Map<number, PoolSecret>>();
+  readonly #areHandedOut: boolean;
 
   /** @throws StoreError `E_INVALID` if two are of the same pool and generation: which one would count? */
-  constructor(secrets: Iterable<PoolSecret>) {
+  constructor(secrets: Iterable<PoolSecret>, { areHandedOut = false }: SecretRingOptions = {}) {
+    this.#areHandedOut = areHandedOut;
     for (const secret of secrets) {
       const { pool, generation } = secret;
       const generations = this.#generationsOf.get(pool) ?? new Map<number, PoolSecret>();
@@ -52,18 +59,23 @@ export class SecretRing {
     return [...this.#generationsOf.keys()];
   }
 
-  /** @throws StoreError `E_DENIED` if there is none */
-  secretFor(ticket: Ticket): PoolSecret {
-    const generations = this.#generationsOf.get(ticket.pool);
+  /** @throws StoreError `E_DENIED` if there is none and none will come, `E_STALE_MAP` if one may */
+  secretFor({ pool, generation }: Ticket): PoolSecret {
+    const generations = this.#generationsOf.get(pool);
     if (generations === undefined)
-      throw denied(
-        `The ticket is for pool ${JSON.stringify(ticket.pool)}, whose secret is not here`,
+      throw new StoreError(
+        this.#areHandedOut ? 'E_STALE_MAP' : 'E_DENIED',
+        `The ticket is for pool ${JSON.stringify(pool)}, whose secret is not here`,
       );
-    const secret = generations.get(ticket.generation);
-    if (secret === undefined)
-      throw denied(
-        `The ticket was made with generation ${ticket.generation} of the pool's secret; known here: ${[...generations.keys()].join(', ')}`,
+    const secret = generations.get(generation);
+    if (secret === undefined) {
+      const known = [...generations.keys()];
+      const isNewer = generation > Math.max(...known);
+      throw new StoreError(
+        this.#areHandedOut && isNewer ? 'E_STALE_MAP' : 'E_DENIED',
+        `The ticket was made with generation ${generation} of the pool's secret; known here: ${known.join(', ')}`,
       );
+    }
     return secret;
   }
 }
@@ -72,7 +84,8 @@ export class SecretRing {
  * Checks what a client shows.
  * @param ticketBytes - From the wire; not kept.
  * @param now - Seconds since 1970.
- * @throws StoreError `E_DENIED` saying why: no ticket, unknown pool or generation, not yet valid, expired, revoked
+ * @throws StoreError `E_DENIED` saying why: no ticket, unknown pool or generation, not yet valid, expired, revoked;
+ *   `E_STALE_MAP`: see {@link SecretRing.secretFor}
  */
 export function checkTicket(
   ticketBytes: Buffer,
@@ -94,7 +107,7 @@ export function checkTicket(
 /**
  * Checks a ticket again that was in order: time has passed, and secrets and lists have changed. A clock that was set
  * back meanwhile puts out nobody who is in.
- * @throws StoreError `E_DENIED` saying why
+ * @throws StoreError as {@link checkTicket}
  */
 export function recheckTicket(
   { ticket, key }: CheckedTicket,

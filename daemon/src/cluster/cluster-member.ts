@@ -405,7 +405,7 @@ export class ClusterMember implements MapSource {
   #admit(): void {
     const { blockedClients = [], blockedTickets = [] } = this.#view?.map ?? {};
     this.#options.admits({
-      secrets: new SecretRing(this.#membership?.secrets ?? []),
+      secrets: new SecretRing(this.#membership?.secrets ?? [], { areHandedOut: true }),
       blocklist: new Blocklist(blockedTickets, blockedClients),
     });
   }

@@ -61,6 +61,7 @@ class Story {
       ...{ now: 1000, self: ME, timing: REPLICATION_TIMING, log: silentLog, mapVersion: 1 },
       leases,
       canAsk: true,
+      isLeaving: false,
       poolOf: () => ({ groups: Array.from({ length: GROUPS }) }) as unknown as MapPool,
       storeOf: () => this.store,
       startOf: (daemon) =>

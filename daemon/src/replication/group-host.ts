@@ -19,6 +19,8 @@ export interface GroupHost {
   readonly leases: Leases;
   readonly log: Log;
   readonly mapVersion: number;
+  /** This daemon stops soon. */
+  readonly isLeaving: boolean;
   /** Settings of the pool by the present map. */
   poolOf(pool: number): MapPool | undefined;
   storeOf(pool: number): ReplicaPool | null;

@@ -52,6 +52,7 @@ class GroupAlone {
   readonly applying: Done[] = [];
   /** What the others say of blocks that are bad here and could not be mended. */
   areGoodNowhere = false;
+  isLeaving = false;
   readonly group: Group;
 
   constructor() {
@@ -66,7 +67,11 @@ class GroupAlone {
       present: (...[, , , , done]) => done(new StoreError('E_CHECKSUM', 'Block 3 is bad')),
     } as Partial<ReplicaPool> as ReplicaPool;
     const pool = { groups: Array.from({ length: 16 }) } as unknown as MapPool;
+    const isLeaving = (): boolean => this.isLeaving;
     const host: GroupHost = {
+      get isLeaving() {
+        return isLeaving();
+      },
       ...{ now: 1000, self: ME, timing: REPLICATION_TIMING, log: silentLog, mapVersion: 1 },
       leases: new Leases(REPLICATION_TIMING),
       canAsk: true,
@@ -257,5 +262,25 @@ t.test('what fails after it was asked for again in a new epoch is refused there'
   prepare(4);
   t.match(sent, [{ type: 'refusal', epoch: 4 }], 'nor made later: something newer may be there');
   t.equal(applying.length, 1);
+  t.end();
+});
+
+t.test('who leaves makes the changes of a member in sync, and none of one that joins', (t) => {
+  for (const isInSync of [true, false]) {
+    const alone = new GroupAlone();
+    alone.isLeaving = true;
+    alone.group.mapIs(
+      mapGroup(2, [
+        [OTHER, true],
+        [ME, isInSync],
+      ]),
+    );
+    alone.group.prepare(OTHER, {
+      ...{ type: 'prepare', pool: 1, group: 7, epoch: 2, index: 0, number: 2 * 2 ** 32 + 1 },
+      ...{ committed: 0, isPartial: !isInSync, change: change(5) },
+    });
+    t.equal(alone.applying.length, isInSync ? 1 : 0);
+    t.same(alone.sent, [], 'nothing is acknowledged that was not made');
+  }
   t.end();
 });

@@ -162,6 +162,8 @@ export class Group {
 
   prepare(from: StartOf, message: Prepare): void {
     if (!this.#isFromPrimary(from, message)) return;
+    // Who left its place to others joins again at its next start. What it has is complete, and what joins begin with is not.
+    if (this.#host.isLeaving && !this.isInSync) return;
     this.#trim(message.committed);
     const { index, number } = message;
     if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) {

@@ -72,6 +72,7 @@ export class ReplicaNode implements GroupHost {
   #mapWantedAt = -Infinity;
   #heartbeatAt = -Infinity;
   #timer: Timer | null = null;
+  #isLeaving = false;
   #isClosed = false;
 
   constructor(ports: ReplicationPorts, options: ReplicationOptions = {}) {
@@ -150,6 +151,10 @@ export class ReplicaNode implements GroupHost {
 
   get mapVersion(): number {
     return this.#view?.map.version ?? 0;
+  }
+
+  get isLeaving(): boolean {
+    return this.#isLeaving;
   }
 
   get canAsk(): boolean {
@@ -327,6 +332,7 @@ export class ReplicaNode implements GroupHost {
    * @param done - Called when that is so, or `withinMs` are over
    */
   leave(withinMs: number, done: () => void): void {
+    this.#isLeaving = true;
     const until = this.now + withinMs;
     const look = (): void => {
       const held = [...this.groups()].filter(({ primary }) => primary?.hasOthers === true);

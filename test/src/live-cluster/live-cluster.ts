@@ -156,7 +156,7 @@ export class LiveDaemon {
       store: new ClusteredStore(this.store, this.member),
       identity: this.store,
       door: {
-        secrets: new SecretRing([]),
+        secrets: new SecretRing([], { areHandedOut: true }),
         blocklist: new Blocklist(),
         tls: keys === null ? null : new RealTlsContext(keys.server),
         peerTls: null,

@@ -158,6 +158,30 @@ t.test('tickets end, and can be ended', async (t) => {
   await fresh.close();
 });
 
+t.test('where a daemon was there is one that no master has told anything', async (t) => {
+  const cluster = await LiveCluster.start(t, 1, { secured: true });
+  await cluster.leader()?.master.admin.createPool('mine', { groups: 8 }, false);
+  const store = await openStore(cluster, await cluster.client('writer', { mine: 'rw' }));
+  const pool = await store.openPool('mine', { create: false });
+  await write(pool);
+  await cluster.restartMaster();
+  const [daemon] = cluster.daemons;
+  if (daemon === undefined) throw new Error('there is a daemon');
+  await until('the daemon is back', () => daemon.member.isConnected);
+  for (const master of cluster.masters) await master.stop();
+  await daemon.stop();
+  const stranger = cluster.newDaemon();
+  stranger.port = daemon.port;
+  await stranger.start();
+  const writing = codeOf(write(pool));
+  await liveEnv.timers.sleep(1000);
+  await stranger.stop();
+  await daemon.start();
+  t.equal(await writing, null, 'the client waits for the one it knows');
+  await promised((done) => pool.flush(done));
+  await store.close();
+});
+
 t.test('a new key takes the place of the old one', async (t) => {
   const cluster = await secured(t);
   const old = await cluster.client('writer', { mine: 'rw' });

@@ -1,11 +1,6 @@
 /** A daemon's part in a cluster, as the flags of `store file-store` say. */
 import { hostname } from 'node:os';
-import {
-  realTlsClient,
-  type MasterAddress,
-  type TlsClientContext,
-  type TlsContext,
-} from '@store/core';
+import type { MasterAddress, TlsClientContext } from '@store/core';
 import {
   ClusteredStore,
   ClusterMember,
@@ -19,9 +14,9 @@ import {
 } from '@store/daemon';
 import { formatHostPort, parseHostPort, type HostPort } from '../host-port.js';
 import { isLoopback } from '../loopback.js';
-import { readSmallFile } from '../nbd-tls/tls-files.js';
 import { dieOf, type Context } from '../program.js';
 import { UsageError } from '../usage-error.js';
+import type { DaemonSecurity } from './daemon-security.js';
 import type { ClusterGiven, FileStoreGiven } from './file-store-settings.js';
 import { ReplicationPart } from './replication-part.js';
 
@@ -37,12 +32,12 @@ export class ClusterPart {
   #server: DaemonServer | null = null;
 
   /** Null: this daemon belongs to no cluster. @throws StoreError @throws UsageError */
-  static async of(
+  static of(
     context: Context,
     given: FileStoreGiven,
     store: FileStore,
-    peerTls: TlsContext | null,
-  ): Promise<ClusterPart | null> {
+    security: DaemonSecurity,
+  ): ClusterPart | null {
     const { cluster, insecure } = given;
     const membership = new MembershipFiles(store.engine.disk, context.log).read();
     if (cluster === null && membership !== null)
@@ -50,8 +45,10 @@ export class ClusterPart {
         `The folder is a part of cluster ${membership.clusterId}, which knows what may be served of it: add --master HOST:PORT, where its master listens for daemons`,
       );
     if (cluster === null) return null;
-    const client = await peerClientTls(given, cluster.masters);
-    const tls = client === null || peerTls === null ? null : { server: peerTls, client };
+    const client = security.peerClientTls;
+    const server = security.door.peerTls;
+    const tls = client === null || server === null ? null : { server, client };
+    if (tls === null && !insecure) needNoTls(cluster.masters);
     return new ClusterPart(context, cluster, store, client, { tls, insecure });
   }
 
@@ -150,21 +147,10 @@ export class ClusterPart {
   }
 }
 
-/** How a daemon speaks with masters: with its certificate, or in the clear on one machine. */
-async function peerClientTls(
-  { peerFiles, peerCa, insecure }: FileStoreGiven,
-  masters: readonly MasterAddress[],
-): Promise<TlsClientContext | null> {
-  if (peerFiles !== null && peerCa !== null) {
-    const [ca, cert, key] = await Promise.all([
-      readSmallFile(peerCa),
-      readSmallFile(peerFiles.cert),
-      readSmallFile(peerFiles.key),
-    ]);
-    return realTlsClient({ ca, cert, key });
-  }
+/** @throws UsageError if a master is on another machine: nobody would know who is there */
+function needNoTls(masters: readonly MasterAddress[]): void {
   const exposed = masters.find(({ host }) => !isLoopback(host));
-  if (exposed === undefined || insecure) return null;
+  if (exposed === undefined) return;
   throw new UsageError(
     `The master at ${exposed.host} is on another machine: add --peer-cert, --peer-key and --peer-ca-cert (see store cert --help), or --insecure`,
   );

@@ -6,12 +6,16 @@
  */
 import {
   Blocklist,
+  invariant,
   PoolSecret,
+  realTlsClient,
   RealTlsContext,
   SECRET_FILE_BYTES_MAX,
   SecretRing,
   StoreError,
   type Log,
+  type RealTlsClientContext,
+  type TlsClientKeys,
   type TlsKeys,
 } from '@store/core';
 import type { DaemonServer, DoorOptions } from '@store/daemon';
@@ -34,6 +38,8 @@ interface Loaded {
 
 export class DaemonSecurity {
   readonly door: DoorOptions;
+  /** With what this daemon connects to other daemons and to masters; null: in the clear. */
+  readonly peerClientTls: RealTlsClientContext | null;
   readonly #given: FileStoreGiven;
   readonly #log: Log;
   readonly #listenTls: RealTlsContext | null;
@@ -50,6 +56,7 @@ export class DaemonSecurity {
     this.#log = log;
     this.#listenTls = listenKeys === null ? null : new RealTlsContext(listenKeys);
     this.#peerTls = peerKeys === null ? null : new RealTlsContext(peerKeys);
+    this.peerClientTls = peerKeys === null ? null : realTlsClient(clientKeysOf(peerKeys));
     this.door = {
       secrets,
       blocklist,
@@ -69,9 +76,15 @@ export class DaemonSecurity {
       // What OpenSSL does not like must show before anything is replaced.
       for (const keys of [listenKeys, peerKeys]) if (keys !== null) new RealTlsContext(keys);
       if (listenKeys !== null) this.#listenTls?.replace(listenKeys);
-      if (peerKeys !== null) this.#peerTls?.replace(peerKeys);
-      server.replaceSecrets({ secrets, blocklist });
-      this.#say('Certificates, secrets and blocklist read again', loaded);
+      if (peerKeys !== null) {
+        this.#peerTls?.replace(peerKeys);
+        this.peerClientTls?.replace(clientKeysOf(peerKeys));
+      }
+      const isInCluster = this.#given.cluster !== null;
+      // The masters' secrets and blocklist are in use there, and no file says anything about them.
+      if (!isInCluster) server.replaceSecrets({ secrets, blocklist });
+      const what = isInCluster ? 'Certificates' : 'Certificates, secrets and blocklist';
+      this.#say(`${what} read again`, loaded);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       this.#log.error({}, `Nothing taken, what was read before stays in use: ${error.message}`);
@@ -113,6 +126,12 @@ export class DaemonSecurity {
   }
 }
 
+/** One certificate stands for a daemon, whichever side connects. */
+function clientKeysOf({ ca, cert, key }: TlsKeys): TlsClientKeys {
+  invariant(ca !== undefined, 'where peers connect there is an authority');
+  return { ca, ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }) };
+}
+
 async function load(
   given: FileStoreGiven,
   log: Log,
@@ -134,7 +153,7 @@ async function load(
   return {
     listenKeys,
     peerKeys,
-    secrets: new SecretRing(kept),
+    secrets: new SecretRing(kept, { areHandedOut: given.cluster !== null }),
     blocklist: await blocklistOf(given),
   };
 }
