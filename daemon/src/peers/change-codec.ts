@@ -38,7 +38,7 @@ import {
 } from './message-fields.js';
 import { BLOCKS_MAX, CHANGE_BLOCKS_MAX } from './peer-ops.js';
 
-// PREPARE, after the group, whose flags are PARTIAL and LOST. Fields that a change does not use are zero.
+// PREPARE, after the group, whose flags are PARTIAL, LOST and DURABLE. Fields that a change does not use are zero.
 const AT_INDEX = 12; //     8
 const AT_NUMBER = 20; //    8
 const AT_COMMITTED = 28; // 8
@@ -58,6 +58,8 @@ const AT_KEY = 74; //          then, of a write, a checksum of each block
 const PARTIAL = 1;
 /** Of a write: its blocks are to match nothing. */
 const LOST = 2;
+/** Of a write: it is acknowledged once it is durable. */
+const DURABLE = 4;
 const CHANGE = { write: 1, states: 2, whole: 3, delete: 4 } as const;
 
 export function prepareBytes({ change }: Prepare): number {
@@ -69,8 +71,7 @@ export function prepareBytes({ change }: Prepare): number {
 export function putPrepare(out: Buffer, at: number, message: Prepare, crc: number): void {
   const { change } = message;
   const { object } = change;
-  const isLost = change.op === 'write' && change.isLost === true;
-  putGroup(out, at, message, (message.isPartial ? PARTIAL : 0) | (isLost ? LOST : 0));
+  putGroup(out, at, message, (message.isPartial ? PARTIAL : 0) | flagsOf(change));
   writeU64(out, at + AT_INDEX, message.index);
   writeU64(out, at + AT_NUMBER, message.number);
   writeU64(out, at + AT_COMMITTED, message.committed);
@@ -91,6 +92,11 @@ export function putPrepare(out: Buffer, at: number, message: Prepare, crc: numbe
   if (change.op === 'write') writeChecks(out, end, change.checks);
 }
 
+function flagsOf(change: Change): number {
+  if (change.op !== 'write') return 0;
+  return (change.isLost === true ? LOST : 0) | (change.isDurable === true ? DURABLE : 0);
+}
+
 function countOf(change: Extract<Change, { op: 'write' | 'states' }>): number {
   return change.op === 'write' ? change.checks.length : change.count;
 }
@@ -98,7 +104,7 @@ function countOf(change: Extract<Change, { op: 'write' | 'states' }>): number {
 /** @throws StoreError `E_BAD_FRAME` */
 export function readPrepare(body: Buffer, payload: ByteParts): Prepare {
   needBytes(body, AT_KEY);
-  const flags = flagsIn(body, PARTIAL | LOST);
+  const flags = flagsIn(body, PARTIAL | LOST | DURABLE);
   const keyBytes = u16le(body, AT_KEY_BYTES);
   const object = placeIn(
     body,
@@ -119,7 +125,7 @@ export function readPrepare(body: Buffer, payload: ByteParts): Prepare {
     number: readU64(body, AT_NUMBER),
     committed: readU64(body, AT_COMMITTED),
     isPartial: (flags & PARTIAL) !== 0,
-    change: changeIn(body, AT_KEY + keyBytes, object, payload, (flags & LOST) !== 0),
+    change: changeIn(body, AT_KEY + keyBytes, object, payload, flags & ~PARTIAL),
   };
 }
 
@@ -128,7 +134,7 @@ function changeIn(
   end: number,
   object: ObjectPlace,
   payload: ByteParts,
-  isLost: boolean,
+  flags: number,
 ): Change {
   const version = readU64(body, AT_VERSION);
   const first = u32le(body, AT_FIRST);
@@ -137,7 +143,8 @@ function changeIn(
   const crc = u32le(body, AT_CRC);
   const state = body[AT_STATE] ?? 0;
   const op = body[AT_CHANGE];
-  if (isLost && op !== CHANGE.write) throw badFrame('Only blocks can be lost');
+  if (flags !== 0 && op !== CHANGE.write)
+    throw badFrame('Only blocks can be lost, or durable by themselves');
   if (op === CHANGE.write) {
     checkRange(first, count, length, 1, CHANGE_BLOCKS_MAX);
     checkUnused(state | crc);
@@ -153,8 +160,9 @@ function changeIn(
       blocks: payload,
       checks,
       length,
+      isDurable: (flags & DURABLE) !== 0,
     } as const;
-    return isLost ? { ...change, isLost } : change;
+    return (flags & LOST) === 0 ? change : { ...change, isLost: true };
   }
   checkEnd(body, end);
   if (op === CHANGE.whole) {

@@ -33,6 +33,8 @@ export interface WriteChange {
    * error and never something older.
    */
   readonly isLost?: boolean;
+  /** Whoever makes it says so only once it is durable. */
+  readonly isDurable?: boolean;
 }
 
 /** Whole blocks of an object in a slot that become *absent* or *zero*. */

@@ -50,6 +50,8 @@ class GroupAlone {
   readonly sent: PeerMessage[] = [];
   /** Changes of the other one that are being made. */
   readonly applying: Done[] = [];
+  /** Flushes of what was made. */
+  readonly flushing: Done[] = [];
   /** What the others say of blocks that are bad here and could not be mended. */
   areGoodNowhere = false;
   isLeaving = false;
@@ -64,6 +66,7 @@ class GroupAlone {
       apply: (made: Change, done: Done) => {
         if (made.op !== 'states' || made.count > 0) this.applying.push(done);
       },
+      flush: (done) => this.flushing.push(done),
       present: (...[, , , , done]) => done(new StoreError('E_CHECKSUM', 'Block 3 is bad')),
     } as Partial<ReplicaPool> as ReplicaPool;
     const pool = { groups: Array.from({ length: 16 }) } as unknown as MapPool;
@@ -281,6 +284,36 @@ t.test('who leaves makes the changes of a member in sync, and none of one that j
     });
     t.equal(alone.applying.length, isInSync ? 1 : 0);
     t.same(alone.sent, [], 'nothing is acknowledged that was not made');
+  }
+  t.end();
+});
+
+t.test('a change that must be durable is acknowledged when it is', (t) => {
+  const write: Change = {
+    ...{ op: 'write', object: OBJECT, version: 5, first: 3, length: 4096 * 4 },
+    ...{ blocks: [Buffer.alloc(4096)], checks: Uint32Array.of(0), isDurable: true },
+  };
+  for (const error of [null, new StoreError('E_NO_SPACE', 'no room for metadata')]) {
+    const { group, sent, applying, flushing } = new GroupAlone();
+    const members: [StartOf, boolean][] = [
+      [OTHER, true],
+      [ME, true],
+    ];
+    const prepare = (epoch: number): void =>
+      group.prepare(OTHER, {
+        ...{ type: 'prepare', pool: 1, group: 7, epoch, index: 0, number: 2 * 2 ** 32 + 1 },
+        ...{ committed: 0, isPartial: false, change: write },
+      });
+    group.mapIs(mapGroup(2, members));
+    prepare(2);
+    applying[0]?.(null);
+    prepare(2);
+    group.mapIs(mapGroup(3, members));
+    prepare(3);
+    t.same(sent, [], 'it is made, and not durable, however often it comes');
+    t.equal(flushing.length, 1);
+    flushing[0]?.(error);
+    t.match(sent, [{ type: error === null ? 'ack' : 'refusal', epoch: 3 }]);
   }
   t.end();
 });

@@ -5,7 +5,14 @@
  * made and others may not have (its *tail*) is kept until the primary says that everybody has it, through all epochs, for
  * whoever becomes primary next.
  */
-import { BLOCK_STATE, invariant, StoreError, type MapGroup, type MapMember } from '@store/core';
+import {
+  BLOCK_STATE,
+  invariant,
+  StoreError,
+  type Done,
+  type MapGroup,
+  type MapMember,
+} from '@store/core';
 import { blocksOf, type Change } from './change.js';
 import type { GroupHost, StartOf } from './group-host.js';
 import { GroupPrimary } from './group-primary.js';
@@ -204,12 +211,17 @@ export class Group {
     this.#made.set(number, made);
     const { change, isPartial } = message;
     const isWhole = change.op === 'whole' || change.op === 'delete';
+    const isMade: Done = (error) => {
+      made.isDone = error === null;
+      if (error !== null) this.#couldNot(from, made, error, store);
+      else if (made.index >= 0) this.#acknowledge(this.#primaryNow(from), made.index);
+    };
+    const isDurable = change.op === 'write' && change.isDurable === true;
     store.apply(
       isPartial && !isWhole ? { ...change, version: PARTIAL_VERSION } : change,
       (error) => {
-        made.isDone = error === null;
-        if (error !== null) this.#couldNot(from, made, error, store);
-        else if (made.index >= 0) this.#acknowledge(this.#primaryNow(from), made.index);
+        if (error === null && isDurable) store.flush(isMade);
+        else isMade(error);
       },
     );
   }

@@ -182,6 +182,22 @@ async function announceStories(story: PairStory): Promise<void> {
       t.same(tap.notMadeOf, []);
     });
 
+  await story(
+    'a write is one change, which says whether it must be durable',
+    async (t, { ours }) => {
+      const tap = new RecordingTap();
+      ours.announceTo(tap);
+      const user = new PoolUser(ours);
+      const bytes = Buffer.alloc(10_000, 7);
+      for (const flags of [WRITE_FLAGS.none, WRITE_FLAGS.durable]) {
+        await user.write(PIECE, 100, bytes, flags);
+        await user.write(PIECE, 65_536 * 3 - 100, bytes, flags);
+      }
+      const said = tap.changes.map((change) => change.op === 'write' && change.isDurable);
+      t.same(said, [false, false, true, true]);
+    },
+  );
+
   await story('what changes nothing is not announced', async (t, { ours }) => {
     const tap = new RecordingTap();
     ours.announceTo(tap);

@@ -104,7 +104,7 @@ export class ReplicatedPool implements GuardedPool {
     const bytes = partsBytes(parts);
     const range = blockRange(ref, offset, bytes);
     this.#whileRoom(ref, offset, bytes, done, () =>
-      this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+      this.#change(ref, range, flags, done, isOneChange(ref, flags), (store, flagsHere, made) =>
         store.write(ref, offset, parts, flagsHere, made),
       ),
     );
@@ -121,7 +121,7 @@ export class ReplicatedPool implements GuardedPool {
     const bytes = partsBytes(parts);
     const range = blockRange(ref, offset, bytes);
     this.#whileRoom(ref, offset, bytes, done, () =>
-      this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+      this.#change(ref, range, flags, done, isOneChange(ref, flags), (store, flagsHere, made) =>
         store.writeChecked(ref, offset, parts, checks, flagsHere, made),
       ),
     );
@@ -129,7 +129,7 @@ export class ReplicatedPool implements GuardedPool {
 
   zero(ref: ObjectRef, offset: number, bytes: number, flags: number, done: Done): void {
     const range = blockRange(ref, offset, bytes);
-    this.#change(ref, range, flags, done, (store, flagsHere, made) =>
+    this.#change(ref, range, flags, done, false, (store, flagsHere, made) =>
       store.zero(ref, offset, bytes, flagsHere, made),
     );
   }
@@ -341,17 +341,23 @@ export class ReplicatedPool implements GuardedPool {
     );
   }
 
+  /**
+   * @param isOne - It is announced as one change: if it must be durable, members say so with their acknowledgements, and nobody
+   *   is asked for a flush after it
+   */
   #change(
     ref: ObjectRef,
     { first, last }: { first: number; last: number },
     flags: number,
     done: Done,
+    isOne: boolean,
     make: (store: ReplicaPool, flags: number, made: Done) => void,
   ): void {
     const { pool } = this.#parts;
     this.#admit(ref, true, done, (primary, store) => {
-      const isDurable =
-        (flags & WRITE_FLAGS.durable) !== 0 || this.#node.poolOf(pool)?.durability === 'write';
+      const { durable } = WRITE_FLAGS;
+      const isDurable = (flags & durable) !== 0 || this.#node.poolOf(pool)?.durability === 'write';
+      const flagsHere = isDurable && isOne ? flags | durable : flags & ~durable;
       const refusal = primary.guards.refusal(this.#claim, ref);
       if (refusal !== null) {
         primary.proveLease((late) => done(late ?? refusal));
@@ -360,7 +366,7 @@ export class ReplicatedPool implements GuardedPool {
       const round = primary.rounds.begin();
       const startedAt = this.#node.now;
       primary.running += 1;
-      make(store, flags & ~WRITE_FLAGS.durable, (error) => {
+      make(store, flagsHere, (error) => {
         primary.running -= 1;
         if (error !== null) {
           // What is refused may be refused because of what nobody else has yet.
@@ -373,7 +379,7 @@ export class ReplicatedPool implements GuardedPool {
         primary.whenCommitted(ref, first, last, (late) => {
           primary.rounds.end(round);
           this.#node.joins.pace.tookMs(this.#node.now - startedAt);
-          if (late !== null || !isDurable) done(late);
+          if (late !== null || !isDurable || isOne) done(late);
           else
             this.#node.flush(pool, [primary], (error) =>
               done(error === null ? null : toOthers(primary, error)),
@@ -440,6 +446,11 @@ export class ReplicatedPool implements GuardedPool {
       (error) => done(error ?? notServed(this.name)),
     );
   }
+}
+
+/** A write of which others hear once, by all of its blocks. */
+function isOneChange({ kind }: ObjectRef, flags: number): boolean {
+  return kind === OBJECT_KIND.imageData && (flags & WRITE_FLAGS.ifAbsent) === 0;
 }
 
 /** Blocks that an operation is about; all of an object that is not image data, as whether it exists matters. */

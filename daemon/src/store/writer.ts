@@ -276,7 +276,8 @@ export class Writer {
     op.stamp = object.stamp(version, length, true);
     op.isAnnounced = true;
     const blocks = op.blocks ?? [];
-    tap.changed({ op: 'write', object: place, version, first, blocks, checks, length });
+    const isDurable = (op.flags & WRITE_FLAGS.durable) !== 0;
+    tap.changed({ op: 'write', object: place, version, first, blocks, checks, length, isDurable });
     return true;
   }
 

@@ -12,6 +12,7 @@ import {
 } from '../protocol/limits.js';
 import { blockStatus } from './block-status.js';
 import { chunkedRead } from './chunked-read.js';
+import { FlushHabit } from './flush-habit.js';
 import type { ContextStatus, ReadPiece, ReplyFormat } from './reply-format.js';
 import type { Reply } from '@store/core';
 import type { ReplyOutbox } from '@store/core';
@@ -48,6 +49,7 @@ export class Commands {
   readonly #outbox: ReplyOutbox;
   readonly #answers: Answers;
   readonly #isGone: () => boolean;
+  readonly #habit: FlushHabit = new FlushHabit();
 
   constructor(options: CommandsOptions) {
     this.#backend = options.backend;
@@ -67,8 +69,10 @@ export class Commands {
       return;
     }
     const done = this.#done(request);
-    if (type === NBD_CMD.FLUSH) this.#backend.flush(done);
-    else if (length === 0) done(null);
+    if (type === NBD_CMD.FLUSH) {
+      this.#habit.flushed();
+      this.#backend.flush(done);
+    } else if (length === 0) done(null);
     else if (type === NBD_CMD.CACHE) this.#prefetch(offset, length, done);
     else {
       invariant(type === NBD_CMD.TRIM || type === NBD_CMD.WRITE_ZEROES, 'the door let it in');
@@ -78,7 +82,8 @@ export class Commands {
 
   /** @param release - Called before the answer: after an error the backend may still be busy with `parts`. */
   write(request: Admitted, parts: readonly Buffer[], release: Done): void {
-    this.#backend.write(request.offset, parts, durability(request.flags), (error) => {
+    const flags = this.#habit.changed() ? WRITE_FLAGS.durable : durability(request.flags);
+    this.#backend.write(request.offset, parts, flags, (error) => {
       release(error);
       this.#finish(request, error);
     });
@@ -154,6 +159,7 @@ export class Commands {
     const whole = Math.floor(offset / ZERO_SLICE_BYTES) === Math.floor(last / ZERO_SLICE_BYTES);
     const allocate = (flags & NBD_CMD_FLAG.NO_HOLE) !== 0 ? WRITE_FLAGS.allocate : WRITE_FLAGS.none;
     const durable = durability(flags);
+    this.#habit.changed();
     this.#slices.run({
       offset,
       bytes: length,

@@ -297,6 +297,16 @@ const FLUSHES: readonly Sabotage[] = [
       message.type === 'request' ? ({ ...message, flags: 0 } as Request) : message,
   },
   {
+    name: 'a member acknowledges a durable write before it is',
+    seedsMax: 20,
+    profile: 'power',
+    filter: sending((message) =>
+      message.type === 'prepare' && message.change.op === 'write'
+        ? { ...message, change: { ...message.change, isDurable: false } }
+        : message,
+    ),
+  },
+  {
     name: 'a flush does not say what was lost',
     seedsMax: 60,
     profile: 'power',

@@ -532,7 +532,7 @@ export class SimReplicaPool implements ReplicaPool {
       this.#withEdges(object, offset, bytes, end, (edge) => {
         const plans = writePlans(object, offset, bytes, parts, isIfAbsent, edge);
         const length = plans.length === 0 ? 0 : offset + bytes;
-        this.#make(object, plans, length, end);
+        this.#make(object, plans, length, end, (flags & WRITE_FLAGS.durable) !== 0);
       });
     });
   }
@@ -583,7 +583,13 @@ export class SimReplicaPool implements ReplicaPool {
   }
 
   /** Announces changes of blocks that are held, and makes them. */
-  #make(object: SimObject, plans: readonly Plan[], length: number, end: Done): void {
+  #make(
+    object: SimObject,
+    plans: readonly Plan[],
+    length: number,
+    end: Done,
+    isDurable = false,
+  ): void {
     if (plans.length === 0) {
       end(null);
       return;
@@ -602,7 +608,7 @@ export class SimReplicaPool implements ReplicaPool {
       const lengthBefore = now.exists ? now.length : 0;
       now.exists = true;
       object.stamp(object.nextOrder(), version, Math.max(lengthBefore, length), true);
-      this.#tap?.changed(changeOf(object, plan));
+      this.#tap?.changed(changeOf(object, plan, isDurable));
       this.#land(object, plan, (error) => {
         failure ??= error;
         if (error?.code === 'E_NO_SPACE') {
@@ -864,13 +870,17 @@ function takesRoom(object: SimObject, first: number, last: number): boolean {
   return false;
 }
 
-function changeOf(object: SimObject, { first, state, blocks, checks }: Plan): Change {
+function changeOf(
+  object: SimObject,
+  { first, state, blocks, checks }: Plan,
+  isDurable: boolean,
+): Change {
   const { version, length } = object.now;
   const place = object.object;
   if (state !== BLOCK_STATE.data)
     return { op: 'states', object: place, version, first, count: blocks.length, state, length };
   const bytes = blocks.map((block) => block ?? ZEROS);
-  return { op: 'write', object: place, version, first, blocks: bytes, checks, length };
+  return { op: 'write', object: place, version, first, blocks: bytes, checks, length, isDurable };
 }
 
 function writePlans(

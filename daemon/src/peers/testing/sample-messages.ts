@@ -23,6 +23,7 @@ export function sampleMessages(): readonly PeerMessage[] {
     blocks: [block.subarray(0, 1000), block.subarray(1000)],
     checks: Uint32Array.of(crc32c(block)),
     length: 12_288,
+    isDurable: true,
   };
   const prepare = {
     type: 'prepare',
@@ -119,11 +120,13 @@ const blocks = fc
 const first = fc.nat({ max: 1000 });
 
 const change: fc.Arbitrary<Change> = fc.oneof(
-  record({ object, version: u64, first, blocks, length }).map((fields) => ({
-    ...fields,
-    op: 'write' as const,
-    checks: checksOf(fields.blocks),
-  })),
+  record({ object, version: u64, first, blocks, length, isDurable: fc.boolean() }).map(
+    (fields) => ({
+      ...fields,
+      op: 'write' as const,
+      checks: checksOf(fields.blocks),
+    }),
+  ),
   record({
     op: fc.constant('states' as const),
     ...{ object, version: u64, first, length },
