@@ -96,6 +96,11 @@ export class PeerConnection {
     return this.#failure === null;
   }
 
+  /** Something that was sent has not left this process. */
+  get hasUnsent(): boolean {
+    return this.#encoder.bytes > 0 || this.#connection.unsentBytes > 0;
+  }
+
   /** The disk is behind: nothing is read. */
   get isStalled(): boolean {
     return this.#isStalled;

@@ -119,6 +119,14 @@ export class PeerLink {
     this.#control.send(message);
   }
 
+  /** See `PeerPort.recall`. */
+  recall(): void {
+    if (this.#data.hasUnsent)
+      this.close(
+        new StoreError('E_CLOSED', 'Not waited for any more, with changes still to be sent'),
+      );
+  }
+
   /** It is over. */
   close(error: StoreError): void {
     if (this.#failure !== null) return;

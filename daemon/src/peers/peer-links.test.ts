@@ -309,6 +309,29 @@ t.test('what waits for the disk is bounded, and leases do not wait for it', asyn
   t.equal(two.links.state().heldBytes, 0);
 });
 
+t.test('what is recalled does not leave any more', async (t) => {
+  const { one, two } = await linked(t);
+  one.links.recall(2);
+  const count = 100;
+  const sent = Array.from({ length: count }, (_, index) => change(index, MIB));
+  let bad = 0;
+  two.took = (_, message) => {
+    if (!isGood(message)) bad += 1;
+  };
+  for (const message of sent) one.send(2, message);
+  await until(() => two.links.state().heldBytes > WINDOW_BYTES - 2 * MIB, 'the window is full');
+  t.strictSame(one.told, ['up 2'], 'nothing was on its way, and the link is as it was');
+  one.links.recall(2);
+  for (const { change } of sent)
+    if (change.op === 'write') for (const block of change.blocks) block.fill(0);
+  two.send(1, ack(...indexes(two.received)));
+  await until(() => one.told.length === 3, 'there is another link');
+  one.send(2, change(count, MIB));
+  await until(() => indexes(two.received).includes(count), 'it works');
+  t.equal(bad, 0);
+  t.ok(indexes(two.received).length < count);
+});
+
 t.test('changes that are refused, or that nobody answers any more, hold nothing up', async (t) => {
   const { one, two } = await linked(t);
   two.took = (from, { type }) => {

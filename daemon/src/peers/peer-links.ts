@@ -97,6 +97,10 @@ export class PeerLinks implements PeerPort {
     this.#links.get(daemon)?.send(message);
   }
 
+  recall(daemon: number): void {
+    this.#links.get(daemon)?.recall();
+  }
+
   /** The newest map, or who this daemon is, has changed. */
   mapIs(): void {
     const self = this.#options.self();

@@ -68,6 +68,7 @@ class Story {
         [ME, OTHER, THIRD].find((start) => start.daemon === daemon)?.startId ?? null,
       isUp: () => true,
       send: (to, message) => this.sent.push({ to, message }),
+      recall: () => undefined,
       ask: () => undefined,
       wantMap: () => undefined,
       sendMap: () => undefined,

@@ -29,6 +29,8 @@ export interface GroupHost {
   /** There is a link to that start. */
   isUp(daemon: number, startId: string): boolean;
   send(daemon: number, message: PeerMessage): void;
+  /** See `PeerPort.recall`. */
+  recall(daemon: number): void;
   /** The masters can be asked just now, as far as is known. */
   readonly canAsk: boolean;
   /** @param about - The member that a `remove` or `joined` is about */

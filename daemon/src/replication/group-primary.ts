@@ -349,6 +349,10 @@ export class GroupPrimary implements StreamOwner {
     if (this.#host.isUp(daemon, startId)) this.#host.send(daemon, prepare);
   }
 
+  recall({ daemon }: MemberStream): void {
+    this.#host.recall(daemon);
+  }
+
   settled(entry: Entry): void {
     this.uncommitted.settled(entry);
   }

@@ -83,6 +83,7 @@ class GroupAlone {
       startOf: (daemon) => (daemon === OTHER.daemon ? OTHER.startId : ME.startId),
       isUp: () => true,
       send: (_daemon, message) => this.sent.push(message),
+      recall: () => undefined,
       ask: (kind, { epoch }) => this.asked.push(`${kind} ${epoch}`),
       wantMap: () => undefined,
       sendMap: () => undefined,

@@ -31,6 +31,8 @@ export interface StreamOwner {
   /** See `Prepare.committed`. */
   readonly committed: number;
   sendTo(stream: MemberStream, prepare: Prepare): void;
+  /** The bytes of what was sent may be used again from now on. */
+  recall(stream: MemberStream): void;
   /** The member has made a change, or is not waited for any more. */
   settled(entry: Entry): void;
 }
@@ -130,6 +132,7 @@ export class MemberStream {
   end(): void {
     const sent = [...this.#unacked.values()];
     this.#unacked.clear();
+    if (sent.length > 0) this.#owner.recall(this);
     for (const { entry } of sent) this.#owner.settled(entry);
   }
 

@@ -11,6 +11,11 @@ export interface PeerPort {
    * holds is borrowed until the operation it belongs to is answered, and copied by nobody before that.
    */
   send(daemon: number, message: PeerMessage): void;
+  /**
+   * Nothing that was sent to a daemon and has not left leaves any more: what it borrows goes back to its owners, though the
+   * daemon has not answered. If there is such a thing the link breaks.
+   */
+  recall(daemon: number): void;
   /** Daemons that links are wanted to; the port makes them, and makes them again when they break. */
   want(daemons: ReadonlySet<number>): void;
 }

@@ -193,6 +193,10 @@ export class ReplicaNode implements GroupHost {
     if (!this.#isClosed) this.#ports.peers.send(daemon, message);
   }
 
+  recall(daemon: number): void {
+    this.#ports.peers.recall(daemon);
+  }
+
   ask(
     kind: GroupRequestKind,
     group: { readonly pool: number; readonly number: number; readonly epoch: number },

@@ -518,6 +518,7 @@ export class DaemonProcess implements NetworkUser {
           if (kept !== null)
             this.#peers.get(daemon)?.end.send({ type: 'peer', message: kept } as SimMessage);
         },
+        recall: () => undefined, // nobody here uses bytes again
         want: (daemons) => {
           this.#wanted = new Set(daemons);
         },
