@@ -235,7 +235,8 @@ export function readAck(body: Buffer): Ack {
 // REFUSAL, after the group, whose flags are REASON.
 const REFUSAL_AT_INDEX = 12; // 8
 export const REFUSAL_BYTES = 20;
-const REASON = { full: 1, damaged: 2 } as const;
+const REASON = { full: 1, damaged: 2, leaving: 3 } as const;
+const REASONS = ['full', 'damaged', 'leaving'] as const;
 
 export function putRefusal(out: Buffer, at: number, message: Refusal): void {
   putGroup(out, at, message, REASON[message.reason]);
@@ -245,13 +246,14 @@ export function putRefusal(out: Buffer, at: number, message: Refusal): void {
 /** @throws StoreError `E_BAD_FRAME` */
 export function readRefusal(body: Buffer): Refusal {
   exactBytes(body, REFUSAL_BYTES);
-  const reason = flagsIn(body, REASON.damaged);
-  if (reason === 0) throw badFrame('A refusal has no reason');
+  const code = flagsIn(body, REASON.full | REASON.damaged | REASON.leaving);
+  const reason = REASONS.find((one) => REASON[one] === code);
+  if (reason === undefined) throw badFrame('A refusal has no reason that is known');
   return {
     type: 'refusal',
     ...groupIn(body),
     index: readU64(body, REFUSAL_AT_INDEX),
-    reason: reason === REASON.full ? 'full' : 'damaged',
+    reason,
   };
 }
 

@@ -56,6 +56,8 @@ const DOWN_SHARE = 0.7;
 /** The numbers of an epoch end long before those of the next one begin. */
 const NUMBERS_LEFT_MIN: number = 2 ** 24;
 
+const REFUSED_AS = { full: 'E_NO_SPACE', damaged: 'E_CHECKSUM', leaving: 'E_CLOSED' } as const;
+
 export interface GroupPrimaryOptions {
   readonly host: GroupHost;
   readonly pool: number;
@@ -366,7 +368,7 @@ export class GroupPrimary implements StreamOwner {
     const stream = this.#streamOf(from, epoch);
     if (stream?.has(index) !== true) return;
     stream.failure = new StoreError(
-      reason === 'full' ? 'E_NO_SPACE' : 'E_CHECKSUM',
+      REFUSED_AS[reason],
       `Daemon ${from.daemon} cannot make a change (${reason})`,
     );
     this.tick();

@@ -33,6 +33,7 @@ export const PARTIAL_VERSION = 1;
 /** Members do not all ask for the place of a silent primary at once. */
 const RANK_MS = 150;
 const TAKE_AGAIN_MS = 1000;
+const FLUSH_AGAIN_MS = 250;
 
 /** A change that was made here, or is being made. */
 interface Made extends TailEntry {
@@ -169,10 +170,13 @@ export class Group {
 
   prepare(from: StartOf, message: Prepare): void {
     if (!this.#isFromPrimary(from, message)) return;
-    // Who left its place to others joins again at its next start. What it has is complete, and what joins begin with is not.
-    if (this.#host.isLeaving && !this.isInSync) return;
-    this.#trim(message.committed);
     const { index, number } = message;
+    // Who left its place to others joins again at its next start. What it has is complete, and what joins begin with is not.
+    if (this.#host.isLeaving && !this.isInSync) {
+      this.#refuse(from.daemon, index, 'leaving');
+      return;
+    }
+    this.#trim(message.committed);
     if (index > this.#nextIndex && index % ATTEMPT_STRIDE === 0) {
       // A new stream: what was refused of the last one is compared anew.
       this.#nextIndex = index;
@@ -220,10 +224,19 @@ export class Group {
     store.apply(
       isPartial && !isWhole ? { ...change, version: PARTIAL_VERSION } : change,
       (error) => {
-        if (error === null && isDurable) store.flush(isMade);
+        if (error === null && isDurable) this.#whenDurable(store, isMade);
         else isMade(error);
       },
     );
+  }
+
+  /** A disk that is too full for metadata may have room again soon; if not, the primary does not wait for ever. */
+  #whenDurable(store: ReplicaPool, done: Done): void {
+    store.flush((error) => {
+      if (error?.code === 'E_NO_SPACE')
+        this.#host.soon(() => this.#whenDurable(store, done), FLUSH_AGAIN_MS);
+      else done(error);
+    });
   }
 
   askTail(from: StartOf, message: AskTail): void {

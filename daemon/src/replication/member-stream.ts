@@ -15,6 +15,9 @@ export const ATTEMPT_STRIDE: number = 2 ** 32;
 /** So often what waits is sent again at most, whatever a member says. */
 const RESEND_MS = 100;
 
+/** A sync of a disk that has much to do takes long, and longer if its daemon is given even more to do. */
+const SYNC_MS_MAX = 20_000;
+
 interface Sent {
   readonly entry: Entry;
   readonly isPartial: boolean;
@@ -82,10 +85,15 @@ export class MemberStream {
     return this.#unacked.size;
   }
 
-  /** How long the oldest of them has been waiting; 0: there is none. */
+  /** How long the oldest of them has been waiting, less what a sync may take if there must be one; 0: there is none. */
   owedMs(now: number): number {
-    for (const { sentAt } of this.#unacked.values()) return now - sentAt;
-    return 0;
+    let owedMs = 0;
+    for (const { entry, sentAt } of this.#unacked.values()) {
+      const isDurable = entry.change.op === 'write' && entry.change.isDurable === true;
+      owedMs = Math.max(owedMs, now - sentAt - (isDurable ? SYNC_MS_MAX : 0));
+      if (!isDurable) break; // all others are younger
+    }
+    return owedMs;
   }
 
   send(entry: Entry, isPartial: boolean): void {

@@ -65,7 +65,8 @@ export interface Ack extends GroupEpoch {
 export interface Refusal extends GroupEpoch {
   readonly type: 'refusal';
   readonly index: number;
-  readonly reason: 'full' | 'damaged';
+  /** `leaving`: it stops, and does not join before its next start. */
+  readonly reason: 'full' | 'damaged' | 'leaving';
 }
 
 /**

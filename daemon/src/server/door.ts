@@ -89,7 +89,7 @@ export class Door {
     return { tls: isExposed, ticket: isExposed || this.hasSecrets };
   }
 
-  /** What a ticket is worth once its client has proved to be its. @throws StoreError `E_DENIED` */
+  /** What a ticket is worth once its client has proved to be its. @throws StoreError as `checkTicket` */
   check(ticketBytes: Buffer): CheckedTicket {
     const { secrets, blocklist } = this.#options;
     return checkTicket(ticketBytes, { secrets, blocklist }, this.#clock.wallSeconds());

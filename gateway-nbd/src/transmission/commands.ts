@@ -82,10 +82,18 @@ export class Commands {
 
   /** @param release - Called before the answer: after an error the backend may still be busy with `parts`. */
   write(request: Admitted, parts: readonly Buffer[], release: Done): void {
-    const flags = this.#habit.changed() ? WRITE_FLAGS.durable : durability(request.flags);
-    this.#backend.write(request.offset, parts, flags, (error) => {
+    const { offset } = request;
+    const asked = durability(request.flags);
+    const given = this.#habit.changed() ? WRITE_FLAGS.durable : asked;
+    const done: Done = (error) => {
       release(error);
       this.#finish(request, error);
+    };
+    this.#backend.write(offset, parts, given, (error) => {
+      // There may be room for it and none to make it durable: that is for the flush to say.
+      if (error?.code === 'E_NO_SPACE' && given !== asked)
+        this.#backend.write(offset, parts, asked, done);
+      else done(error);
     });
   }
 

@@ -75,6 +75,7 @@ export class DaemonSecurity {
       const { listenKeys, peerKeys, secrets, blocklist } = loaded;
       // What OpenSSL does not like must show before anything is replaced.
       for (const keys of [listenKeys, peerKeys]) if (keys !== null) new RealTlsContext(keys);
+      if (peerKeys !== null) realTlsClient(clientKeysOf(peerKeys));
       if (listenKeys !== null) this.#listenTls?.replace(listenKeys);
       if (peerKeys !== null) {
         this.#peerTls?.replace(peerKeys);
@@ -116,13 +117,9 @@ export class DaemonSecurity {
   }
 
   #say(what: string, { listenKeys, peerKeys, secrets, blocklist }: Loaded): void {
-    const fields = {
-      tls: listenKeys !== null,
-      peers: peerKeys !== null,
-      secretsOf: secrets.pools,
-      blocked: blocklist.size,
-    };
-    this.#log.info(fields, what);
+    const tls = { tls: listenKeys !== null, peers: peerKeys !== null };
+    const lists = { secretsOf: secrets.pools, blocked: blocklist.size };
+    this.#log.info(this.#given.cluster === null ? { ...tls, ...lists } : tls, what);
   }
 }
 

@@ -158,7 +158,7 @@ export const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(
     type: type('refusal'),
     ...group,
     index: u64,
-    reason: fc.constantFrom('full' as const, 'damaged' as const),
+    reason: fc.constantFrom('full' as const, 'damaged' as const, 'leaving' as const),
   }),
   record({ type: type('behind'), ...group, index: u64, mapVersion: u64 }),
   record({ type: type('sync'), id: u64, pool: u32 }),
