@@ -8,6 +8,10 @@ const { join } = require('node:path');
 /** @param {string} program */
 module.exports = function start(program) {
   process.env['UV_THREADPOOL_SIZE'] ??= '16';
+  // SIGHUP tells a server to read its files again. One that is still starting reads them anyway, and must not die of it.
+  const isServer =
+    program === 'store-nbd' || ['file-store', 'master'].includes(process.argv[2] ?? '');
+  if (isServer) process.on('SIGHUP', () => undefined);
   const compiled = join(__dirname, '..', 'dist', `${program}.js`);
   if (!existsSync(compiled)) {
     process.stderr.write(

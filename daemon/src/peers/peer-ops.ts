@@ -44,6 +44,7 @@ export const PEER = {
   verified: 115,
   askMap: 116,
   newerMap: 117,
+  leaving: 118,
 } as const;
 
 /** Which of the two connections of a link. */
@@ -98,6 +99,7 @@ const RULES: ReadonlyMap<number, PeerRule> = new Map(
       ['verified', 'data', 28, LIST_BYTES_MAX],
       ['askMap', 'control', 8, 0],
       ['newerMap', 'data', 4, MAP_BYTES_MAX],
+      ['leaving', 'control', 0, 0],
     ] as const
   ).map(([name, channel, bodyBytesMax, payloadBytesMax]) => [
     PEER[name],

@@ -374,6 +374,14 @@ export class GroupPrimary implements StreamOwner {
     this.tick();
   }
 
+  /** A member stops, and says so: nobody has to wait until its silence is noticed. */
+  leaves(from: StartOf): void {
+    const stream = this.#streams.get(from.daemon);
+    if (stream?.startId !== from.startId) return;
+    stream.failure ??= new StoreError('E_CLOSED', 'it stops');
+    this.tick();
+  }
+
   behind(from: StartOf, message: Behind): void {
     const stream = this.#streams.get(from.daemon);
     if (stream?.startId !== from.startId) return;

@@ -318,3 +318,25 @@ t.test('a change that must be durable is acknowledged when it is', async (t) => 
   flushing[1]?.(null);
   t.match(sent, [{ type: 'ack', epoch: 3 }]);
 });
+
+t.test('a member that stops is done without at once', (t) => {
+  const alone = new GroupAlone();
+  alone.group.mapIs(
+    mapGroup(2, [
+      [ME, true],
+      [OTHER, true],
+      [THIRD, false],
+    ]),
+  );
+  const { primary } = alone;
+  primary.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries: [] });
+  primary.addJoining(THIRD, 1);
+  primary.leaves({ ...OTHER, startId: 'b1' });
+  t.same(alone.asked, [], 'it was another start');
+  primary.leaves(THIRD);
+  t.equal(primary.stream(THIRD.daemon), undefined, 'who joins is not asked about');
+  primary.leaves(OTHER);
+  primary.leaves(OTHER);
+  t.same(alone.asked, ['remove 2']);
+  t.end();
+});

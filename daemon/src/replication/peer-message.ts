@@ -169,6 +169,11 @@ export interface Verified extends GroupEpoch {
   readonly bad: readonly number[] | null;
 }
 
+/** This start stops: do without it from now on, wherever it is a member. */
+export interface Leaving {
+  readonly type: 'leaving';
+}
+
 /** Send me your map if it is newer than this version. */
 export interface AskMap {
   readonly type: 'askMap';
@@ -201,7 +206,8 @@ export type PeerMessage =
   | AskVerify
   | Verified
   | AskMap
-  | NewerMap;
+  | NewerMap
+  | Leaving;
 
 /** Number of the first change of an epoch, less one. */
 export function firstNumber(epoch: number): number {

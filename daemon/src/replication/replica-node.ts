@@ -332,16 +332,24 @@ export class ReplicaNode implements GroupHost {
   }
 
   /**
-   * Leaves its groups to others, as far as there are others: nobody has to wait for the grace period then.
+   * Leaves its groups to others, as far as there are others, and has itself removed from those that others lead: nobody has
+   * to wait for the grace period then.
    * @param done - Called when that is so, or `withinMs` are over
    */
   leave(withinMs: number, done: () => void): void {
     this.#isLeaving = true;
     const until = this.now + withinMs;
     const look = (): void => {
-      const held = [...this.groups()].filter(({ primary }) => primary?.hasOthers === true);
+      const groups = [...this.groups()];
+      const held = groups.filter(({ primary }) => primary?.hasOthers === true);
       for (const { primary } of held) primary?.giveUp('the daemon is stopping');
-      if (held.length === 0 || this.now >= until || !this.canAsk) done();
+      const leaders = new Set<number>();
+      for (const { primary, isInSync, map } of groups)
+        if (primary === null && isInSync && map?.hasPrimary === true)
+          leaders.add(map.members[0]?.daemon ?? 0);
+      for (const daemon of leaders) this.send(daemon, { type: 'leaving' });
+      const hasLeft = held.length === 0 && leaders.size === 0;
+      if (hasLeft || this.now >= until || !this.canAsk) done();
       else this.#after(LEAVE_LOOK_MS, look);
     };
     look();
@@ -378,6 +386,9 @@ export class ReplicaNode implements GroupHost {
       }
       case 'refusal':
         this.group(message)?.primary?.refused(from, message);
+        return;
+      case 'leaving':
+        for (const { primary } of this.groups()) primary?.leaves(from);
         return;
       case 'behind':
         this.group(message)?.primary?.behind(from, message);

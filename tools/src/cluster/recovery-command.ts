@@ -58,13 +58,13 @@ function parseRate(text: string): number {
 
 function text({ daemons }: RateReport, bytesPerSecond: number): string {
   const told = daemons.filter(({ problem }) => problem === null).length;
-  const how = bytesPerSecond === 0 ? 'by what clients feel' : `${formatSize(bytesPerSecond)}/s`;
+  const how = bytesPerSecond === 0 ? 'by what clients feel' : `at ${formatSize(bytesPerSecond)}/s`;
   const silent = daemons.flatMap(({ daemon, address, problem }) =>
     problem === null ? [] : [`Daemon ${daemon} (${address}) did not answer: ${printable(problem)}`],
   );
   const first =
     told === 0
       ? 'No daemon is connected: nothing was set; see store daemon ls'
-      : `${counted(told, 'daemon')} will make copies equal at ${how}, each until it is started again`;
+      : `${counted(told, 'daemon')} will make copies equal ${how}, each until it is started again`;
   return [first, ...silent].join('\n');
 }

@@ -94,6 +94,7 @@ export function sampleMessages(): readonly PeerMessage[] {
     { type: 'verified', ...GROUP, id: 9, bad: null },
     { type: 'askMap', version: 17 },
     { type: 'newerMap', bytes: Buffer.from('a map') },
+    { type: 'leaving' },
   ];
 }
 
@@ -163,6 +164,7 @@ export const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(
   record({ type: type('behind'), ...group, index: u64, mapVersion: u64 }),
   record({ type: type('sync'), id: u64, pool: u32 }),
   record({ type: type('synced'), id: u64, isDone: fc.boolean() }),
+  fc.constant({ type: 'leaving' as const }),
   record({ type: type('askTail'), ...group }),
   record({
     type: type('tail'),
