@@ -165,8 +165,10 @@ function groupCounts(
     else if (running < pool.minReplicas) readOnly += 1;
     if (running < pool.replicas) degraded += 1;
     missing += Math.max(0, pool.replicas - running);
-    if (group.members.some(({ daemon, inSync }) => inSync === null && isUp(sources, daemon)))
-      joining += 1;
+    const isJoining = group.members.some(
+      ({ daemon, inSync }) => inSync === null && isUp(sources, daemon),
+    );
+    if (isJoining && running > 0) joining += 1; // else there is nobody to copy from
     if (isMisplaced(group, sources.targetOf(pool.id, index))) misplaced += 1;
   }
   return {
@@ -309,7 +311,7 @@ function daemonProblems(daemon: DaemonStatus, needed: number): Problem[] {
 const GROUPS_NAMED_MAX = 8;
 
 function poolProblems(pool: PoolStatus, sources: StatusSources): Problem[] {
-  const { name, groups, groupsDown, groupsReadOnly, groupsDegraded, groupsJoining } = pool;
+  const { name, groups, groupsDown, groupsReadOnly, groupsDegraded } = pool;
   const where = `pool ${name}`;
   const found = sources.state.map.pools.find(({ id }) => id === pool.id)?.groups ?? [];
   const unplaced = found.filter(({ members }) => members.length === 0).length;
@@ -344,12 +346,17 @@ function poolProblems(pool: PoolStatus, sources: StatusSources): Problem[] {
       severity: 'warning',
       where,
       what: `${degraded} of ${groups} groups of pool ${name} have fewer than ${pool.replicas} copies in sync.`,
-      advice:
-        groupsJoining > 0
-          ? `New copies are being made in ${groupsJoining} groups; nothing has to be done.`
-          : `New copies are made when daemons are there for them, with --failure-domain ${pool.failureDomain} no two on one: store daemon ls.`,
+      advice: copiesAdvice(pool, degraded),
     });
   return problems;
+}
+
+/** @param degraded - Groups that lack copies and serve */
+function copiesAdvice({ groupsJoining, failureDomain }: PoolStatus, degraded: number): string {
+  const made = `New copies are being made in ${groupsJoining} groups`;
+  if (groupsJoining >= degraded) return `${made}; nothing has to be done.`;
+  if (groupsJoining > 0) return `${made}; the others wait for daemons: store daemon ls.`;
+  return `New copies are made when daemons are there for them, with --failure-domain ${failureDomain} no two on one: store daemon ls.`;
 }
 
 function downProblem(

@@ -108,12 +108,14 @@ export function changeDaemon(state: ClusterState, id: number, change: DaemonChan
 
 /** @throws StoreError `E_NOT_FOUND`; `E_IN_USE` while groups lie on it */
 export function removeDaemon(state: ClusterState, id: number): ClusterState {
-  daemonOf(state.map, id);
+  const daemon = daemonOf(state.map, id);
   const held = heldGroups(state.map, id);
   if (held > 0)
     throw new StoreError(
       'E_IN_USE',
-      `Daemon ${id} holds ${held} groups; drain it first (store daemon drain ${id}), and remove it when it is empty`,
+      daemon.membership === 'draining'
+        ? `Daemon ${id} is draining and still holds ${held} groups; remove it when it is empty: store daemon ls`
+        : `Daemon ${id} holds ${held} groups; drain it first (store daemon drain ${id}), and remove it when it is empty`,
     );
   return {
     ...state,

@@ -131,9 +131,17 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     }
   }
 
-  unreadable(object: UsedObject, from: number, to: number): void {
+  unreadable({ object, from, to, calledAt }: OpRecord): void {
     const first = Math.floor(from / CELLS_PER_BLOCK);
     const last = Math.ceil(to / CELLS_PER_BLOCK) - 1;
+    const isBeside = (one: OpRecord): boolean =>
+      one.object === object &&
+      one.kind !== 'read' &&
+      one.answeredAt > calledAt &&
+      one.from < (last + 1) * CELLS_PER_BLOCK &&
+      first * CELLS_PER_BLOCK < one.to;
+    // What is written over a bad block makes it good, maybe after it was answered.
+    if (this.#history.ops.some(isBeside)) return;
     const copies = this.#copies(object);
     for (let block = first; block <= last; block += 1)
       if (!copies.some(({ copy }) => copy === null || copy.goodBytes(block) !== null)) {

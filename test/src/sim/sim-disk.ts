@@ -284,7 +284,8 @@ export class SimDisk {
         next.durable = object.durable;
         next.isDirty = object.isDirty;
         next.isOpen = object.isOpen;
-        next.isUnsure = object.isUnsure || object.isOpen;
+        // The record of one that is incomplete says that it is unsure.
+        next.isUnsure = object.isUnsure || object.isOpen || object.isIncomplete;
         shelf.objects.set(place, next);
       }
     // The lists in order hold the old ones.

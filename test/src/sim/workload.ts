@@ -37,7 +37,7 @@ export interface WorkWatcher {
   /** A flush has made these writes durable, it says. */
   flushed(writes: readonly OpRecord[]): void;
   /** `E_CHECKSUM` has come through to a client. */
-  unreadable(object: UsedObject, from: number, to: number): void;
+  unreadable(read: OpRecord): void;
 }
 
 export interface WorkloadOptions {
@@ -270,7 +270,7 @@ export class Workload {
         record.values = new Uint32Array(to - from).fill(MISSING_TAG);
         record.answeredAt = world.now;
         record.epoch = this.#epochOf(object.group);
-      } else if (error?.code === 'E_CHECKSUM') watcher.unreadable(object, from, to);
+      } else if (error?.code === 'E_CHECKSUM') watcher.unreadable(record);
       this.#say(record, error);
       done();
     });
