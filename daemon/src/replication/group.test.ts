@@ -101,6 +101,14 @@ class GroupAlone {
     return primary;
   }
 
+  /** The other one, as the primary, sends its first change: in each epoch that it is sent in the same one. */
+  prepare(epoch: number, made: Change, isPartial = false): void {
+    this.group.prepare(OTHER, {
+      ...{ type: 'prepare', pool: 1, group: 7, epoch, index: 0, number: 2 * 2 ** 32 + 1 },
+      ...{ committed: 0, isPartial, change: made },
+    });
+  }
+
   /** What the next primary is told of what was made here. */
   tailFor(epoch: number): unknown {
     this.sent.length = 0;
@@ -242,12 +250,9 @@ t.test('a tail waits for changes that have a version already', (t) => {
 });
 
 t.test('what fails after it was asked for again in a new epoch is refused there', (t) => {
-  const { group, sent, applying } = new GroupAlone();
-  const prepare = (epoch: number): void =>
-    group.prepare(OTHER, {
-      ...{ type: 'prepare', pool: 1, group: 7, epoch, index: 0, number: 2 * 2 ** 32 + 1 },
-      ...{ committed: 0, isPartial: false, change: change(5) },
-    });
+  const alone = new GroupAlone();
+  const { group, sent, applying } = alone;
+  const prepare = (epoch: number): void => alone.prepare(epoch, change(5));
   const members: [StartOf, boolean][] = [
     [OTHER, true],
     [ME, false],
@@ -279,10 +284,7 @@ t.test('who leaves makes the changes of a member in sync, and none of one that j
         [ME, isInSync],
       ]),
     );
-    alone.group.prepare(OTHER, {
-      ...{ type: 'prepare', pool: 1, group: 7, epoch: 2, index: 0, number: 2 * 2 ** 32 + 1 },
-      ...{ committed: 0, isPartial: !isInSync, change: change(5) },
-    });
+    alone.prepare(2, change(5), !isInSync);
     t.equal(alone.applying.length, isInSync ? 1 : 0);
     t.match(alone.sent, isInSync ? [] : [{ type: 'refusal', reason: 'leaving' }], 'at once');
   }
@@ -294,16 +296,13 @@ t.test('a change that must be durable is acknowledged when it is', async (t) => 
     ...{ op: 'write', object: OBJECT, version: 5, first: 3, length: 4096 * 4 },
     ...{ blocks: [Buffer.alloc(4096)], checks: Uint32Array.of(0), isDurable: true },
   };
-  const { group, sent, applying, flushing } = new GroupAlone();
+  const alone = new GroupAlone();
+  const { group, sent, applying, flushing } = alone;
   const members: [StartOf, boolean][] = [
     [OTHER, true],
     [ME, true],
   ];
-  const prepare = (epoch: number): void =>
-    group.prepare(OTHER, {
-      ...{ type: 'prepare', pool: 1, group: 7, epoch, index: 0, number: 2 * 2 ** 32 + 1 },
-      ...{ committed: 0, isPartial: false, change: write },
-    });
+  const prepare = (epoch: number): void => alone.prepare(epoch, write);
   group.mapIs(mapGroup(2, members));
   prepare(2);
   applying[0]?.(null);
