@@ -46,6 +46,19 @@ t.test('clients that wait longer make it slower, down to a rate that ends some d
   t.end();
 });
 
+t.test('a daemon that dies makes no quiet times of what clients waited for it', (t) => {
+  const pace = new RecoveryPace();
+  quiet(pace, 0, 5, 1);
+  quiet(pace, 5 * SECOND, 2, 200);
+  const before = pace.rate;
+  push(pace, 7 * SECOND, 2, 4);
+  t.ok(pace.rate < before / 3, `${pace.rate}`);
+  quiet(pace, 9 * SECOND, 60, 20);
+  push(pace, 69 * SECOND, 5, 22);
+  t.ok(pace.rate > before / 2, 'but what lasts is what it is');
+  t.end();
+});
+
 t.test('what an operator wants is what is pushed, in no bursts', (t) => {
   const pace = new RecoveryPace();
   pace.wanted = 100 * MIB;

@@ -12,7 +12,7 @@ const RATE_FIRST: number = 64 * 1024 * 1024;
 /** What may be pushed at once: so much of the rate. */
 const BURST_MS = 20;
 /** Clients may wait so many times as long as in quiet times. The slowest of them wait longer than the mean. */
-const SLOWER_MAX = 1.7;
+const SLOWER_MAX = 1.5;
 /** What is always allowed to them, milliseconds: below that nobody notices. */
 const NOTICED_MS = 0.5;
 /** The same while nobody knows what quiet times are like. */
@@ -20,8 +20,12 @@ const UNKNOWN_MS = 2;
 const SLOWER_STEP = 0.6;
 const FASTER_STEP = 1.25;
 const FASTER_STEP_ALONE = 2;
-/** Weight of a new mean in the one of quiet times. */
-const QUIET_WEIGHT = 0.1;
+/**
+ * Weights of a new mean in the one of quiet times, and how far above that it may be: clients who wait for a daemon that has just
+ * died, or write much at a time, say nothing about quiet times.
+ */
+const QUIET_WEIGHT = { slower: 0.1, faster: 0.3 } as const;
+const QUIET_GROWTH_MAX = 2;
 const WAIT_MS_MIN = 2;
 
 export class RecoveryPace {
@@ -77,8 +81,7 @@ export class RecoveryPace {
     this.#count = 0;
     this.#pushedInStep = 0;
     if (!hasPushed) {
-      if (hadClients)
-        this.#quietMs += (meanMs - this.#quietMs) * (this.#quietMs === 0 ? 1 : QUIET_WEIGHT);
+      if (hadClients) this.#learn(meanMs);
       return;
     }
     const limitMs =
@@ -87,5 +90,14 @@ export class RecoveryPace {
     this.#rate = isSlow
       ? Math.max(RATE_MIN, this.#rate * SLOWER_STEP)
       : Math.min(RATE_MAX, this.#rate * (hadClients ? FASTER_STEP : FASTER_STEP_ALONE));
+  }
+
+  /** @param meanMs - Of clients' operations while nothing was pushed */
+  #learn(meanMs: number): void {
+    const known = this.#quietMs;
+    if (known === 0) this.#quietMs = meanMs;
+    else if (meanMs < known) this.#quietMs -= (known - meanMs) * QUIET_WEIGHT.faster;
+    else
+      this.#quietMs += (Math.min(meanMs, known * QUIET_GROWTH_MAX) - known) * QUIET_WEIGHT.slower;
   }
 }
