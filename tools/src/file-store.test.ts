@@ -1,10 +1,18 @@
 /** The storage daemon as people run it, and the programs that use it. */
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { run, serving, until, type Serving } from './run-programs.js';
+import { run, serving, start, until, type Serving } from './run-programs.js';
 import { failed, runStore } from './run-store.js';
 
 t.setTimeout(540_000);
@@ -159,6 +167,24 @@ await t.test('with a secret only tickets let somebody in, until they are blocked
   await until(() => served.stderr().includes('Nothing taken'), 'a broken list is refused');
   failed(t, await write(...ticket('writer')), 1, /was revoked/);
   t.equal((await run('store', ['read', ...on, 'x', ...ticket('reader')])).stdout, 'y');
+});
+
+await t.test('SIGHUP does not end a daemon that starts', async (t) => {
+  const child = start('store', ['file-store', '--dir', join(shortFolder(t), 'data'), ...LISTEN]);
+  t.teardown(() => child.kill('SIGKILL'));
+  let logged = '';
+  let printed = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (logged += text));
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (printed += text));
+  const status = (): string => readFileSync(`/proc/${child.pid}/status`, 'latin1');
+  const isCaught = (): boolean => {
+    const [, signals = '0'] = /^SigCgt:\s*(\w+)/m.exec(status()) ?? [];
+    return (BigInt(`0x${signals}`) & 1n) !== 0n;
+  };
+  await until(isCaught, 'SIGHUP is caught');
+  t.equal(logged, '', 'before anything is read');
+  child.kill('SIGHUP');
+  await until(() => printed.includes('\n'), 'it serves');
 });
 
 await t.test('TLS is spoken to whoever trusts the authority', async (t) => {

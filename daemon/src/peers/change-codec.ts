@@ -236,7 +236,7 @@ export function readAck(body: Buffer): Ack {
 const REFUSAL_AT_INDEX = 12; // 8
 export const REFUSAL_BYTES = 20;
 const REASON = { full: 1, damaged: 2, leaving: 3 } as const;
-const REASONS = ['full', 'damaged', 'leaving'] as const;
+const REASONS = Object.keys(REASON) as (keyof typeof REASON)[]; // the table's own keys
 
 export function putRefusal(out: Buffer, at: number, message: Refusal): void {
   putGroup(out, at, message, REASON[message.reason]);

@@ -377,8 +377,9 @@ export class GroupPrimary implements StreamOwner {
   /** A member stops, and says so: nobody has to wait until its silence is noticed. */
   leaves(from: StartOf): void {
     const stream = this.#streams.get(from.daemon);
-    if (stream?.startId !== from.startId) return;
-    stream.failure ??= new StoreError('E_CLOSED', 'it stops');
+    // It says so again and again, until it is removed.
+    if (stream?.startId !== from.startId || stream.failure !== null) return;
+    stream.failure = new StoreError('E_CLOSED', 'it stops');
     this.tick();
   }
 

@@ -32,7 +32,7 @@ function change(version: number): Change {
 }
 
 /** The primary first. @param inSync - Of the members */
-function mapGroup(epoch: number, members: readonly [StartOf, boolean][]): MapGroup {
+function mapGroup(epoch: number, ...members: [StartOf, boolean][]): MapGroup {
   return {
     epoch,
     hasPrimary: true,
@@ -126,20 +126,10 @@ t.test('who lacks what a joining member may have gives up when that one is in sy
     t.match(sent, [{ type: 'prepare', change: { version } }], 'the member is told of it');
     group.notMade(true);
     t.equal(primary.hasFailed, false, 'nobody else could serve yet');
-    group.mapIs(
-      mapGroup(3, [
-        [ME, true],
-        [OTHER, isListed],
-      ]),
-    );
+    group.mapIs(mapGroup(3, [ME, true], [OTHER, isListed]));
     t.equal(primary.hasFailed, isListed);
     t.same(asked, isListed ? ['resign 3'] : []);
-    group.mapIs(
-      mapGroup(4, [
-        [ME, true],
-        [OTHER, true],
-      ]),
-    );
+    group.mapIs(mapGroup(4, [ME, true], [OTHER, true]));
     t.equal(primary.hasFailed, true, 'who joined anew leads just as well');
   }
   t.end();
@@ -147,24 +137,14 @@ t.test('who lacks what a joining member may have gives up when that one is in sy
 
 function started(): GroupAlone {
   const alone = new GroupAlone();
-  alone.group.mapIs(
-    mapGroup(2, [
-      [ME, true],
-      [OTHER, false],
-    ]),
-  );
+  alone.group.mapIs(mapGroup(2, [ME, true], [OTHER, false]));
   return alone;
 }
 
 t.test('what is made after its primary gave up is told to whoever leads next', (t) => {
   const alone = new GroupAlone();
   const { group } = alone;
-  group.mapIs(
-    mapGroup(2, [
-      [ME, true],
-      [OTHER, true],
-    ]),
-  );
+  group.mapIs(mapGroup(2, [ME, true], [OTHER, true]));
   group.primary?.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries: [] });
   const version = group.nextVersion(0);
   t.not(version, 0);
@@ -175,12 +155,7 @@ t.test('what is made after its primary gave up is told to whoever leads next', (
     [],
     'nobody was told',
   );
-  group.mapIs(
-    mapGroup(3, [
-      [OTHER, true],
-      [ME, true],
-    ]),
-  );
+  group.mapIs(mapGroup(3, [OTHER, true], [ME, true]));
   t.match(alone.tailFor(3), { entries: [{ object: OBJECT }] });
   t.end();
 });
@@ -189,12 +164,7 @@ t.test('a new primary whose block is bad leads only if nobody has it good', (t) 
   for (const isNowhere of [true, false]) {
     const alone = new GroupAlone();
     alone.areGoodNowhere = isNowhere;
-    alone.group.mapIs(
-      mapGroup(2, [
-        [ME, true],
-        [OTHER, true],
-      ]),
-    );
+    alone.group.mapIs(mapGroup(2, [ME, true], [OTHER, true]));
     const entries = [{ object: OBJECT, first: 3, last: 3 }];
     alone.primary.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries });
     t.equal(alone.primary.isServing, isNowhere);
@@ -206,13 +176,7 @@ t.test('a new primary whose block is bad leads only if nobody has it good', (t) 
 t.test('who begins to join hears of what is under way to the others', (t) => {
   const alone = new GroupAlone();
   const { group, sent } = alone;
-  group.mapIs(
-    mapGroup(2, [
-      [ME, true],
-      [OTHER, true],
-      [THIRD, false],
-    ]),
-  );
+  group.mapIs(mapGroup(2, [ME, true], [OTHER, true], [THIRD, false]));
   const { primary } = alone;
   primary.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries: [] });
   const version = group.nextVersion(0);
@@ -235,12 +199,7 @@ t.test('a tail waits for changes that have a version already', (t) => {
   const { group } = alone;
   const [made, notMade] = [group.nextVersion(0), group.nextVersion(0)];
   t.ok(notMade > made);
-  group.mapIs(
-    mapGroup(3, [
-      [OTHER, true],
-      [ME, true],
-    ]),
-  );
+  group.mapIs(mapGroup(3, [OTHER, true], [ME, true]));
   t.equal(alone.tailFor(3), undefined, 'their blocks are not known yet');
   group.changed(change(made));
   t.equal(alone.sent.length, 0);
@@ -257,16 +216,16 @@ t.test('what fails after it was asked for again in a new epoch is refused there'
     [OTHER, true],
     [ME, false],
   ];
-  group.mapIs(mapGroup(2, members));
+  group.mapIs(mapGroup(2, ...members));
   prepare(2);
-  group.mapIs(mapGroup(3, members));
+  group.mapIs(mapGroup(3, ...members));
   prepare(3);
   t.equal(applying.length, 1, 'it is made once');
   applying[0]?.(new StoreError('E_NO_SPACE', 'full'));
   t.match(sent, [{ type: 'refusal', epoch: 3, index: 0, reason: 'full' }]);
   prepare(3);
   t.match(sent, [{ type: 'refusal' }, { type: 'refusal' }], 'and never acknowledged');
-  group.mapIs(mapGroup(4, members));
+  group.mapIs(mapGroup(4, ...members));
   sent.length = 0;
   prepare(4);
   t.match(sent, [{ type: 'refusal', epoch: 4 }], 'nor made later: something newer may be there');
@@ -278,12 +237,7 @@ t.test('who leaves makes the changes of a member in sync, and none of one that j
   for (const isInSync of [true, false]) {
     const alone = new GroupAlone();
     alone.isLeaving = true;
-    alone.group.mapIs(
-      mapGroup(2, [
-        [OTHER, true],
-        [ME, isInSync],
-      ]),
-    );
+    alone.group.mapIs(mapGroup(2, [OTHER, true], [ME, isInSync]));
     alone.prepare(2, change(5), !isInSync);
     t.equal(alone.applying.length, isInSync ? 1 : 0);
     t.match(alone.sent, isInSync ? [] : [{ type: 'refusal', reason: 'leaving' }], 'at once');
@@ -303,11 +257,11 @@ t.test('a change that must be durable is acknowledged when it is', async (t) => 
     [ME, true],
   ];
   const prepare = (epoch: number): void => alone.prepare(epoch, write);
-  group.mapIs(mapGroup(2, members));
+  group.mapIs(mapGroup(2, ...members));
   prepare(2);
   applying[0]?.(null);
   prepare(2);
-  group.mapIs(mapGroup(3, members));
+  group.mapIs(mapGroup(3, ...members));
   prepare(3);
   t.same(sent, [], 'it is made, and not durable, however often it comes');
   flushing[0]?.(new StoreError('E_NO_SPACE', 'no room for metadata'));
@@ -320,13 +274,7 @@ t.test('a change that must be durable is acknowledged when it is', async (t) => 
 
 t.test('a member that stops is done without at once', (t) => {
   const alone = new GroupAlone();
-  alone.group.mapIs(
-    mapGroup(2, [
-      [ME, true],
-      [OTHER, true],
-      [THIRD, false],
-    ]),
-  );
+  alone.group.mapIs(mapGroup(2, [ME, true], [OTHER, true], [THIRD, false]));
   const { primary } = alone;
   primary.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries: [] });
   primary.addJoining(THIRD, 1);

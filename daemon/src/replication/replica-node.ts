@@ -344,9 +344,10 @@ export class ReplicaNode implements GroupHost {
       const held = groups.filter(({ primary }) => primary?.hasOthers === true);
       for (const { primary } of held) primary?.giveUp('the daemon is stopping');
       const leaders = new Set<number>();
-      for (const { primary, isInSync, map } of groups)
-        if (primary === null && isInSync && map?.hasPrimary === true)
-          leaders.add(map.members[0]?.daemon ?? 0);
+      for (const { primary, isInSync, map } of groups) {
+        const first = map?.hasPrimary === true ? map.members[0] : undefined;
+        if (primary === null && isInSync && first !== undefined) leaders.add(first.daemon);
+      }
       for (const daemon of leaders) this.send(daemon, { type: 'leaving' });
       const hasLeft = held.length === 0 && leaders.size === 0;
       if (hasLeft || this.now >= until || !this.canAsk) done();

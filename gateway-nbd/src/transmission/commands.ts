@@ -82,18 +82,26 @@ export class Commands {
 
   /** @param release - Called before the answer: after an error the backend may still be busy with `parts`. */
   write(request: Admitted, parts: readonly Buffer[], release: Done): void {
-    const { offset } = request;
     const asked = durability(request.flags);
     const given = this.#habit.changed() ? WRITE_FLAGS.durable : asked;
-    const done: Done = (error) => {
+    this.#write(request, parts, given, release, given !== asked);
+  }
+
+  #write(
+    request: Admitted,
+    parts: readonly Buffer[],
+    flags: number,
+    release: Done,
+    isGuess: boolean,
+  ): void {
+    this.#backend.write(request.offset, parts, flags, (error) => {
+      if (isGuess && error?.code === 'E_NO_SPACE') {
+        // There may be room for it and none to make it durable: that is for the flush to say.
+        this.#write(request, parts, WRITE_FLAGS.none, release, false);
+        return;
+      }
       release(error);
       this.#finish(request, error);
-    };
-    this.#backend.write(offset, parts, given, (error) => {
-      // There may be room for it and none to make it durable: that is for the flush to say.
-      if (error?.code === 'E_NO_SPACE' && given !== asked)
-        this.#backend.write(offset, parts, asked, done);
-      else done(error);
     });
   }
 

@@ -137,6 +137,7 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     const isBeside = (one: OpRecord): boolean =>
       one.object === object &&
       one.kind !== 'read' &&
+      one.kind !== 'stat' &&
       one.answeredAt > calledAt &&
       one.from < (last + 1) * CELLS_PER_BLOCK &&
       first * CELLS_PER_BLOCK < one.to;
