@@ -58,15 +58,23 @@ export class RealMetaStore implements MetaStore {
   }
 
   get(key: Buffer): Buffer | null {
-    const bytes = this.#db.getBinaryFast(key);
-    // lmdb's one buffer for all reads, with `length` set over it: a view of just this value
-    return bytes === undefined ? null : bytes.subarray(0, bytes.length);
+    try {
+      const bytes = this.#db.getBinaryFast(key);
+      // lmdb's one buffer for all reads, with `length` set over it: a view of just this value
+      return bytes === undefined ? null : bytes.subarray(0, bytes.length);
+    } catch (error) {
+      throw unreadable(error);
+    }
   }
 
   range(start: Buffer, end: Buffer, limit: number): { key: Buffer; value: Buffer }[] {
     const entries: { key: Buffer; value: Buffer }[] = [];
-    for (const { key, value } of this.#db.getRange({ start, end, limit }))
-      entries.push({ key: Buffer.from(key), value: Buffer.from(value) });
+    try {
+      for (const { key, value } of this.#db.getRange({ start, end, limit }))
+        entries.push({ key: Buffer.from(key), value: Buffer.from(value) });
+    } catch (error) {
+      throw unreadable(error);
+    }
     return entries;
   }
 
@@ -130,6 +138,11 @@ function commitErrorOf(reason: unknown): unknown {
   return typeof reason === 'object' && reason !== null && 'commitError' in reason
     ? reason.commitError
     : Promise.reject(reason instanceof Error ? reason : new Error(String(reason)));
+}
+
+/** After a commit has failed LMDB reads nothing more (`MDB_PANIC`), and reads come before the commit is answered. */
+function unreadable(cause: unknown): DiskError {
+  return new DiskError('EIO', `read of metadata: ${messageOf(cause)}`, { cause });
 }
 
 function toDiskError(cause: unknown): DiskError {

@@ -58,7 +58,13 @@ export class ChangeApplier {
       done(refusal);
       return;
     }
-    const object = table.findPlace(poolId, change.object);
+    let object: StoredObject;
+    try {
+      object = table.findPlace(poolId, change.object);
+    } catch (error) {
+      done(engine.failFrom(error));
+      return;
+    }
     const made: Done = (error) => {
       if (error !== null) object.isIncomplete = true;
       done(error);

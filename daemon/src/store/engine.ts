@@ -13,6 +13,7 @@ import {
 } from '@store/core';
 import { Committer } from './committer.js';
 import { DataSync } from './data-sync.js';
+import { FailStopMeta } from './fail-stop-meta.js';
 import { recordAhead, type StoreRecord } from './format.js';
 import type { LiveLog } from './live-log.js';
 import { SlotMap } from './slot-map.js';
@@ -111,7 +112,6 @@ export class Engine {
     this.env = parts.env;
     this.disk = parts.disk;
     this.data = parts.data;
-    this.meta = parts.meta;
     this.record = parts.record;
     this.startVersion = parts.record.nextObjectId;
     this.#nextNumber = this.startVersion + 1;
@@ -119,7 +119,8 @@ export class Engine {
     this.limits = parts.limits;
     this.#onFailure = parts.onFailure;
     const failed = (error: DiskError): StoreError => this.fail(error);
-    this.committer = new Committer(parts.meta, () => this.storedRecord, failed);
+    this.meta = new FailStopMeta(parts.meta, failed);
+    this.committer = new Committer(this.meta, () => this.storedRecord, failed);
     this.sync = new DataSync(parts.data, failed);
     this.slots = new SlotMap(parts.data.bytesMax);
     this.space = new SpaceGuard(parts.disk, parts.env.clock);
@@ -190,6 +191,7 @@ export class Engine {
   /** As `fail`, for what was caught: anything but an error of the disk is our own and thrown again. */
   failFrom(error: unknown): StoreError {
     if (error instanceof DiskError) return this.fail(error);
+    if (error instanceof StoreError && error === this.failure) return error;
     throw error;
   }
 

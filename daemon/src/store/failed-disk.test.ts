@@ -1,8 +1,10 @@
 /** The disk fails: everybody who waits is told, and nothing is written after that. */
-import { DiskError, WRITE_FLAGS } from '@store/core';
+import { DiskError, promised, WRITE_FLAGS } from '@store/core';
 import { codeOf } from '@store/core/testing';
 import t from 'tap';
-import { SimStory, blocks, data, objectOf } from './crash/sim-story.js';
+import type { ReplicaPool } from '../replication/replica-pool.js';
+import { SimStory, blocks, data, objectOf, type OpenedStory } from './crash/sim-story.js';
+import { FAILED_FILE } from './engine.js';
 
 const X = data('x');
 
@@ -79,3 +81,43 @@ await t.test(
     t.equal(await codeOf(made), 'E_DISK_FAILED');
   },
 );
+
+const NEW = data('new');
+const WAYS: readonly ((opened: OpenedStory) => Promise<unknown>)[] = [
+  ({ user }) => user.write(NEW, 0, blocks('new')),
+  ({ user }) => user.read(NEW, 0, 4096),
+  ({ pool }) => pool.stat(NEW),
+  ({ pool }) => pool.list({}),
+  ({ pool }) => pool.delete(NEW),
+  ({ pool }) =>
+    promised((done) => {
+      const change = { op: 'delete', object: NEW, version: 0 } as const;
+      (pool as ReplicaPool).apply(change, done); // the engine's pools are
+    }),
+];
+
+await t.test('metadata that cannot be read stop the engine, and the folder says so', async (t) => {
+  for (const [index, ask] of WAYS.entries()) {
+    const world = new SimStory(5 + index);
+    let isBroken = false;
+    const look = (): void => {
+      if (isBroken) throw new DiskError('EIO', 'read of metadata: MDB_PANIC');
+    };
+    const opened = await world.openWith({
+      metaStore: (store) => ({
+        get: (key) => {
+          look();
+          return store.get(key);
+        },
+        range: (start, end, limit) => {
+          look();
+          return store.range(start, end, limit);
+        },
+      }),
+    });
+    isBroken = true;
+    t.equal(await codeOf(world.wait(() => ask(opened))), 'E_DISK_FAILED', `way ${index}`);
+    t.equal(await codeOf(world.wait(() => opened.user.flush())), 'E_DISK_FAILED');
+    t.match(opened.store.engine.disk.readSmallFile(FAILED_FILE)?.toString(), /MDB_PANIC/);
+  }
+});

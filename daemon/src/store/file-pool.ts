@@ -282,14 +282,14 @@ export class FilePool implements ReplicaPool {
     );
   }
 
-  delete(ref: ObjectRef, version = 0): Promise<boolean> {
+  async delete(ref: ObjectRef, version = 0): Promise<boolean> {
     const { engine, table, whole } = this.#parts;
-    if (engine.refusal !== null) return Promise.reject(engine.refusal);
+    engine.mustServe();
     const object = table.find(this.#id, ref);
     // An object of another kind is removed all the same, but none that clients do not see.
     const isHidden = object.exists && object.kind === OBJECT_KIND.guard && ref.kind !== object.kind;
     const refusal = isHidden ? misfit(object, ref.kind) : null;
-    if (refusal !== null) return Promise.reject(refusal);
+    if (refusal !== null) throw refusal;
     return promisedWith((done) => whole.delete(object, version, done));
   }
 
@@ -380,15 +380,23 @@ export class FilePool implements ReplicaPool {
   /** What is here of it, also if it is broken or of another kind; null: nothing, and nothing is on its way. */
   #findPlace(place: ObjectPlace): StoredObject | StoreError | null {
     const { engine, table } = this.#parts;
-    return engine.refusal ?? table.findExistingPlace(this.#id, place);
+    try {
+      return engine.refusal ?? table.findExistingPlace(this.#id, place);
+    } catch (error) {
+      return engine.failFrom(error);
+    }
   }
 
   /** The object, which may not exist (yet), or why nothing can be done with it. */
   #find(ref: ObjectRef, offset: number, bytes: number): StoredObject | StoreError {
     const refusal = this.#refusal(offset, bytes);
     if (refusal !== null) return refusal;
-    const object = this.#parts.table.find(this.#id, ref);
-    return misfit(object, ref.kind) ?? object;
+    try {
+      const object = this.#parts.table.find(this.#id, ref);
+      return misfit(object, ref.kind) ?? object;
+    } catch (error) {
+      return this.#parts.engine.failFrom(error);
+    }
   }
 
   /** As `#find`, for operations that change nothing; null: a piece of an image that is not there. */
@@ -396,8 +404,12 @@ export class FilePool implements ReplicaPool {
     if (!isImageData(ref.kind)) return this.#find(ref, offset, bytes);
     const refusal = this.#refusal(offset, bytes);
     if (refusal !== null) return refusal;
-    const object = this.#parts.table.findExisting(this.#id, ref);
-    return object === null ? null : (misfit(object, ref.kind) ?? object);
+    try {
+      const object = this.#parts.table.findExisting(this.#id, ref);
+      return object === null ? null : (misfit(object, ref.kind) ?? object);
+    } catch (error) {
+      return this.#parts.engine.failFrom(error);
+    }
   }
 
   /** Why nothing can be done in this range. */

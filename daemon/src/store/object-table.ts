@@ -67,7 +67,7 @@ export class ObjectTable {
 
   /**
    * The object of that name, which may not exist (yet).
-   * @throws DiskError if the metadata cannot be read
+   * @throws StoreError `E_DISK_FAILED` if the metadata cannot be read
    */
   find(poolId: number, ref: ObjectRef): StoredObject {
     return this.findExisting(poolId, ref) ?? this.#addNew(poolId, ref, null);
