@@ -24,6 +24,9 @@ import { DEFAULT_IMAGE, SETTINGS } from './settings.js';
 import { UsageError } from './usage-error.js';
 import { withAdvice } from './with-advice.js';
 
+/** Of what takes an image away. */
+const FORCE_TEXT = 'also if a server of the cluster writes to it: its clients get errors then';
+
 const program = newProgram('store-image', 'Manages images: virtual disks in a pool')
   .option('--image <name>', 'the image, where no name is given (default: default)')
   .option('--insecure', 'allow a daemon on another machine without TLS: all goes in the clear')
@@ -54,16 +57,20 @@ imageCommand('info', 'show an image and how to reach it', info).addHelpText(
 );
 const resizeCommand = imageCommand(
   'resize',
-  'change the size of an image that is not being served',
+  'change the size of an image; to make it smaller, nobody may write to it',
   resize,
 )
   .option('--size <size>', 'the new size')
   .option('--shrink', 'allow a smaller size: what lies behind the new end is lost')
+  .option('--force', FORCE_TEXT)
   .addHelpText('after', '\nExample:\n  store-image resize vm1 --size 20G');
-imageCommand('rm', 'remove an image and its data; it cannot be undone', remove).addHelpText(
-  'after',
-  '\nExample:\n  store-image rm vm1',
-);
+const removeCommand = imageCommand(
+  'rm',
+  'remove an image and its data; it cannot be undone',
+  remove,
+)
+  .option('--force', FORCE_TEXT)
+  .addHelpText('after', '\nExample:\n  store-image rm vm1');
 imageCommand(
   'upgrade',
   'give an image with the 8-byte header of older versions a full one',
@@ -185,7 +192,7 @@ function resize(): ImageHandler {
           `Image '${name}' has ${formatSize(before.size)}; add --shrink to lose what lies behind ${formatSize(size)}`,
         );
       const after = await withBar(context, 'Shrinking', (onProgress) =>
-        catalog.resize(name, size, onProgress),
+        catalog.resize(name, size, { onProgress, force: isForced(resizeCommand) }),
       );
       if (context.get(SETTINGS.json)) context.print(JSON.stringify(after));
       else context.print(`Image '${name}' now has ${formatSize(after.size)}`);
@@ -198,7 +205,10 @@ function remove(): ImageHandler {
     creates: false,
     needsName: true,
     work: async (context, catalog, name) => {
-      await withBar(context, 'Removing', (onProgress) => catalog.remove(name, onProgress));
+      const force = isForced(removeCommand);
+      await withBar(context, 'Removing', (onProgress) =>
+        catalog.remove(name, { onProgress, force }),
+      );
       if (context.get(SETTINGS.json)) context.print(JSON.stringify({ removed: name }));
       else context.print(`Removed image '${name}'`);
     },
@@ -214,6 +224,11 @@ function upgrade(): ImageHandler {
       else context.print(`Image '${name}' has a full header`);
     },
   };
+}
+
+/** Said on the command line, nowhere else: what a file or the environment says is meant for other programs. */
+function isForced(command: Command): boolean {
+  return command.opts()['force'] === true;
 }
 
 function sizeOf(context: Context): number {

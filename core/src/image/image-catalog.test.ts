@@ -199,7 +199,9 @@ await t.test(
     await write(await catalog.open('vm1', { readOnly: false }), 0, Buffer.alloc(10 * OBJECT, 0xee));
     const progress: [number, number][] = [];
     const kept = 3 * OBJECT + 512;
-    await catalog.resize('vm1', kept, (done, total) => progress.push([done, total]));
+    await catalog.resize('vm1', kept, {
+      onProgress: (done, total) => progress.push([done, total]),
+    });
     t.same(progress.at(-1), [6, 6]);
     t.equal((await catalog.info('vm1')).state, 'ready');
     await catalog.resize('vm1', 20 * OBJECT);

@@ -7,10 +7,11 @@
  * - shrinking marks the header *shrinking* with the new size, removes what lies behind it, then marks it *ready*;
  *   growing again before that finishes it first, so that the new end always reads as zeros.
  *
- * Where the pool keeps guards (`GuardingPool`), whoever opens an image for writing can take the writer role. What is changed
- * here of the data of such an image is changed with the claim of the writer of now, so a change that was stopped half way and
- * wakes up after the role was taken is refused; and who removes an image takes the role first, so nobody writes to it any
- * more. Elsewhere an image must not be open for writing while it is resized or removed; the owner of the folder sees to it.
+ * Where the pool keeps guards (`GuardingPool`), whoever opens an image for writing can take the writer role. Who removes an
+ * image, or shrinks it, takes the role away first, from nobody or by force: whoever still has it open writes nothing any more,
+ * also not behind the new end. What is changed here of the data of an image is changed with the claim of the writer of now,
+ * so a change that was stopped half way and wakes up after the role was taken is refused. Growing disturbs nobody. Elsewhere
+ * an image must not be open for writing while it is resized or removed; the owner of the folder sees to it.
  */
 import type { Random } from '../env/env.js';
 import { isGuarding, type GuardingPool } from '../pool/guarded-pool.js';
@@ -22,7 +23,7 @@ import { HeaderStore, noSuchImage, type StoredHeader } from './header-store.js';
 import { checkImageSize, IMAGE_FORMAT, type ImageHeader, type ImageState } from './image-header.js';
 import { checkImageName } from './image-name.js';
 import { Image, stripesOf } from './image.js';
-import type { ImageWriter } from './image-writer.js';
+import { servedError, type ImageWriter } from './image-writer.js';
 import { guardOf, WriterRoles, type RoleRequest } from './writer-roles.js';
 
 /** What there is to know about an image without reading its data. */
@@ -49,7 +50,16 @@ export interface OpenOptions {
   readonly role?: RoleRequest;
 }
 
+/** How to shrink or remove an image. */
+export interface ChangeOptions {
+  readonly onProgress?: OnProgress;
+  /** Also if somebody writes to it, who cannot any more then. */
+  readonly force?: boolean;
+}
+
 const nothing: OnProgress = () => undefined;
+/** Before the first one. */
+const NO_WRITER = { token: 0, layer: 0, since: 0 };
 const ignore = (): void => undefined;
 /** Takers of the role that may come in between, within reason. */
 const ATTEMPTS_MAX = 20;
@@ -161,10 +171,13 @@ export class ImageCatalog {
   }
 
   /**
-   * Changes the size, durably. What lies behind a smaller end is gone; growing adds zeros.
-   * @throws StoreError `E_NOT_FOUND`; `E_INVALID` for a bad size, or for an image of the ancestor's kind
+   * Changes the size, durably. What lies behind a smaller end is gone; growing adds zeros, which whoever has the image open
+   * sees when it is opened again.
+   * @throws StoreError `E_NOT_FOUND`; `E_INVALID` for a bad size, or for an image of the ancestor's kind; `E_IN_USE` if it
+   *   gets smaller and somebody writes to it
    */
-  async resize(name: string, size: number, onProgress: OnProgress = nothing): Promise<ImageInfo> {
+  async resize(name: string, size: number, options: ChangeOptions = {}): Promise<ImageInfo> {
+    const { onProgress = nothing, force = false } = options;
     checkImageSize(size);
     const before = await this.#existing(name);
     refuseRemoving(name, before);
@@ -182,32 +195,35 @@ export class ImageCatalog {
           `Image '${name}' is being resized by somebody else; try again`,
         );
       if (stored.header.size === size) return null;
-      const state = size < stored.header.size ? 'shrinking' : 'ready';
-      return { ...stored.header, size, state };
+      if (size > stored.header.size) return { ...stored.header, size };
+      const writer = this.#dismissed(name, stored.header, force);
+      return { ...stored.header, size, state: 'shrinking', writer };
     });
     return infoOf(name, await this.#finishShrink(name, changed, onProgress));
   }
 
   /**
    * Removes an image and its data, durably. Run again after an interruption, it does the rest.
-   * @throws StoreError `E_NOT_FOUND`, `E_FORMAT`
+   * @throws StoreError `E_NOT_FOUND`, `E_FORMAT`; `E_IN_USE` if somebody writes to it
    */
-  async remove(name: string, onProgress: OnProgress = nothing): Promise<void> {
+  async remove(name: string, options: ChangeOptions = {}): Promise<void> {
+    const { onProgress = nothing, force = false } = options;
     checkImageName(name);
     const removing = await this.#headers.change(name, (stored) => {
       const { header } = stored;
       stripesOf(name, header);
       return header.state === 'removing'
         ? null
-        : { ...header, state: 'removing', writer: dismissed(header.writer) };
+        : { ...header, state: 'removing', writer: this.#dismissed(name, header, force) };
     });
     const { header } = removing;
     const { writer } = header;
     const guarding = writer !== null && isGuarding(this.#pool) ? this.#pool : null;
     if (guarding !== null && writer !== null) await guarding.raiseGuard(guardOf(header, writer));
-    if (!(await removeDataFrom(this.#pool, this.#removal(name, removing, 0), onProgress))) return;
+    const isOurs = await removeDataFrom(this.#pool, this.#removal(name, removing, 0), onProgress);
+    // Also where somebody else was faster: ours were raised after his were removed, maybe.
     if (guarding !== null && writer !== null) await guarding.removeGuard(header.id, writer.token);
-    await this.#headers.delete(name, removing);
+    if (isOurs) await this.#headers.delete(name, removing);
   }
 
   /** Gives an image of the ancestor's kind a real header; its data stay where they are. Others are left alone. */
@@ -246,6 +262,14 @@ export class ImageCatalog {
     return stored;
   }
 
+  /** Nobody writes to it any more. @throws StoreError `E_IN_USE` if somebody does, and is not to be forced */
+  #dismissed(name: string, { writer }: ImageHeader, force: boolean): ImageWriter | null {
+    if (this.#roles === null) return writer;
+    if (writer !== null && writer.owner !== null && !force) throw servedError(name, writer);
+    const { token, layer, since } = writer ?? NO_WRITER;
+    return { token: token + 1, layer, owner: null, since, state: 'pending' };
+  }
+
   /** The pool, for changes on behalf of whoever is the writer. */
   #changing(header: ImageHeader): ObjectPool {
     const { writer } = header;
@@ -281,12 +305,6 @@ export class ImageCatalog {
       throw error;
     }
   }
-}
-
-/** Who removes an image has all of it; nobody else gets it any more. */
-function dismissed(writer: ImageWriter | null): ImageWriter | null {
-  if (writer === null) return null;
-  return { ...writer, token: writer.token + 1, owner: null, state: 'pending' };
 }
 
 function claimedPool(

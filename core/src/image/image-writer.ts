@@ -51,12 +51,21 @@ export function isSameOwner(a: ImageOwner, b: ImageOwner): boolean {
 }
 
 /** Why somebody else cannot have the role. */
-export function takenError(image: string, { owner, since }: ImageWriter): StoreError {
+export function takenError(image: string, writer: ImageWriter): StoreError {
+  return inUse(image, writer, ', or open it with --read-only');
+}
+
+/** Why an image cannot be removed, or made smaller. */
+export function servedError(image: string, writer: ImageWriter): StoreError {
+  return inUse(image, writer, '');
+}
+
+function inUse(image: string, { owner, since }: ImageWriter, otherwise: string): StoreError {
   const who =
     owner === null ? 'nobody any more' : `host ${owner.host}, which serves it as '${owner.name}'`;
   return new StoreError(
     'E_IN_USE',
-    `The writer of image '${image}' is ${who}, since ${momentText(since)}; stop it there, or take the image away from it with --force, or open it with --read-only`,
+    `The writer of image '${image}' is ${who}, since ${momentText(since)}; stop it there, or take the image away from it with --force${otherwise}`,
   );
 }
 

@@ -277,19 +277,26 @@ t.test('what was given back anybody may take, and nobody takes back what he lost
   t.equal((await open(one, 'alpha', { wasLost: true, held: 3 })).token, 4);
 });
 
-t.test('a shrink is made for the writer of now, or by the one who takes over', async (t) => {
+t.test('a smaller image is taken from its writer, a larger one is not', async (t) => {
   const { process } = await world();
   const image = await open(process(), 'alpha');
   t.same(await writeAll(image, 1), times(null));
   const tool = process();
-  await tool.catalog.resize('vm', 10 * OBJECT + 512);
-  t.equal((await tool.catalog.info('vm')).state, 'ready');
-  t.same((await writeAll(image, 2)).slice(0, 10), times(null, 10), 'who writes goes on');
+  await tool.catalog.resize('vm', 70 * OBJECT);
+  t.same(await writeAll(image, 2), times(null), 'who writes goes on');
+  const refused = { code: 'E_IN_USE', message: /host alpha.*--force$/ };
+  await t.rejects(tool.catalog.resize('vm', 10 * OBJECT + 512), refused);
+  await t.rejects(tool.catalog.remove('vm'), refused);
+  t.same(await writeAll(image, 3), times(null), 'nothing has happened to it');
+  await tool.catalog.resize('vm', 10 * OBJECT + 512, { force: true });
+  t.match(await tool.catalog.info('vm'), { state: 'ready', writer: { token: 2, owner: null } });
+  t.same(await writeAll(image, 4), times('E_FENCED'), 'also not behind the new end');
+  t.equal((await open(process(), 'alpha')).bytes, 10 * OBJECT + 512);
 
   let goOn = (): void => undefined;
   tool.pool.beforeZero = new Promise((resolve) => (goOn = resolve));
   const hangs = new Promise<void>((resolve) => (tool.pool.zeroed = resolve));
-  const late = tool.catalog.resize('vm', 4 * OBJECT + 512);
+  const late = tool.catalog.resize('vm', 4 * OBJECT + 512, { force: true });
   await hangs;
   const next = await open(process(), 'alpha');
   t.equal(next.bytes, 4 * OBJECT + 512);
@@ -310,7 +317,7 @@ t.test('who removes an image has it alone, and leaves nothing', async (t) => {
   t.same(await writeAll(image, 1), times(null));
   const dying = process();
   dying.pool.raisesLeft = 2;
-  t.equal(await codeOf(dying.catalog.remove('vm')), 'E_CLOSED');
+  t.equal(await codeOf(dying.catalog.remove('vm', { force: true })), 'E_CLOSED');
   t.equal(await codeOf(open(process(), 'alpha')), 'E_NOT_FOUND');
   await process().catalog.remove('vm');
   t.equal(await headers.load('vm'), null);

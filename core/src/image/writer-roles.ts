@@ -92,15 +92,42 @@ export class WriterRoles {
         stored = now;
         continue;
       }
-      stored = await this.#headers.change(name, ({ header }) =>
-        header.state !== 'removing' &&
-        header.writer?.token === writer.token &&
-        header.writer.state === 'pending'
-          ? { ...header, writer: { ...header.writer, state: 'ready' } }
-          : null,
-      );
+      stored = await this.#becomeReady(name, stored.header, writer);
     }
     throw new StoreError('E_IN_USE', `The writer of image '${name}' changes all the time`);
+  }
+
+  async #becomeReady(
+    name: string,
+    { id }: ImageHeader,
+    { token }: ImageWriter,
+  ): Promise<StoredHeader> {
+    let isGone = false;
+    try {
+      const stored = await this.#headers.change(name, ({ header }) => {
+        const { writer, state } = header;
+        isGone = header.id !== id || state === 'removing';
+        const isOurs = !isGone && writer?.token === token && writer.state === 'pending';
+        return isOurs ? { ...header, writer: { ...writer, state: 'ready' } } : null;
+      });
+      if (!isGone) return stored;
+      throw noSuchImage(name, this.#pool.name);
+    } catch (error) {
+      // Nothing else says so: an answer that does not come says nothing of the image.
+      const isMissing = error instanceof StoreError && error.code === 'E_NOT_FOUND';
+      if (isGone || isMissing) await this.#withdraw(id, token);
+      throw error;
+    }
+  }
+
+  /** The image is removed: its guards are gone already, maybe, and what was raised after that is nobody's. */
+  async #withdraw(id: string, token: number): Promise<void> {
+    try {
+      await this.#pool.removeGuard(id, token);
+    } catch (error) {
+      // Whoever removes it has raised them higher, and removes them.
+      if (!(error instanceof StoreError) || error.code !== 'E_FENCED') throw error;
+    }
   }
 
   /** Gives the role back, if it is still that of this token. @param now - Seconds since 1970 */

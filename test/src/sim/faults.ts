@@ -6,6 +6,7 @@
 import type { SimRandom } from '@store/core/sim';
 import type { Invariants } from './invariants.js';
 import type { SimDaemon } from './sim-daemon.js';
+import type { SimGateway } from './sim-gateway.js';
 import type { SimMasters } from './sim-master.js';
 import type { SimNetwork } from './sim-network.js';
 import type { SimHost } from './sim-process.js';
@@ -39,6 +40,8 @@ export const FAULT_KINDS = [
   'electMaster',
   'mastersDown',
   'answerLost',
+  'killGateway',
+  'pauseGateway',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -81,6 +84,7 @@ export interface FaultParts {
   readonly daemons: readonly SimDaemon[];
   readonly masters: SimMasters;
   readonly clients: readonly string[];
+  readonly gateways: readonly SimGateway[];
   readonly invariants: Invariants;
   /** All machines, by name. */
   readonly hosts: readonly SimHost[];
@@ -111,11 +115,12 @@ export class Faults {
   /** Nothing more goes wrong, and what has gone wrong is repaired. */
   heal(): void {
     this.#isOver = true;
-    const { network, daemons, masters, hosts, world } = this.#parts;
+    const { network, daemons, masters, hosts, gateways, world } = this.#parts;
     network.unblockAll();
     for (const host of hosts) host.wake();
     masters.answersLost = 0;
     masters.start();
+    for (const gateway of gateways) gateway.start();
     for (const daemon of daemons) {
       daemon.disk.calm();
       if (daemon.disk.isFailed) daemon.replaceDisk();
@@ -194,9 +199,25 @@ export class Faults {
       case 'answerLost':
         masters.answersLost += 1;
         return;
+      case 'killGateway':
+      case 'pauseGateway':
+        this.#disturbGateway(kind);
+        return;
       default:
         this.#disturbNetwork(kind, daemon);
     }
+  }
+
+  #disturbGateway(kind: 'killGateway' | 'pauseGateway'): void {
+    const { world, gateways } = this.#parts;
+    const gateway = this.#random.pick(gateways);
+    if (kind === 'pauseGateway') {
+      gateway.options.host.stop(this.#random.pick([300, 2000, 6000]));
+      return;
+    }
+    gateway.kill();
+    world.sometimes('a gateway was killed');
+    world.scheduler.at(5 + exponential(this.#random, 1500), () => gateway.start());
   }
 
   #disturbNetwork(kind: FaultKind, daemon: SimDaemon): void {

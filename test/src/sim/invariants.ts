@@ -13,6 +13,7 @@ import {
   type OpRecord,
   type UsedObject,
 } from './history.js';
+import type { ModelImage } from './image-model.js';
 import { ZEROS, type ObjectImage, type SimObject } from './sim-disk.js';
 import type { DaemonWatcher, SimDaemon } from './sim-daemon.js';
 import type { SimMasters } from './sim-master.js';
@@ -220,6 +221,24 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
         if (problem !== null) return problem;
       }
     }
+    return null;
+  }
+
+  /** I10: what is left of an image that was removed; null: nothing. */
+  problemOfRemoved(images: Iterable<ModelImage>): string | null {
+    const pool = this.#masters().state.map.pools[0];
+    if (pool === undefined) return null;
+    const patterns = [...images]
+      .filter(({ removedAt }) => removedAt < Infinity)
+      .map(({ header: { id, layers } }) => new RegExp(`^(${layers[0].id}_|guard ${id}$)`));
+    for (const [number, group] of pool.groups.entries())
+      for (const { name, disk } of this.#membersInSync(group))
+        for (const object of disk.shelf(POOL_ID).objects.values()) {
+          const key = object.object.key.toString();
+          if (groupOf(pool, object.object.hash) !== number || !doesExist(object)) continue;
+          if (patterns.some((pattern) => pattern.test(key)))
+            return `I10: '${key}' is on ${name}, and its image was removed`;
+        }
     return null;
   }
 

@@ -13,6 +13,8 @@ export interface Profile {
   readonly readers?: number;
   /** Clients take the writer role of an image from each other. */
   readonly hasRoles?: boolean;
+  /** So many gateways use images, through the client and the image layer that ship. */
+  readonly gateways?: number;
   /** Milliseconds of faults. */
   readonly chaosMs: number;
   /** Between two operations of a lane of a client. */
@@ -102,6 +104,26 @@ const profiles = {
       clientsOnly: 4000,
     },
     pauseMs: 25,
+  },
+  /** Images are made, served, taken, resized and removed by gateways that die as well. */
+  images: {
+    ...USUAL,
+    gateways: 3,
+    rates: {
+      ...{ kill: 6000, killPrimary: 7000, quickRestart: 9000, pausePrimary: 7000, pause: 9000 },
+      ...{ power: 12_000, powerAll: 12_000, clog: 800, block: 4000, clientsOnly: 8000 },
+      ...{
+        breakLink: 1500,
+        isolate: 9000,
+        skew: 6000,
+        slowDisk: 4000,
+        full: 8000,
+        loseDisk: 15_000,
+      },
+      ...{ electMaster: 7000, mastersDown: 20_000, answerLost: 5000 },
+      ...{ killGateway: 4000, pauseGateway: 3000 },
+    },
+    pauseMs: 300,
   },
 } satisfies Record<string, Profile>;
 

@@ -11,21 +11,20 @@ import {
   isNewer,
   MapView,
   StoreError,
-  silentLog,
   type CheckedPool,
   type GroupRequest,
-  type Log,
   type MapView as View,
   type Timer,
 } from '@store/core';
 import type { SimRandom } from '@store/core/sim';
 import type { PeerMessage, ReplicationPorts } from '@store/daemon/testing';
 import { SIM_OBJECT_BYTES, SimDisk } from './sim-disk.js';
+import { SimDoor } from './sim-door.js';
 import type { Answer, Ask, ClusterMessage, Request } from './sim-messages.js';
 import type { LinkEnd, NetworkUser, SimMessage, SimNetwork } from './sim-network.js';
 import { SimProcess, type SimHost } from './sim-process.js';
 import { SimReplicaPool } from './sim-replica-pool.js';
-import type { SimWorld } from './sim-world.js';
+import { traceLog, type SimWorld } from './sim-world.js';
 
 /** Of the only pool there is. */
 const POOL_NAME = 'pool';
@@ -140,6 +139,8 @@ export class DaemonProcess implements NetworkUser {
   readonly #clients = new Map<string, ClientSession>();
   readonly #nodeTimers = new Set<object>();
   readonly #asking = new Map<number, (error: StoreError | null) => void>();
+  /** For gateways; null: none has come. */
+  #door: SimDoor | null = null;
   #wanted: ReadonlySet<number> = new Set();
   #master = 0;
   #masterEnd: LinkEnd | null = null;
@@ -188,11 +189,13 @@ export class DaemonProcess implements NetworkUser {
       this.#masterEnd = end;
       this.#sayRegistration();
     } else if (end.peer.startsWith('c')) this.#session(end).link(end);
+    else if (end.peer.startsWith('g')) this.#openDoor().linked(end);
     else this.#peerLinked(end);
   }
 
   unlinked(end: LinkEnd): void {
     if (end === this.#masterEnd) this.#masterGone();
+    else if (end.peer.startsWith('g')) this.#door?.unlinked(end);
     else if (end.peer.startsWith('d')) {
       const id = this.#byEnd.get(end) ?? 0;
       if (this.#peers.get(id)?.end !== end) return;
@@ -223,6 +226,9 @@ export class DaemonProcess implements NetworkUser {
             `from ${end.peer}: #${known.id} ${known.op} '${known.ref.id}' g${known.group} e${known.epoch}`,
           );
         this.#session(end).request(end, known);
+        return;
+      case 'stream':
+        this.#door?.received(end, known);
         return;
       case 'map':
         this.takeMap(known.bytes);
@@ -368,6 +374,19 @@ export class DaemonProcess implements NetworkUser {
     );
   }
 
+  #openDoor(): SimDoor {
+    this.#door ??= new SimDoor({
+      process: this.process,
+      random: this.#world.fork(`door ${this.startId}`),
+      diskId: this.daemon.disk.diskId,
+      startId: this.startId,
+      view: () => this.view,
+      poolFor: (id, name, objectBytes) => this.node.poolFor(id, name, objectBytes),
+      defect: (error) => this.ports.defect(error),
+    });
+    return this.#door;
+  }
+
   #session(end: LinkEnd): ClientSession {
     let session = this.#clients.get(end.peer);
     if (session === undefined) {
@@ -511,7 +530,7 @@ export class DaemonProcess implements NetworkUser {
       clock: this.process.clock,
       timers: { after: (ms, callback) => this.#nodeTimer(ms, callback) },
       random: { bytes: (count) => this.#random.bytes(count) },
-      log: this.#log(),
+      log: traceLog(this.#world, this.daemon.name),
       peers: {
         send: (daemon, message) => {
           const kept = this.sending(daemon, message);
@@ -566,22 +585,6 @@ export class DaemonProcess implements NetworkUser {
         timer.cancel();
       },
     };
-  }
-
-  #log(): Log {
-    if (!this.#world.isTraced) return silentLog;
-    const say = (level: string) => (fields: object, message: string) => {
-      this.#world.trace(this.daemon.name, `${level}: ${message} ${JSON.stringify(fields)}`);
-    };
-    const log: Log = {
-      debug: say('debug'),
-      info: say('info'),
-      warn: say('warn'),
-      error: say('error'),
-      fatal: say('fatal'),
-      child: () => log,
-    };
-    return log;
   }
 
   #tracePeer(end: LinkEnd, message: PeerMessage): void {

@@ -82,6 +82,12 @@ export interface MapNews {
   readonly bytes: Buffer;
 }
 
+/** A piece of a stream of bytes; null: nothing more comes. */
+export interface StreamMessage {
+  readonly type: 'stream';
+  readonly data: Buffer | null;
+}
+
 /** Of a master that does not lead. */
 export interface NotLeader {
   readonly type: 'notLeader';
@@ -97,7 +103,8 @@ export type ClusterMessage =
   | Asked
   | Refresh
   | MapNews
-  | NotLeader;
+  | NotLeader
+  | StreamMessage;
 
 /**
  * Everything that the sender may use again is another one in the copy. Null: it was used again already, and the bytes do not

@@ -7,6 +7,8 @@ import type { SimRandom } from '@store/core/sim';
 import { judge } from './checker/judge.js';
 import { Faults, type FaultRates } from './faults.js';
 import { History } from './history.js';
+import { ImageModel } from './image-model.js';
+import { ImageWork } from './image-work.js';
 import { Invariants } from './invariants.js';
 import { PROFILES, type Profile, type ProfileName } from './profiles.js';
 import { NO_SABOTAGE, type Sabotage } from './sabotage.js';
@@ -14,6 +16,7 @@ import { SimClient } from './sim-client.js';
 import { SimDaemon } from './sim-daemon.js';
 import { SimDisk } from './sim-disk.js';
 import { POOL_ID, REAL_DECISIONS, SimMasters, type PoolShape } from './sim-master.js';
+import { SimGateway, type GatewayProcess } from './sim-gateway.js';
 import { copyMessage } from './sim-messages.js';
 import { SimNetwork } from './sim-network.js';
 import { SimHost, SimProcess } from './sim-process.js';
@@ -93,6 +96,11 @@ class SimRun {
   readonly #masters: SimMasters;
   readonly #invariants: Invariants;
   readonly #clients: SimClient[] = [];
+  readonly #gateways: SimGateway[] = [];
+  readonly #images: ImageModel;
+  /** Of each process of a gateway that runs. */
+  readonly #imageWork = new Map<GatewayProcess, ImageWork>();
+  #isChaosOver = false;
   readonly #shape: PoolShape;
   readonly #settings: ReplicationOptions;
 
@@ -106,6 +114,7 @@ class SimRun {
     this.#random = this.world.fork('run');
     this.#shape = this.#drawShape();
     this.#settings = this.#drawSettings();
+    this.#images = new ImageModel(this.world, this.history, this.#shape.groups);
     this.#network = new SimNetwork(this.world, copyMessage);
     this.#network.filter = this.#sabotage.filter ?? null;
     const masterHosts = [1, 2, 3].map((number) => this.#host(`m${number}`));
@@ -135,27 +144,30 @@ class SimRun {
     for (const workload of workloads) workload.start(this.#shape.groups);
     const writers = this.#profile.hasRoles === true ? this.#writers() : [];
     for (const writer of writers) writer.start();
+    this.#addGateways();
     const faults = new Faults({
       world,
       network: this.#network,
       daemons: this.#daemons,
       masters: this.#masters,
       clients: CLIENTS,
+      gateways: this.#gateways,
       invariants: this.#invariants,
       hosts: this.#hosts,
     });
     faults.begin(this.#rates, this.#profile.isSwarm);
     await this.#until(this.#profile.chaosMs, () => false);
     faults.heal();
-    for (const workload of workloads) workload.stop();
-    for (const writer of writers) writer.stop();
+    this.#isChaosOver = true;
+    for (const work of [...workloads, ...writers, ...this.#imageWork.values()]) work.stop();
     await this.#heal();
     if (this.#invariants.isLost()) {
       // More has failed than a cluster can survive, in a moment in which nobody could know.
       world.sometimes('a group was lost with its disks');
       return;
     }
-    await this.#readAll([...workloads, ...writers]);
+    const [looker] = this.#gateways.map(({ process }) => process && this.#imageWork.get(process));
+    await this.#readAll([...workloads, ...writers, ...(looker ? [looker] : [])]);
     await this.#until(QUIET_MS, () => false);
     // The masters may have moved something at that very moment, and a primary gives versions when it begins.
     await this.#until(EQUAL_MS_MAX, () => this.#invariants.problemOfCopies() === null);
@@ -187,12 +199,21 @@ class SimRun {
     for (const client of this.#clients)
       if (client.openCount > 0)
         this.world.fail(`I11: ${client.name} still waits for ${client.describeOpen()}`);
+    for (const [{ name, openCount }, work] of this.#imageWork)
+      if (!work.isIdle)
+        this.world.fail(
+          `I11: ${name} is not done with its images, and waits for ${openCount} answers`,
+        );
   }
 
   async #judge(): Promise<void> {
     const { world } = this;
     if (world.failure !== null) return;
-    const problem = judge(this.history) ?? this.#invariants.problemOfCopies();
+    const problem =
+      judge(this.history) ??
+      this.#images.judge() ??
+      this.#invariants.problemOfRemoved(this.#images.images.values()) ??
+      this.#invariants.problemOfCopies();
     if (problem !== null) world.fail(problem);
     for (const { process } of this.#daemons) process?.process.run(() => process.node.close());
     await this.#until(CLOSED_MS, () => false);
@@ -201,7 +222,8 @@ class SimRun {
   }
 
   get #openCount(): number {
-    return this.#clients.reduce((sum, { openCount }) => sum + openCount, 0);
+    const busy = [...this.#imageWork.values()].filter(({ isIdle }) => !isIdle).length;
+    return this.#clients.reduce((sum, { openCount }) => sum + openCount, busy);
   }
 
   /** Runs events until something holds, or for so long. */
@@ -298,6 +320,31 @@ class SimRun {
     });
     this.#sabotage.client?.(client);
     this.#clients.push(client);
+  }
+
+  #addGateways(): void {
+    const count = this.#profile.gateways ?? 0;
+    // What ships on top of the client is made of promises, which go on between any two events.
+    if (count > 0) this.world.promiseCount += 1;
+    const deadlineMs = this.#random.pick([4000, 15_000, 60_000]);
+    for (let number = 1; number <= count; number += 1) {
+      const gateway: SimGateway = new SimGateway({
+        ...{ world: this.world, network: this.#network, host: this.#host(`g${number}`) },
+        ...{ masters: this.#masters.names, deadlineMs },
+        ready: (process) => this.#useImages(gateway, process),
+      });
+      this.#gateways.push(gateway);
+      gateway.start();
+    }
+  }
+
+  #useImages(gateway: SimGateway, process: GatewayProcess): void {
+    for (const old of this.#imageWork.keys())
+      if (old.gateway === gateway) this.#imageWork.delete(old);
+    const work = new ImageWork(this.#images, process, this.#profile.pauseMs);
+    this.#imageWork.set(process, work);
+    if (this.#isChaosOver) work.stop();
+    work.start();
   }
 
   #workload(client: SimClient, depth: number): Workload {

@@ -5,7 +5,7 @@
  * Each component draws from a generator of its own, forked from the seed by name, so that one more draw in one place
  * shifts nothing elsewhere.
  */
-import { locatorHash } from '@store/core';
+import { locatorHash, silentLog, type Log } from '@store/core';
 import { SimRandom, SimScheduler } from '@store/core/sim';
 
 /** So many of the newest lines are kept. */
@@ -94,4 +94,21 @@ export class SimWorld {
 /** A moment drawn so that on average one comes each `meanMs`. */
 export function exponential(random: SimRandom, meanMs: number): number {
   return -Math.log(1 - random.uint32() / 2 ** 32) * meanMs;
+}
+
+/** What a process logs, as lines of the trace. */
+export function traceLog(world: SimWorld, who: string): Log {
+  if (!world.isTraced) return silentLog;
+  const say = (level: string) => (fields: object, message: string) => {
+    world.trace(who, `${level}: ${message} ${JSON.stringify(fields)}`);
+  };
+  const log: Log = {
+    debug: say('debug'),
+    info: say('info'),
+    warn: say('warn'),
+    error: say('error'),
+    fatal: say('fatal'),
+    child: () => log,
+  };
+  return log;
 }

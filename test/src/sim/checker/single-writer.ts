@@ -103,7 +103,7 @@ class CellJudge {
     const value = read.values?.[this.#cell - read.from];
     for (let index = least; index <= this.#writes.length; index += 1) {
       const write = this.#writes[index - 1];
-      if (write !== undefined && write.calledAt >= read.answeredAt) return null;
+      if (write !== undefined && write.calledAt >= read.answeredAt) continue;
       if (this.#tagAt(index) === value) return index;
     }
     return null;
