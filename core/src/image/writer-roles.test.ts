@@ -6,7 +6,7 @@ import type { Chain } from '../pool/chain.js';
 import type { Claim, Guard } from '../pool/guard.js';
 import type { GuardingPool } from '../pool/guarded-pool.js';
 import { MemStore } from '../pool/mem-store.js';
-import { OBJECT_KIND, ObjectRef, type ObjectPool } from '../pool/object-pool.js';
+import { OBJECT_KIND, ObjectRef, type ObjectPool, type ObjectStat } from '../pool/object-pool.js';
 import { codeOf } from '../pool/pool-user.js';
 import { PoolWrapper } from '../pool/pool-wrapper.js';
 import { promised, StoreError, type Done } from '../util/errors.js';
@@ -39,6 +39,8 @@ class ModelPool extends PoolWrapper implements GuardingPool {
   readonly #guards: ModelGuards;
   /** Groups that are raised before the process dies. */
   raisesLeft = Infinity;
+  /** Nobody answers where the header is. */
+  isCutOff = false;
   /** Waited for before anything is raised. */
   beforeRaise: Promise<void> = Promise.resolve();
   /** Waited for before a range is zeroed. */
@@ -67,9 +69,19 @@ class ModelPool extends PoolWrapper implements GuardingPool {
     }
   }
 
-  async removeGuard(image: string): Promise<void> {
-    for (const guards of this.#guards.groups) guards.delete(image);
+  removeGuard(image: string, token: number): Promise<void> {
+    for (const guards of this.#guards.groups) {
+      if ((guards.get(image)?.token ?? 0) > token)
+        return Promise.reject(new StoreError('E_FENCED', 'Somebody else has it'));
+      guards.delete(image);
+    }
     return Promise.resolve();
+  }
+
+  override stat(ref: ObjectRef): Promise<ObjectStat | null> {
+    return this.isCutOff
+      ? Promise.reject(new StoreError('E_TIMEOUT', 'Nobody answers'))
+      : super.stat(ref);
   }
 }
 
@@ -325,6 +337,32 @@ t.test('who removes an image has it alone, and leaves nothing', async (t) => {
   t.same(await writeAll(image, 2), times('E_FENCED'));
   const { entries } = await process().pool.list({ kind: OBJECT_KIND.imageData });
   t.same(entries, []);
+});
+
+t.test('what is raised after the image was removed is withdrawn', async (t) => {
+  for (const isMadeAnew of [false, true]) {
+    const { guards, process } = await world();
+    const slow = process();
+    let goOn = (): void => undefined;
+    slow.pool.beforeRaise = new Promise((resolve) => (goOn = resolve));
+    const hangs = new Promise<void>((resolve) => (slow.pool.raised = resolve));
+    const opening = codeOf(open(slow, 'alpha'));
+    await hangs;
+    await process().catalog.remove('vm', { force: true });
+    if (isMadeAnew) await process().catalog.create('vm', OBJECT);
+    goOn();
+    t.equal(await opening, 'E_NOT_FOUND');
+    t.same(guards.tokens(), [0, 0, 0, 0]);
+  }
+});
+
+t.test('where nobody says what became of the image its guards stay', async (t) => {
+  const { guards, process } = await world();
+  const alone = process();
+  alone.pool.raised = () => (alone.pool.isCutOff = true);
+  t.equal(await codeOf(open(alone, 'alpha')), 'E_TIMEOUT');
+  t.same(guards.tokens(), [1, 1, 1, 1]);
+  t.equal((await open(process(), 'alpha')).token, 2);
 });
 
 t.test('an image of the ancestor has no room for a writer', async (t) => {

@@ -102,20 +102,20 @@ export class WriterRoles {
     { id }: ImageHeader,
     { token }: ImageWriter,
   ): Promise<StoredHeader> {
-    let isGone = false;
+    const seen = { isGone: false };
     try {
       const stored = await this.#headers.change(name, ({ header }) => {
         const { writer, state } = header;
-        isGone = header.id !== id || state === 'removing';
-        const isOurs = !isGone && writer?.token === token && writer.state === 'pending';
+        seen.isGone = header.id !== id || state === 'removing';
+        const isOurs = !seen.isGone && writer?.token === token && writer.state === 'pending';
         return isOurs ? { ...header, writer: { ...writer, state: 'ready' } } : null;
       });
-      if (!isGone) return stored;
+      if (!seen.isGone) return stored;
       throw noSuchImage(name, this.#pool.name);
     } catch (error) {
       // Nothing else says so: an answer that does not come says nothing of the image.
       const isMissing = error instanceof StoreError && error.code === 'E_NOT_FOUND';
-      if (isGone || isMissing) await this.#withdraw(id, token);
+      if (seen.isGone || isMissing) await this.#withdraw(id, token);
       throw error;
     }
   }

@@ -146,22 +146,21 @@ export class SimConnection implements Connection {
   }
 
   #read(): void {
-    if (this.#events === null || this.#isPaused || this.#isClosed) return;
-    if (this.#arrived.length > 0) {
+    if (this.#arrived.length > 0 && this.#mayRead()) {
       const chunk = Buffer.concat(this.#arrived);
       this.#arrived = [];
       // Its memory is used again.
-      if (this.#events.data(chunk)) chunk.fill(POISON);
+      if (this.#events?.data(chunk) === true) chunk.fill(POISON);
     }
-    // While it was read it may have been paused, or closed, or something else has arrived.
-    if (!this.#hasPeerEnded || this.#isPaused || !this.isOpen) return;
+    // While it was read the connection may have been paused, or closed.
+    if (!this.#hasPeerEnded || !this.#mayRead()) return;
     this.#hasPeerEnded = false;
-    this.#events.end();
-    if (this.#isEnding && this.isOpen) this.destroy();
+    this.#events?.end();
+    if (this.#isEnding) this.destroy();
   }
 
-  private get isOpen(): boolean {
-    return !this.#isClosed;
+  #mayRead(): boolean {
+    return this.#events !== null && !this.#isPaused && !this.#isClosed;
   }
 
   #close(error: Error | null): void {
