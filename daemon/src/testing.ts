@@ -1,5 +1,6 @@
 /** What tests of other packages need from the daemon's own. */
 export { ServedMemory } from './server/testing/served-memory.js';
+export { Session } from './server/session.js';
 export { TestAuthority } from './server/testing/test-authority.js';
 export { MembershipFiles } from './cluster/membership-files.js';
 export { BlockLocks, type BlockLock } from './store/block-locks.js';

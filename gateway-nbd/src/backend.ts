@@ -20,6 +20,11 @@ export interface Backend {
   zero(offset: number, bytes: number, flags: number, done: Done): void;
   /** Everything answered before is durable afterwards, whichever connection it came through. */
   flush(done: Done): void;
+  /**
+   * For a request that becomes several calls, where a flush may say that something answered is lost: it says so of what
+   * was called, not of what the request is. Called before the first of them. @returns What ends the request, in place of `done`
+   */
+  joined?(done: Done): Done;
   /** Reads ahead; may do nothing. */
   prefetch(offset: number, bytes: number, done: Done): void;
   /**

@@ -19,6 +19,7 @@ import { invariant } from '../util/invariant.js';
 import { BLOCK_BYTES } from '../util/limits.js';
 import { imageExtents, type ImageObjects } from './image-extents.js';
 import type { ImageHeader } from './image-header.js';
+import { JointChanges } from './joint-changes.js';
 import { PartsCutter } from './parts-cutter.js';
 import { runPieces } from './piece-run.js';
 import { dataKeyPrefix, dataRef, type Stripes } from './striping.js';
@@ -53,6 +54,7 @@ export class Image {
   readonly #objectBytes: number;
   /** For what is told of them elsewhere. */
   readonly #objects: ImageObjects;
+  readonly #joint = new JointChanges();
   #refs = new Map<number, ObjectRef>();
   #olderRefs = new Map<number, ObjectRef>();
 
@@ -120,7 +122,7 @@ export class Image {
       return;
     }
     const cutter = new PartsCutter(parts);
-    this.#eachPiece(offset, bytes, done, (index, from, size, _at, pieceDone) => {
+    this.#eachPiece(offset, bytes, this.joined(done), (index, from, size, _at, pieceDone) => {
       this.#pool.write(this.#ref(index), from, cutter.next(size), flags, pieceDone);
     });
   }
@@ -133,7 +135,9 @@ export class Image {
       return;
     }
     const zeroFlags = flags & IMAGE_WRITE_FLAGS;
-    this.#eachPiece(offset, bytes, done, (index, from, size, at, pieceDone) => {
+    const isOnePiece = (offset % this.#objectBytes) + bytes <= this.#objectBytes;
+    const ended = isOnePiece ? done : this.joined(done);
+    this.#eachPiece(offset, bytes, ended, (index, from, size, at, pieceDone) => {
       // Nothing to do, nothing to make durable.
       if (zeroFlags === WRITE_FLAGS.none && this.#isAbsent(index)) {
         pieceDone(null);
@@ -148,7 +152,15 @@ export class Image {
   }
 
   flush(done: Done): void {
-    this.#pool.flush(done);
+    this.#pool.flush(this.#joint.flush(done));
+  }
+
+  /**
+   * For whoever makes one change by several calls: it is lost as a whole or not at all, as far as flushes can tell.
+   * @returns What ends it, in place of `done`
+   */
+  joined(done: Done): Done {
+    return this.#joint.begin(done);
   }
 
   prefetch(offset: number, bytes: number, done: Done): void {

@@ -70,12 +70,12 @@ class ModelPool extends PoolWrapper implements GuardingPool {
   }
 
   removeGuard(image: string, token: number): Promise<void> {
-    for (const guards of this.#guards.groups) {
-      if ((guards.get(image)?.token ?? 0) > token)
-        return Promise.reject(new StoreError('E_FENCED', 'Somebody else has it'));
-      guards.delete(image);
-    }
-    return Promise.resolve();
+    let isFenced = false;
+    for (const guards of this.#guards.groups)
+      if ((guards.get(image)?.token ?? 0) > token) isFenced = true;
+      else guards.delete(image);
+    if (!isFenced) return Promise.resolve();
+    return Promise.reject(new StoreError('E_FENCED', 'Somebody else has it'));
   }
 
   override stat(ref: ObjectRef): Promise<ObjectStat | null> {
@@ -151,6 +151,15 @@ async function world(objectBytes = OBJECT): Promise<World> {
       return { pool, catalog: new ImageCatalog(pool, random) };
     },
   };
+}
+
+/** The guards of a group while somebody has the image. */
+async function guardsOf(
+  process: World['process'],
+  guards: ModelGuards,
+): Promise<Map<string, Guard>> {
+  await open(process(), 'beta', { force: true });
+  return new Map(guards.groups[0]);
 }
 
 function asked(host: string, more: Partial<RoleRequest> = {}): RoleRequest {
@@ -354,6 +363,23 @@ t.test('what is raised after the image was removed is withdrawn', async (t) => {
     t.equal(await opening, 'E_NOT_FOUND');
     t.same(guards.tokens(), [0, 0, 0, 0]);
   }
+});
+
+t.test('so is what was raised in some groups and refused in others', async (t) => {
+  const { guards, process } = await world();
+  const slow = process();
+  let goOn = (): void => undefined;
+  slow.pool.beforeRaise = new Promise((resolve) => (goOn = resolve));
+  const hangs = new Promise<void>((resolve) => (slow.pool.raised = resolve));
+  const opening = codeOf(open(slow, 'alpha'));
+  await hangs;
+  const [image = ''] = [...(await guardsOf(process, guards)).keys()];
+  await process().catalog.remove('vm', { force: true });
+  // The last group has not heard yet that its guard is not needed any more.
+  guards.groups.at(-1)?.set(image, { image, token: 9, layer: 0, layerId: 'x' });
+  goOn();
+  t.equal(await opening, 'E_NOT_FOUND');
+  t.same(guards.tokens(), [0, 0, 0, 9]);
 });
 
 t.test('where nobody says what became of the image its guards stay', async (t) => {

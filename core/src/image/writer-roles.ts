@@ -87,7 +87,10 @@ export class WriterRoles {
         if (!(error instanceof StoreError) || error.code !== 'E_FENCED') throw error;
         // Somebody has taken it meanwhile, and the header says so.
         const now = await this.#headers.load(name);
-        if (now === null) throw noSuchImage(name, this.#pool.name);
+        if (now === null || isGoing(now.header, stored.header.id)) {
+          await this.#withdraw(stored.header.id, writer.token);
+          throw noSuchImage(name, this.#pool.name);
+        }
         if (now.header.writer?.token === writer.token) throw error;
         stored = now;
         continue;
@@ -105,8 +108,8 @@ export class WriterRoles {
     const seen = { isGone: false };
     try {
       const stored = await this.#headers.change(name, ({ header }) => {
-        const { writer, state } = header;
-        seen.isGone = header.id !== id || state === 'removing';
+        const { writer } = header;
+        seen.isGone = isGoing(header, id);
         const isOurs = !seen.isGone && writer?.token === token && writer.state === 'pending';
         return isOurs ? { ...header, writer: { ...writer, state: 'ready' } } : null;
       });
@@ -143,6 +146,11 @@ export class WriterRoles {
 /** What the guards of an image say while `writer` has it. */
 export function guardOf({ id, layers }: ImageHeader, { token, layer }: ImageWriter): Guard {
   return { image: id, token, layer, layerId: layers[0].id };
+}
+
+/** It is removed, or being removed, and what is there by the name now is another image. */
+function isGoing({ id, state }: ImageHeader, wanted: string): boolean {
+  return id !== wanted || state === 'removing';
 }
 
 function isStillHeld({ token, owner, state }: ImageWriter, request: RoleRequest): boolean {

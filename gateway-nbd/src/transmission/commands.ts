@@ -175,6 +175,7 @@ export class Commands {
     const whole = Math.floor(offset / ZERO_SLICE_BYTES) === Math.floor(last / ZERO_SLICE_BYTES);
     const allocate = (flags & NBD_CMD_FLAG.NO_HOLE) !== 0 ? WRITE_FLAGS.allocate : WRITE_FLAGS.none;
     const durable = durability(flags);
+    const ended = whole ? done : (this.#backend.joined?.(done) ?? done);
     this.#habit.changed();
     this.#slices.run({
       offset,
@@ -183,8 +184,8 @@ export class Commands {
       step: (at, count, next) =>
         this.#backend.zero(at, count, allocate | (whole ? durable : 0), next),
       done: (error) => {
-        if (error !== null || whole || durable === WRITE_FLAGS.none) done(error);
-        else this.#backend.flush(done);
+        if (error !== null || whole || durable === WRITE_FLAGS.none) ended(error);
+        else this.#backend.flush(ended);
       },
     });
   }

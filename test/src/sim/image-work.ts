@@ -34,8 +34,10 @@ import { exponential } from './sim-world.js';
 const NAMES = ['vm1', 'vm2'] as const;
 /** Of images, in cells: within an object and over several, with ends in the middle of blocks. */
 const SIZES = [30, 64, 65, 100, 150, 192, 203] as const;
-const LANES = 3;
-const WORK_PAUSE_MS = 80;
+const LANES = 5;
+const WORK_PAUSE_MS = 40;
+/** Cells from the beginning that half of all operations are about. */
+const HOT_CELLS = 14;
 /** What a user of a cluster that has faults may be told. */
 const EXPECTED: ReadonlySet<ErrorCode> = new Set([
   ...(['E_TIMEOUT', 'E_UNREACHABLE', 'E_BUSY', 'E_NO_SPACE', 'E_IN_DOUBT'] as const),
@@ -195,7 +197,7 @@ export class ImageWork {
     const opened = await this.#take(name, this.#random.chance(0.5));
     const { image } = opened;
     world.trace(this.#gateway.name, `serves '${name}' with token ${image.token}`);
-    let left = 10 + this.#random.below(70);
+    let left = 10 + this.#random.below(200);
     const lane = async (): Promise<void> => {
       for (; left > 0 && !this.#isStopped; left -= 1) {
         await this.#pause();
@@ -241,7 +243,7 @@ export class ImageWork {
 
   /** A few, or many; never none. */
   #cells({ cells }: Opened): [number, number] {
-    const from = this.#random.below(cells);
+    const from = this.#random.below(this.#random.chance(0.5) ? HOT_CELLS : cells);
     const most = this.#random.chance(0.1) ? 80 : 10;
     return [from, Math.min(cells, from + 1 + this.#random.below(most))];
   }

@@ -9,6 +9,7 @@ import {
   Leases,
   MemberStream,
   Rounds,
+  Session,
   Uncommitted,
   type PeerMessage,
   type ReplicaNode,
@@ -16,6 +17,13 @@ import {
   type ReplicationPorts,
 } from '@store/daemon/testing';
 import { OBJECT_KIND } from '@store/core';
+import {
+  ClusterPool,
+  ConflictGate,
+  HeaderStore,
+  PoolRouter,
+  type HeaderDraft,
+} from '@store/core/testing';
 import type { SimClient } from './sim-client.js';
 import type { DaemonProcess } from './sim-daemon.js';
 import { REAL_DECISIONS, type Decisions } from './sim-master.js';
@@ -605,6 +613,107 @@ const WRITERS: readonly Sabotage[] = [
   },
 ];
 
+/** Changes what becomes of the headers of images. */
+function headers(change: (draft: HeaderDraft, before: HeaderDraft) => HeaderDraft): () => void {
+  return replaced(
+    HeaderStore.prototype,
+    'change',
+    (original) =>
+      function (this: HeaderStore, name, decide) {
+        return original.call(this, name, (stored) => {
+          const draft = decide(stored);
+          return draft === null ? null : change(draft, stored.header);
+        });
+      },
+  );
+}
+
+/** Images, and the clients of gateways. */
+const GATEWAYS: readonly Sabotage[] = [
+  {
+    name: 'an image gets smaller while somebody writes to it',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () =>
+      headers((draft, { writer }) => (draft.state === 'shrinking' ? { ...draft, writer } : draft)),
+  },
+  {
+    name: 'what lies behind a smaller end stays',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () =>
+      headers((draft) => (draft.state === 'shrinking' ? { ...draft, state: 'ready' } : draft)),
+  },
+  {
+    name: 'an image is removed while somebody writes to it',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () =>
+      headers((draft, { writer }) => (draft.state === 'removing' ? { ...draft, writer } : draft)),
+  },
+  {
+    name: 'a role is ready before its guards are raised',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () =>
+      replaced(
+        ClusterPool.prototype,
+        'raiseGuard',
+        (raise) =>
+          function (this: ClusterPool, guard) {
+            raise.call(this, guard).catch(() => undefined);
+            return Promise.resolve();
+          },
+      ),
+  },
+  {
+    name: 'requests of a gateway overtake each other',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () =>
+      replaced(
+        ConflictGate.prototype,
+        'enter',
+        (enter) =>
+          function (this: ConflictGate<never>, operation: { isThrough: boolean }) {
+            enter.call(this, operation as never);
+            operation.isThrough = true;
+            return true;
+          },
+      ),
+  },
+  {
+    name: 'a new connection goes on before what the old one began has ended',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () => replaced(Session.prototype, 'whenQuiet', () => () => Promise.resolve()),
+  },
+  {
+    name: 'what a client has given up is done',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () => replaced(Session.prototype, 'admitAgain', () => () => true),
+  },
+  {
+    name: 'what is sent again is done again',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () => replaced(Session.prototype, 'admit', () => () => 'run'),
+  },
+  {
+    name: 'a gateway does not hear that writes were lost',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () => replaced(PoolRouter.prototype, 'lostAt', () => () => 0),
+  },
+  {
+    name: 'requests of gateways name no epoch',
+    seedsMax: 100,
+    profile: 'images',
+    patch: () => replaced(PoolRouter.prototype, 'epochOf', () => () => 0),
+  },
+];
+
 export const SABOTAGES: readonly Sabotage[] = [
   ...ANSWERING,
   ...LEASES,
@@ -614,4 +723,5 @@ export const SABOTAGES: readonly Sabotage[] = [
   ...JOINING,
   ...DAMAGE,
   ...WRITERS,
+  ...GATEWAYS,
 ];
