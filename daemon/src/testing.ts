@@ -15,6 +15,7 @@ export { Leases } from './replication/leases.js';
 export { PeerQuestions } from './replication/peer-questions.js';
 export { MemberStream } from './replication/member-stream.js';
 export type * from './replication/peer-message.js';
+export { firstNumber } from './replication/peer-message.js';
 export type * from './replication/ports.js';
 export { ReplicaNode, type ReplicationOptions } from './replication/replica-node.js';
 export type * from './replication/replica-pool.js';

@@ -23,7 +23,7 @@ import { HeaderStore, noSuchImage, type StoredHeader } from './header-store.js';
 import { checkImageSize, IMAGE_FORMAT, type ImageHeader, type ImageState } from './image-header.js';
 import { checkImageName } from './image-name.js';
 import { Image, stripesOf } from './image.js';
-import { servedError, type ImageWriter } from './image-writer.js';
+import { servedError, takenError, type ImageWriter } from './image-writer.js';
 import { guardOf, WriterRoles, type RoleRequest } from './writer-roles.js';
 
 /** What there is to know about an image without reading its data. */
@@ -120,12 +120,16 @@ export class ImageCatalog {
     refuseRemoving(name, stored);
     const takes = !readOnly && role !== undefined && this.#roles !== null;
     if (takes) stored = await this.#roles.take(name, role);
+    const taken = stored.header;
     if (!readOnly) {
       stored = await this.#finishShrink(name, stored, nothing);
       refuseRemoving(name, stored);
     }
     const { header } = stored;
     const { writer } = header;
+    // What was left half done may have taken its time, and somebody else the role; or it is another image by now.
+    if (takes && (header.id !== taken.id || writer?.token !== taken.writer?.token))
+      throw writer === null ? noSuchImage(name, this.#pool.name) : takenError(name, writer);
     if (!takes || writer === null || !isGuarding(this.#pool))
       return new Image(this.#pool.forUser(), name, header, { readOnly });
     const claimed = claimedPool(this.#pool, header, writer, role.fenced);

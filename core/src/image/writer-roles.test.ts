@@ -332,6 +332,32 @@ t.test('a smaller image is taken from its writer, a larger one is not', async (t
   t.ok(seen.equals(Buffer.alloc(4096, 0x78)), 'what was zeroed too late was not zeroed');
 });
 
+t.test(
+  'who is slow to finish a shrink does not open the image of who took it meanwhile',
+  async (t) => {
+    const { guards, headers, process } = await world();
+    t.same(await writeAll(await open(process(), 'alpha'), 1), times(null));
+    const dying = process();
+    dying.pool.raisesLeft = 0;
+    const half = { force: true };
+    t.equal(await codeOf(dying.catalog.resize('vm', 4 * OBJECT + 512, half)), 'E_CLOSED');
+    const slow = process();
+    let goOn = (): void => undefined;
+    slow.pool.beforeZero = new Promise((resolve) => (goOn = resolve));
+    const hangs = new Promise<void>((resolve) => (slow.pool.zeroed = resolve));
+    const opening = codeOf(open(slow, 'alpha'));
+    await hangs;
+    const image = await open(process(), 'beta', { force: true });
+    goOn();
+    t.equal(await opening, 'E_IN_USE');
+    t.match((await headers.load('vm'))?.header.writer, {
+      token: image.token,
+      owner: { host: 'beta' },
+    });
+    t.same(guards.tokens(), times(image.token, 4));
+  },
+);
+
 t.test('who removes an image has it alone, and leaves nothing', async (t) => {
   const { guards, headers, process } = await world();
   const image = await open(process(), 'alpha');

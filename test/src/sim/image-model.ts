@@ -54,6 +54,7 @@ export interface ModelImage {
   tokenCalled: number;
   /** Newest that the image is open with, and since when. */
   readyToken: number;
+  readyFor: string;
   readyAt: number;
   createdAt: number;
   removeCalledAt: number;
@@ -82,7 +83,7 @@ export class ImageModel {
     if (image === undefined) {
       image = {
         ...{ name, header, pieces: new Map(), ops: [], shrinks: [], shown: new Map() },
-        ...{ tokenCalled: 0, readyToken: 0, readyAt: Infinity, createdAt: Infinity },
+        ...{ tokenCalled: 0, readyToken: 0, readyFor: '', readyAt: Infinity, createdAt: Infinity },
         ...{ removeCalledAt: Infinity, removedAt: Infinity },
       };
       this.images.set(header.id, image);
@@ -124,12 +125,16 @@ export class ImageModel {
   /** It is open for the writer of `token`, who began to take the role at `calledAt`. */
   ready(
     image: ModelImage,
-    token: number,
-    calledAt: number,
+    { name, token, calledAt }: { name: string; token: number; calledAt: number },
     epochOf: (group: number) => number,
   ): void {
+    if (token === image.readyToken && name !== image.readyFor)
+      this.world.fail(
+        `I15: image '${image.name}' is open for ${name} with token ${token}, which ${image.readyFor} has`,
+      );
     if (token <= image.readyToken) return;
     image.readyToken = token;
+    image.readyFor = name;
     image.readyAt = this.world.now;
     this.world.sometimes('an image was opened by a gateway');
     for (const op of image.ops)

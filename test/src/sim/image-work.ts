@@ -112,7 +112,10 @@ export class ImageWork {
 
   async #open(): Promise<ObjectPool> {
     const pool = await this.#gateway.store.openPool(POOL_NAME, { create: false });
-    const watched = new WatchedPool(pool, this.#model, (header) => (this.#seen = header));
+    const watched = new WatchedPool(pool, this.#model, {
+      seen: (header) => (this.#seen = header),
+      say: (text) => this.#say(text),
+    });
     this.#catalog = new ImageCatalog(watched, this.#gateway.env.random);
     return pool;
   }
@@ -221,7 +224,8 @@ export class ImageWork {
     };
     const image = await this.#images.open(name, { readOnly: false, role });
     const opened = this.#opened(image);
-    this.#model.ready(opened.known, image.token, calledAt, this.#epochOf);
+    const taken = { name: this.#gateway.name, token: image.token, calledAt };
+    this.#model.ready(opened.known, taken, this.#epochOf);
     return opened;
   }
 
@@ -388,18 +392,23 @@ export class ImageWork {
   }
 }
 
+interface HeaderEvents {
+  readonly seen: (header: ImageHeader) => void;
+  readonly say: (text: string) => void;
+}
+
 /** Sees what becomes of the headers of images. */
 class WatchedPool extends PoolWrapper implements GuardingPool {
   readonly #model: ImageModel;
-  readonly #seen: (header: ImageHeader) => void;
+  readonly #events: HeaderEvents;
   readonly #guarding: GuardingPool;
 
-  constructor(below: ObjectPool, model: ImageModel, seen: (header: ImageHeader) => void) {
+  constructor(below: ObjectPool, model: ImageModel, events: HeaderEvents) {
     super(below);
     if (!isGuarding(below)) throw new Error('A pool of a cluster keeps guards');
     this.#guarding = below;
     this.#model = model;
-    this.#seen = seen;
+    this.#events = events;
   }
 
   override read(ref: ObjectRef, offset: number, target: Buffer, done: Done): void {
@@ -409,7 +418,7 @@ class WatchedPool extends PoolWrapper implements GuardingPool {
       const header = isHeader ? decoded(ref.id, target) : null;
       if (header !== null) {
         this.#model.saw(ref.id, header, calledAt);
-        this.#seen(header);
+        this.#events.seen(header);
       }
       done(error);
     });
@@ -417,11 +426,21 @@ class WatchedPool extends PoolWrapper implements GuardingPool {
 
   override async compareAndSwap(ref: ObjectRef, version: number, bytes: Buffer): Promise<number> {
     const header = decodeImageHeader(ref.id, bytes);
+    const { say, seen } = this.#events;
+    const { state, size, writer } = header;
+    const who = `${writer?.owner?.host ?? 'nobody'} with token ${writer?.token ?? 0} ${writer?.state ?? ''}`;
+    say(`wants the header of '${ref.id}': ${state}, ${size / CELL_BYTES} cells, ${who}`);
     this.#model.swaps(ref.id, header);
-    const made = await super.compareAndSwap(ref, version, bytes);
-    this.#model.swapped(ref.id, header);
-    this.#seen(header);
-    return made;
+    try {
+      const made = await super.compareAndSwap(ref, version, bytes);
+      this.#model.swapped(ref.id, header);
+      seen(header);
+      say(`has changed the header of '${ref.id}' from version ${version} to ${made}`);
+      return made;
+    } catch (error) {
+      say(`has not changed the header of '${ref.id}': ${textOf(error)}`);
+      throw error;
+    }
   }
 
   claimed(layers: Chain, claim: Claim, fenced: (why: StoreError) => void): ObjectPool {

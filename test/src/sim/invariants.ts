@@ -13,6 +13,7 @@ import {
   type OpRecord,
   type UsedObject,
 } from './history.js';
+import { OrderWatch } from './order-watch.js';
 import type { ModelImage } from './image-model.js';
 import { ZEROS, type ObjectImage, type SimObject } from './sim-disk.js';
 import type { DaemonWatcher, SimDaemon } from './sim-daemon.js';
@@ -27,6 +28,7 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
   readonly #history: History;
   readonly #daemons: readonly SimDaemon[];
   readonly #masters: () => SimMasters;
+  readonly order: OrderWatch;
   /** By group: the newest epoch in which something was answered, and by whom. */
   readonly #served = new Map<number, { readonly epoch: number; readonly startId: string }>();
   readonly #epochs = new Map<number, number>();
@@ -41,6 +43,7 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     this.#history = history;
     this.#daemons = daemons;
     this.#masters = masters;
+    this.order = new OrderWatch(world, (group) => this.groupNow(group));
   }
 
   groupNow(group: number): MapGroup | undefined {

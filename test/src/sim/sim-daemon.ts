@@ -19,6 +19,7 @@ import {
 import type { SimRandom } from '@store/core/sim';
 import type { PeerMessage, ReplicationPorts } from '@store/daemon/testing';
 import { SIM_OBJECT_BYTES, SimDisk } from './sim-disk.js';
+import type { OrderWatch } from './order-watch.js';
 import { SimDoor } from './sim-door.js';
 import type { Answer, Ask, ClusterMessage, Request } from './sim-messages.js';
 import type { LinkEnd, NetworkUser, SimMessage, SimNetwork } from './sim-network.js';
@@ -51,6 +52,7 @@ export type MakeNode = (ports: ReplicationPorts) => Node;
 /** What sees everything: told of what daemons answer. */
 export interface DaemonWatcher {
   answering(daemon: SimDaemon, request: Request, answer: Answer): void;
+  readonly order: OrderWatch;
 }
 
 export interface SimDaemonOptions {
@@ -139,6 +141,8 @@ export class DaemonProcess implements NetworkUser {
   readonly #clients = new Map<string, ClientSession>();
   readonly #nodeTimers = new Set<object>();
   readonly #asking = new Map<number, (error: StoreError | null) => void>();
+  /** What it has just received from another daemon. */
+  #handling: PeerMessage | null = null;
   /** For gateways; null: none has come. */
   #door: SimDoor | null = null;
   #wanted: ReadonlySet<number> = new Set();
@@ -216,7 +220,9 @@ export class DaemonProcess implements NetworkUser {
         const peer = this.#peers.get(id);
         if (peer?.end !== end) return;
         if (this.#world.isTraced) this.#tracePeer(end, known.message);
+        this.#handling = known.message;
         this.node.received(id, peer.startId, known.message);
+        this.#handling = null;
         return;
       }
       case 'request':
@@ -455,6 +461,14 @@ export class DaemonProcess implements NetworkUser {
       failed: () => this.daemon.stop('kill'),
     });
     this.daemon.options.opened(pool);
+    const { order } = this.daemon.options.watcher;
+    const apply = pool.apply.bind(pool);
+    pool.apply = (change, done) => {
+      const group = this.#handling !== null && 'group' in this.#handling ? this.#handling.group : 0;
+      const epoch = this.view?.poolById(id)?.groups[group]?.epoch ?? 0;
+      order.applying(this.daemon.name, this.#handling, epoch, change);
+      apply(change, done);
+    };
     this.pools.set(id, pool);
   }
 
@@ -534,8 +548,9 @@ export class DaemonProcess implements NetworkUser {
       peers: {
         send: (daemon, message) => {
           const kept = this.sending(daemon, message);
-          if (kept !== null)
-            this.#peers.get(daemon)?.end.send({ type: 'peer', message: kept } as SimMessage);
+          if (kept === null) return;
+          this.daemon.options.watcher.order.sending(this.daemonId, daemon, kept);
+          this.#peers.get(daemon)?.end.send({ type: 'peer', message: kept } as SimMessage);
         },
         recall: () => undefined, // nobody here uses bytes again
         want: (daemons) => {
