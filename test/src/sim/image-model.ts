@@ -284,11 +284,13 @@ export class ImageModel {
   #settled(op: PieceOp): PieceOp {
     const { object, epoch, settledIn, answeredAt } = op;
     const era = (at: number): number => this.#history.eraOf(object.group, at);
-    const isFlushed = op.isFlushed || (settledIn > 0 && era(settledIn) === era(epoch));
-    const isDoubtful = !isFlushed && answeredAt < Infinity && this.#isOfTwoEras(op);
+    const isDoubtful = this.#isOfTwoEras(op);
+    const isSettled = settledIn > 0 && !isDoubtful && era(settledIn) === era(epoch);
+    const isFlushed = op.isFlushed || isSettled;
+    const isLost = isDoubtful && !isFlushed;
     return {
       ...op,
-      ...{ isFlushed, isRefused: op.isTooLate, answeredAt: isDoubtful ? Infinity : answeredAt },
+      ...{ isFlushed, isRefused: op.isTooLate, answeredAt: isLost ? Infinity : answeredAt },
     };
   }
 
