@@ -9,13 +9,16 @@
  */
 import type { Guard } from '../pool/guard.js';
 import type { GuardingPool } from '../pool/guarded-pool.js';
-import { StoreError } from '../util/errors.js';
+import { StoreError, type ErrorCode } from '../util/errors.js';
 import { noSuchImage, type HeaderStore, type StoredHeader } from './header-store.js';
 import type { ImageHeader } from './image-header.js';
 import { isSameOwner, takenError, type ImageOwner, type ImageWriter } from './image-writer.js';
 
 /** Changes of the header that come in between are no reason to give up, within reason. */
 const ATTEMPTS_MAX = 20;
+
+/** A raise that ends so was made in some groups, maybe, and is not made any more in the others. */
+const REFUSED_SOMEWHERE: ReadonlySet<ErrorCode> = new Set(['E_FENCED', 'E_NO_SPACE']);
 
 export interface RoleRequest {
   readonly owner: ImageOwner;
@@ -84,14 +87,15 @@ export class WriterRoles {
       try {
         await this.#pool.raiseGuard(guardOf(stored.header, writer));
       } catch (error) {
-        if (!(error instanceof StoreError) || error.code !== 'E_FENCED') throw error;
-        // Somebody has taken it meanwhile, and the header says so.
+        if (!(error instanceof StoreError) || !REFUSED_SOMEWHERE.has(error.code)) throw error;
         const now = await this.#headers.load(name);
         if (now === null || isGoing(now.header, stored.header.id)) {
           await this.#withdraw(stored.header.id, writer.token);
           throw noSuchImage(name, this.#pool.name);
         }
-        if (now.header.writer?.token === writer.token) throw error;
+        // Somebody has taken it meanwhile, and the header says so.
+        const isTaken = error.code === 'E_FENCED' && now.header.writer?.token !== writer.token;
+        if (!isTaken) throw error;
         stored = now;
         continue;
       }

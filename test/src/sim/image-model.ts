@@ -56,6 +56,8 @@ export interface ModelImage {
   readyToken: number;
   readyFor: string;
   readyAt: number;
+  /** Raises of guards that nobody knows the end of: who asked has died, or has heard nothing. */
+  openRaises: number;
   createdAt: number;
   removeCalledAt: number;
   removedAt: number;
@@ -83,7 +85,8 @@ export class ImageModel {
     if (image === undefined) {
       image = {
         ...{ name, header, pieces: new Map(), ops: [], shrinks: [], shown: new Map() },
-        ...{ tokenCalled: 0, readyToken: 0, readyFor: '', readyAt: Infinity, createdAt: Infinity },
+        ...{ tokenCalled: 0, readyToken: 0, readyFor: '', readyAt: Infinity },
+        ...{ openRaises: 0, createdAt: Infinity },
         ...{ removeCalledAt: Infinity, removedAt: Infinity },
       };
       this.images.set(header.id, image);

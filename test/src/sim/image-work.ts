@@ -447,8 +447,19 @@ class WatchedPool extends PoolWrapper implements GuardingPool {
     return this.#guarding.claimed(layers, claim, fenced);
   }
 
-  raiseGuard(guard: Guard): Promise<void> {
-    return this.#guarding.raiseGuard(guard);
+  async raiseGuard(guard: Guard): Promise<void> {
+    const image = this.#model.images.get(guard.image);
+    if (image === undefined)
+      throw new Error('Nobody raises the guards of an image that nobody knows');
+    image.openRaises += 1;
+    try {
+      await this.#guarding.raiseGuard(guard);
+      image.openRaises -= 1;
+    } catch (error) {
+      const isOver = error instanceof StoreError && ['E_FENCED', 'E_NO_SPACE'].includes(error.code);
+      if (isOver) image.openRaises -= 1;
+      throw error;
+    }
   }
 
   removeGuard(image: string, token: number): Promise<void> {

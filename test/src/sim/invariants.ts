@@ -233,7 +233,11 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     if (pool === undefined) return null;
     const patterns = [...images]
       .filter(({ removedAt }) => removedAt < Infinity)
-      .map(({ header: { id, layers } }) => new RegExp(`^(${layers[0].id}_|guard ${id}$)`));
+      .map(({ header: { id, layers }, openRaises }) => {
+        const data = `${layers[0].id}_`;
+        // Who dies while it raises guards of an image that goes leaves some behind: 152 bytes that mean nothing.
+        return new RegExp(openRaises > 0 ? `^${data}` : `^(${data}|guard ${id}$)`);
+      });
     for (const [number, group] of pool.groups.entries())
       for (const { name, disk } of this.#membersInSync(group))
         for (const object of disk.shelf(POOL_ID).objects.values()) {

@@ -3,6 +3,7 @@
  * these. Nothing in what ships knows of them: methods are replaced for one run, messages are changed on their way.
  */
 import {
+  Group,
   GroupPrimary,
   GuardTable,
   Join,
@@ -353,6 +354,31 @@ const FLUSHES: readonly Sabotage[] = [
 
 const EPOCHS: readonly Sabotage[] = [
   {
+    name: 'changes of an older epoch are made',
+    seedsMax: 20,
+    profile: 'joins',
+    patch: () =>
+      replaced(
+        Group.prototype,
+        'prepare',
+        (prepare) =>
+          function (this: Group, from, message) {
+            prepare.call(this, from, { ...message, epoch: Math.max(message.epoch, this.epoch) });
+          },
+      ),
+  },
+  {
+    name: 'a change counts as committed when it is sent',
+    seedsMax: 5,
+    profile: 'usual',
+    daemon: (process) => {
+      process.sending = (_, message) =>
+        message.type === 'prepare' && message.number > 0
+          ? { ...message, committed: message.number }
+          : message;
+    },
+  },
+  {
     name: 'acknowledgements of an older epoch count',
     isRare: true,
     seedsMax: 300,
@@ -632,28 +658,28 @@ function headers(change: (draft: HeaderDraft, before: HeaderDraft) => HeaderDraf
 const GATEWAYS: readonly Sabotage[] = [
   {
     name: 'an image gets smaller while somebody writes to it',
-    seedsMax: 100,
+    seedsMax: 20,
     profile: 'images',
     patch: () =>
       headers((draft, { writer }) => (draft.state === 'shrinking' ? { ...draft, writer } : draft)),
   },
   {
     name: 'what lies behind a smaller end stays',
-    seedsMax: 100,
+    seedsMax: 60,
     profile: 'images',
     patch: () =>
       headers((draft) => (draft.state === 'shrinking' ? { ...draft, state: 'ready' } : draft)),
   },
   {
     name: 'an image is removed while somebody writes to it',
-    seedsMax: 100,
+    seedsMax: 20,
     profile: 'images',
     patch: () =>
       headers((draft, { writer }) => (draft.state === 'removing' ? { ...draft, writer } : draft)),
   },
   {
     name: 'a role is ready before its guards are raised',
-    seedsMax: 100,
+    seedsMax: 20,
     profile: 'images',
     patch: () =>
       replaced(
@@ -668,7 +694,7 @@ const GATEWAYS: readonly Sabotage[] = [
   },
   {
     name: 'requests of a gateway overtake each other',
-    seedsMax: 100,
+    seedsMax: 30,
     profile: 'images',
     patch: () =>
       replaced(
@@ -684,32 +710,35 @@ const GATEWAYS: readonly Sabotage[] = [
   },
   {
     name: 'a new connection goes on before what the old one began has ended',
-    seedsMax: 100,
+    seedsMax: 1000,
     profile: 'images',
+    isRare: true,
     patch: () => replaced(Session.prototype, 'whenQuiet', () => () => Promise.resolve()),
   },
   {
     name: 'what a client has given up is done',
-    seedsMax: 100,
+    seedsMax: 1000,
     profile: 'images',
+    isRare: true,
     patch: () => replaced(Session.prototype, 'admitAgain', () => () => true),
   },
   {
     name: 'what is sent again is done again',
-    seedsMax: 100,
+    seedsMax: 40,
     profile: 'images',
     patch: () => replaced(Session.prototype, 'admit', () => () => 'run'),
   },
   {
     name: 'a gateway does not hear that writes were lost',
-    seedsMax: 100,
+    seedsMax: 40,
     profile: 'images',
     patch: () => replaced(PoolRouter.prototype, 'lostAt', () => () => 0),
   },
   {
     name: 'requests of gateways name no epoch',
-    seedsMax: 100,
+    seedsMax: 1000,
     profile: 'images',
+    isRare: true,
     patch: () => replaced(PoolRouter.prototype, 'epochOf', () => () => 0),
   },
 ];

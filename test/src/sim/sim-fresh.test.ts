@@ -19,6 +19,10 @@ const SOMETIMES = [
   'a swap succeeded',
   'a writer role was taken',
   'an old writer was refused',
+  'an image was opened by a gateway',
+  'an image was resized',
+  'a gateway lost its role',
+  'a gateway was killed',
 ];
 
 /** Another part of all seeds for each commit. */
