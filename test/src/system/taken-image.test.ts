@@ -110,13 +110,16 @@ t.test('a server that was killed is there again at once; daemons die meanwhile',
     await again.kill9();
     await cluster.healthy(60_000);
   }
-  // Who changes an image does it for the writer, or in its place.
   const last = await served(t, cluster);
   const client = await NbdClient.connect(last.uri);
-  await cluster.image('resize', 'vm1', '--size', '10M', '--shrink');
+  await cluster.image('resize', 'vm1', '--size', '20M');
+  const taken = { message: /serves it as 'vm1'.*--force/ };
+  await t.rejects(cluster.image('resize', 'vm1', '--size', '10M', '--shrink'), taken);
+  await t.rejects(cluster.image('rm', 'vm1'), taken);
   t.same((await client.write(0, Buffer.alloc(BLOCK, 0x77), 0)).error, 0, 'it goes on writing');
-  await cluster.image('rm', 'vm1');
+  await cluster.image('resize', 'vm1', '--size', '10M', '--shrink', '--force');
   t.equal((await client.write(0, Buffer.alloc(BLOCK, 0x78), 0)).error, ESHUTDOWN);
+  await cluster.image('rm', 'vm1');
   await waitUntil('the objects to be gone', 20_000, async () => {
     const { pools } = await cluster.status();
     return (pools[0]?.usedBytes ?? Infinity) < MIB;
