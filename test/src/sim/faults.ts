@@ -42,8 +42,14 @@ export const FAULT_KINDS = [
   'answerLost',
   'killGateway',
   'pauseGateway',
+  'leave',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** They have draws of their own, so that seeds of profiles without them mean what they meant before there were any. */
+const WITH_OWN_DRAWS: ReadonlySet<FaultKind> = new Set(['killGateway', 'pauseGateway', 'leave']);
+/** A daemon that is stopped tries so long to give its groups to others. */
+const LEAVE_MS = 3000;
 
 /** Average milliseconds between two of a kind in one cluster; none: it does not come. */
 export type FaultRates = Partial<Record<FaultKind, number>>;
@@ -93,20 +99,23 @@ export interface FaultParts {
 export class Faults {
   readonly #parts: FaultParts;
   readonly #random: SimRandom;
+  readonly #ownRandom: SimRandom;
   #isOver = false;
 
   constructor(parts: FaultParts) {
     this.#parts = parts;
     this.#random = parts.world.fork('faults');
+    this.#ownRandom = parts.world.fork('faults with draws of their own');
   }
 
   /** @param isSwarm - Leave out half of the kinds, and draw the rates of the others anew */
   begin(rates: FaultRates, isSwarm: boolean): void {
     for (const kind of FAULT_KINDS) {
       const rate = rates[kind];
+      const random = this.#randomOf(kind);
       // Drawn in any case, so that profiles of one seed differ in nothing else.
-      const isLeftOut = this.#random.chance(0.5);
-      const factor = this.#random.pick([0.4, 1, 1, 3]);
+      const isLeftOut = random.chance(0.5);
+      const factor = random.pick([0.4, 1, 1, 3]);
       if (rate === undefined || (isSwarm && isLeftOut)) continue;
       this.#comeAgain(kind, isSwarm ? rate * factor : rate);
     }
@@ -129,9 +138,13 @@ export class Faults {
     world.trace('', '--- all faults are over ---');
   }
 
+  #randomOf(kind: FaultKind): SimRandom {
+    return WITH_OWN_DRAWS.has(kind) ? this.#ownRandom : this.#random;
+  }
+
   #comeAgain(kind: FaultKind, meanMs: number): void {
     const { world } = this.#parts;
-    world.scheduler.at(exponential(this.#random, meanMs), () => {
+    world.scheduler.at(exponential(this.#randomOf(kind), meanMs), () => {
       if (this.#isOver) return;
       this.#happen(kind);
       this.#comeAgain(kind, meanMs);
@@ -140,7 +153,7 @@ export class Faults {
 
   #happen(kind: FaultKind): void {
     const { world, daemons, masters } = this.#parts;
-    const daemon = this.#random.pick(daemons);
+    const daemon = this.#randomOf(kind).pick(daemons);
     if (world.isTraced) world.trace('', `fault ${kind}`);
     switch (kind) {
       case 'kill':
@@ -203,6 +216,13 @@ export class Faults {
       case 'pauseGateway':
         this.#disturbGateway(kind);
         return;
+      case 'leave':
+        if (!daemon.isUp || daemon.isLeaving) return;
+        world.sometimes('a daemon was stopped as planned');
+        daemon.leave(LEAVE_MS, () =>
+          world.scheduler.at(5 + exponential(this.#ownRandom, 1000), () => daemon.start()),
+        );
+        return;
       default:
         this.#disturbNetwork(kind, daemon);
     }
@@ -210,14 +230,15 @@ export class Faults {
 
   #disturbGateway(kind: 'killGateway' | 'pauseGateway'): void {
     const { world, gateways } = this.#parts;
-    const gateway = this.#random.pick(gateways);
+    const random = this.#ownRandom;
+    const gateway = random.pick(gateways);
     if (kind === 'pauseGateway') {
-      gateway.options.host.stop(this.#random.pick([300, 2000, 6000]));
+      gateway.options.host.stop(random.pick([300, 2000, 6000]));
       return;
     }
     gateway.kill();
     world.sometimes('a gateway was killed');
-    world.scheduler.at(5 + exponential(this.#random, 1500), () => gateway.start());
+    world.scheduler.at(5 + exponential(random, 1500), () => gateway.start());
   }
 
   #disturbNetwork(kind: FaultKind, daemon: SimDaemon): void {

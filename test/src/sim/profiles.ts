@@ -105,6 +105,20 @@ const profiles = {
     },
     pauseMs: 25,
   },
+  /** Daemons are stopped as they should be, one after the other or several at a time. */
+  planned: {
+    ...USUAL,
+    isSwarm: false,
+    rates: {
+      leave: 2500,
+      kill: 9000,
+      pausePrimary: 8000,
+      clog: 500,
+      breakLink: 2500,
+      answerLost: 3000,
+    },
+    pauseMs: 30,
+  },
   /** Images are made, served, taken, resized and removed by gateways that die as well. */
   images: {
     ...USUAL,
@@ -121,7 +135,7 @@ const profiles = {
         loseDisk: 15_000,
       },
       ...{ electMaster: 7000, mastersDown: 20_000, answerLost: 5000 },
-      ...{ killGateway: 4000, pauseGateway: 3000 },
+      ...{ killGateway: 4000, pauseGateway: 3000, leave: 9000 },
     },
     pauseMs: 300,
   },

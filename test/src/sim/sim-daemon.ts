@@ -44,6 +44,7 @@ export interface Node {
     name: string,
     objectBytes: number,
   ): CheckedPool & { at(epoch: number): CheckedPool };
+  leave(withinMs: number, done: () => void): void;
   close(): void;
 }
 
@@ -76,6 +77,7 @@ export class SimDaemon {
   disk: SimDisk;
   /** Null: it is down. */
   process: DaemonProcess | null = null;
+  isLeaving = false;
   #diskCount = 1;
 
   constructor(options: SimDaemonOptions) {
@@ -91,6 +93,7 @@ export class SimDaemon {
   start(): void {
     if (this.process !== null || this.disk.isFailed) return;
     this.options.host.wake();
+    this.isLeaving = false;
     this.process = new DaemonProcess(this);
   }
 
@@ -104,6 +107,21 @@ export class SimDaemon {
     if (how === 'power') this.disk.powerCut();
     else this.disk.kill();
     this.options.world.trace(this.name, how === 'power' ? 'lost its power' : 'was killed');
+  }
+
+  /** It is stopped as planned. @param stopped - It is gone */
+  leave(withinMs: number, stopped: () => void): void {
+    const { process } = this;
+    if (process === null) return;
+    this.isLeaving = true;
+    this.options.world.trace(this.name, 'is to stop');
+    process.process.run(() =>
+      process.node.leave(withinMs, () => {
+        process.node.close();
+        this.stop('kill');
+        stopped();
+      }),
+    );
   }
 
   /** Another disk, empty, is in the place of the old one. */
