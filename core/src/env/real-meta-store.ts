@@ -141,7 +141,9 @@ function commitErrorOf(reason: unknown): unknown {
 }
 
 /** After a commit has failed LMDB reads nothing more (`MDB_PANIC`), and reads come before the commit is answered. */
-function unreadable(cause: unknown): DiskError {
+function unreadable(cause: unknown): unknown {
+  const isOfLmdb = cause instanceof Error && 'code' in cause && typeof cause.code === 'number';
+  if (!isOfLmdb) return cause; // a defect of ours
   return new DiskError('EIO', `read of metadata: ${messageOf(cause)}`, { cause });
 }
 

@@ -84,13 +84,11 @@ export class Committer {
       this.#running = false;
       return;
     }
-    if (this.#failure !== null) {
-      for (const job of jobs) job.committed(this.#failure);
-      this.#commit();
-      return;
-    }
     const transaction = new Transaction();
+    if (this.#isRefused(jobs, transaction)) return;
     for (const job of jobs) job.build(transaction);
+    // What they have read may have shown that the disk failed.
+    if (this.#isRefused(jobs, transaction)) return;
     for (const object of transaction.staged) {
       const head = object.staged ?? null;
       if (head !== null) seal(object.headKey, head);
@@ -109,5 +107,14 @@ export class Committer {
       for (const job of jobs) job.committed(error);
       this.#commit();
     });
+  }
+
+  /** Nothing is committed any more: the jobs are told, and those after them. */
+  #isRefused(jobs: readonly CommitJob[], { staged }: Transaction): boolean {
+    if (this.#failure === null) return false;
+    for (const object of staged) object.staged = undefined;
+    for (const job of jobs) job.committed(this.#failure);
+    this.#commit();
+    return true;
   }
 }

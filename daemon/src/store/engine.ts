@@ -73,7 +73,7 @@ export class Engine {
   readonly env: Env;
   readonly disk: Disk;
   readonly data: DataFile;
-  readonly meta: MetaStore;
+  readonly meta: FailStopMeta;
   readonly log: Log;
   readonly limits: EngineLimits;
   readonly committer: Committer;

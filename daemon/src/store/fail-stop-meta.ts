@@ -8,11 +8,12 @@ import {
 
 /**
  * The metadata as the engine reads it: what cannot be read stops the engine. A commit that fails may show first in a read
- * that comes before its answer.
+ * that comes before its answer. Before the folder is open it only cannot be opened; the next start may be luckier.
  */
 export class FailStopMeta implements MetaStore {
   readonly #below: MetaStore;
   readonly #failed: (error: DiskError) => StoreError;
+  #isOpen = false;
 
   /** @param failed - Stops the engine. @returns What is answered from then on */
   constructor(below: MetaStore, failed: (error: DiskError) => StoreError) {
@@ -20,7 +21,12 @@ export class FailStopMeta implements MetaStore {
     this.#failed = failed;
   }
 
-  /** @throws StoreError `E_DISK_FAILED` */
+  /** The folder is open. */
+  opened(): void {
+    this.#isOpen = true;
+  }
+
+  /** @throws StoreError `E_DISK_FAILED`; DiskError before the folder is open */
   get(key: Buffer): Buffer | null {
     try {
       return this.#below.get(key);
@@ -29,7 +35,7 @@ export class FailStopMeta implements MetaStore {
     }
   }
 
-  /** @throws StoreError `E_DISK_FAILED` */
+  /** @throws As `get` */
   range(start: Buffer, end: Buffer, limit: number): { key: Buffer; value: Buffer }[] {
     try {
       return this.#below.range(start, end, limit);
@@ -47,6 +53,6 @@ export class FailStopMeta implements MetaStore {
   }
 
   #reasonOf(error: unknown): unknown {
-    return error instanceof DiskError ? this.#failed(error) : error;
+    return error instanceof DiskError && this.#isOpen ? this.#failed(error) : error;
   }
 }

@@ -1,5 +1,13 @@
 /** The disk fails: everybody who waits is told, and nothing is written after that. */
-import { DiskError, promised, WRITE_FLAGS } from '@store/core';
+import {
+  BLOCK_BYTES,
+  DiskError,
+  OBJECT_KIND,
+  ObjectRef,
+  promised,
+  promisedWith,
+  WRITE_FLAGS,
+} from '@store/core';
 import { codeOf } from '@store/core/testing';
 import t from 'tap';
 import type { ReplicaPool } from '../replication/replica-pool.js';
@@ -83,12 +91,27 @@ await t.test(
 );
 
 const NEW = data('new');
+const HEADER = new ObjectRef(OBJECT_KIND.imageHeader, 'header');
+/** Of a piece of more than a megabyte that is here: its last block has its checksums elsewhere than the first. */
+const LAST = 299;
 const WAYS: readonly ((opened: OpenedStory) => Promise<unknown>)[] = [
   ({ user }) => user.write(NEW, 0, blocks('new')),
   ({ user }) => user.read(NEW, 0, 4096),
   ({ pool }) => pool.stat(NEW),
   ({ pool }) => pool.list({}),
   ({ pool }) => pool.delete(NEW),
+  ({ user }) => user.read(X, LAST * BLOCK_BYTES, BLOCK_BYTES),
+  ({ user }) => user.write(X, LAST * BLOCK_BYTES, blocks('new')),
+  async ({ user }) => {
+    await user.write(X, LAST * BLOCK_BYTES + 512, Buffer.alloc(512));
+    await user.flush();
+  },
+  ({ user }) => user.read(HEADER, 0, 4),
+  ({ pool }) =>
+    promisedWith((done) => {
+      const all = { from: 0, to: 0xffff_ffff };
+      (pool as ReplicaPool).inventory(all, null, 10, done); // as below
+    }),
   ({ pool }) =>
     promised((done) => {
       const change = { op: 'delete', object: NEW, version: 0 } as const;
@@ -99,6 +122,10 @@ const WAYS: readonly ((opened: OpenedStory) => Promise<unknown>)[] = [
 await t.test('metadata that cannot be read stop the engine, and the folder says so', async (t) => {
   for (const [index, ask] of WAYS.entries()) {
     const world = new SimStory(5 + index);
+    const before = await world.openWith();
+    await world.write(before, X, 0, blocks('old', LAST + 1));
+    await world.wait(() => before.pool.compareAndSwap(HEADER, 0, Buffer.from('head')));
+    await world.close(before);
     let isBroken = false;
     const look = (): void => {
       if (isBroken) throw new DiskError('EIO', 'read of metadata: MDB_PANIC');
@@ -115,6 +142,9 @@ await t.test('metadata that cannot be read stop the engine, and the folder says 
         },
       }),
     });
+    // They are in memory, and not all of them.
+    await world.read(opened, X, 0);
+    await world.wait(() => opened.pool.stat(HEADER));
     isBroken = true;
     t.equal(await codeOf(world.wait(() => ask(opened))), 'E_DISK_FAILED', `way ${index}`);
     t.equal(await codeOf(world.wait(() => opened.user.flush())), 'E_DISK_FAILED');

@@ -139,6 +139,7 @@ export class FileStore implements CheckedStore {
   static async start(engine: Engine, last: LastStart): Promise<FileStore> {
     const store = new FileStore(engine);
     await store.#recover(last);
+    engine.meta.opened();
     return store;
   }
 

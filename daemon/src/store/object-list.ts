@@ -114,7 +114,13 @@ export class ObjectList {
       done(new StoreError('E_INVALID', 'There is no such inventory'));
     else {
       const end = keys.end;
-      const heads = start.compare(end) < 0 ? engine.meta.range(start, end, limit + 1) : [];
+      let heads: { key: Buffer; value: Buffer }[];
+      try {
+        heads = start.compare(end) < 0 ? engine.meta.range(start, end, limit + 1) : [];
+      } catch (error) {
+        done(engine.failFrom(error));
+        return;
+      }
       const entries = new Map<string, { key: Buffer; entry: InventoryEntry | null }>();
       for (const { key, value } of heads)
         entries.set(key.toString('latin1'), { key, entry: this.#stored(key, value) });

@@ -209,14 +209,21 @@ export class ObjectTable {
     for (const pool of this.#pools.values()) yield* pool.values();
   }
 
-  /** Brings the checksums of a chunk into memory. */
+  /** Brings the checksums of a chunk into memory. If they cannot be read the engine has failed, and nothing can be verified. */
   loadChecks(object: StoredObject, chunk: number): void {
     if (object.checks.isLoaded(chunk)) return;
     const checks = new Uint32Array(BLOCKS_PER_CHUNK);
     object.checks.load(chunk, checks);
     if (object.durable === null) return; // nothing stored yet
     const key = checksKey(object.objectId, chunk);
-    const value = this.#engine.meta.get(key);
+    let value: Buffer | null;
+    try {
+      value = this.#engine.meta.get(key);
+    } catch (error) {
+      this.#engine.failFrom(error);
+      checks.fill(UNREADABLE_CHECKSUM);
+      return;
+    }
     if (value === null) return; // never closed: every part with data is open
     const body = unseal(key, value);
     if (body === null) {
@@ -271,7 +278,7 @@ export class ObjectTable {
         if (object.used) object.used = false;
         else if (this.#isEvictable(object)) {
           pool.delete(place);
-          if (object.durable === null && this.#engine.meta.get(object.headKey) === null)
+          if (object.durable === null && !this.#isStored(object))
             this.present.remove(object.poolId, object.name);
           object.table = null;
           if (object.foundBy !== null) object.foundBy.found = null;
@@ -282,6 +289,15 @@ export class ObjectTable {
     // When most were in use, look again only after some more came.
     const { cachedObjectsMax } = this.#engine.limits;
     this.#sweepAt = Math.max(cachedObjectsMax, this.#count + cachedObjectsMax / 4);
+  }
+
+  #isStored({ headKey: key }: StoredObject): boolean {
+    try {
+      return this.#engine.meta.get(key) !== null;
+    } catch (error) {
+      this.#engine.failFrom(error);
+      return true;
+    }
   }
 
   #isEvictable(object: StoredObject): boolean {

@@ -241,6 +241,7 @@ export class Reader {
     const last = first + bytes.length / BLOCK_BYTES - 1;
     for (let chunk = chunkOf(first); chunk <= chunkOf(last); chunk += 1)
       this.#table.loadChecks(object, chunk);
+    if (this.#engine.failure !== null) return this.#engine.failure;
     if (first < last && crc32cOf(bytes, 0, bytes.length) === runCheck(object, first, last))
       return null;
     for (let at = 0, block = first; block <= last; at += BLOCK_BYTES, block += 1)

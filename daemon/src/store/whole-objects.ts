@@ -545,7 +545,12 @@ export class WholeObjects {
     if (!object.inline) return Buffer.alloc(0);
     if (object.content !== null) return object.content;
     const key = contentKey(object.objectId);
-    const value = this.#engine.meta.get(key);
+    let value: Buffer | null;
+    try {
+      value = this.#engine.meta.get(key);
+    } catch (error) {
+      return this.#engine.failFrom(error);
+    }
     const body = value === null ? null : unseal(key, value);
     if (body === null) {
       this.#engine.counters.checksumErrors += 1;

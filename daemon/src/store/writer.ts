@@ -245,6 +245,11 @@ export class Writer {
     }
     for (let chunk = chunkOf(first); chunk <= chunkOf(last); chunk += 1)
       this.#parts.table.loadChecks(object, chunk);
+    const late = this.#engine.lateRefusal;
+    if (late !== null) {
+      this.#finish(op, late);
+      return;
+    }
     const plain = op.checks ?? pieceChecksOf(0, op.blocks ?? []);
     if (object.tap === null || op.stamp !== null) op.checks = bindChecks(object, first, plain);
     else {
