@@ -25,7 +25,8 @@ import { UsageError } from './usage-error.js';
 import { withAdvice } from './with-advice.js';
 
 /** Of what takes an image away. */
-const FORCE_TEXT = 'also if a server of the cluster writes to it: its clients get errors then';
+const FORCE_TEXT =
+  'also if a server of the cluster writes to it: its clients cannot write any more';
 
 const program = newProgram('store-image', 'Manages images: virtual disks in a pool')
   .option('--image <name>', 'the image, where no name is given (default: default)')

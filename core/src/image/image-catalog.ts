@@ -24,7 +24,7 @@ import { checkImageSize, IMAGE_FORMAT, type ImageHeader, type ImageState } from 
 import { checkImageName } from './image-name.js';
 import { Image, stripesOf } from './image.js';
 import { servedError, takenError, type ImageWriter } from './image-writer.js';
-import { guardOf, WriterRoles, type RoleRequest } from './writer-roles.js';
+import { WriterRoles, type RoleRequest } from './writer-roles.js';
 
 /** What there is to know about an image without reading its data. */
 export interface ImageInfo {
@@ -128,7 +128,7 @@ export class ImageCatalog {
     const { header } = stored;
     const { writer } = header;
     // What was left half done may have taken its time, and somebody else the role; or it is another image by now.
-    if (takes && (header.id !== taken.id || writer?.token !== taken.writer?.token))
+    if (takes && !isSameWriter(header, taken))
       throw writer === null ? noSuchImage(name, this.#pool.name) : takenError(name, writer);
     if (!takes || writer === null || !isGuarding(this.#pool))
       return new Image(this.#pool.forUser(), name, header, { readOnly });
@@ -190,20 +190,17 @@ export class ImageCatalog {
         'E_INVALID',
         `Image '${name}' has an 8-byte header; run store-image upgrade first`,
       );
-    await this.#finishShrink(name, before, onProgress);
+    const half = await this.#takeShrink(name, before, force);
+    if (half !== null) await this.#finishOwn(name, half, onProgress);
     const changed = await this.#headers.change(name, (stored) => {
       refuseRemoving(name, stored);
-      if (stored.header.state !== 'ready')
-        throw new StoreError(
-          'E_IN_USE',
-          `Image '${name}' is being resized by somebody else; try again`,
-        );
+      if (stored.header.state !== 'ready') throw resizedByOthers(name);
       if (stored.header.size === size) return null;
       if (size > stored.header.size) return { ...stored.header, size };
       const writer = this.#dismissed(name, stored.header, force);
       return { ...stored.header, size, state: 'shrinking', writer };
     });
-    return infoOf(name, await this.#finishShrink(name, changed, onProgress));
+    return infoOf(name, await this.#finishOwn(name, changed, onProgress));
   }
 
   /**
@@ -220,14 +217,14 @@ export class ImageCatalog {
         ? null
         : { ...header, state: 'removing', writer: this.#dismissed(name, header, force) };
     });
-    const { header } = removing;
+    const alone = (await this.#roles?.dismissAll(name, removing)) ?? removing;
+    const { header } = alone;
     const { writer } = header;
     const guarding = writer !== null && isGuarding(this.#pool) ? this.#pool : null;
-    if (guarding !== null && writer !== null) await guarding.raiseGuard(guardOf(header, writer));
-    const isOurs = await removeDataFrom(this.#pool, this.#removal(name, removing, 0), onProgress);
+    const isOurs = await removeDataFrom(this.#pool, this.#removal(name, alone, 0), onProgress);
     // Also where somebody else was faster: ours were raised after his were removed, maybe.
     if (guarding !== null && writer !== null) await guarding.removeGuard(header.id, writer.token);
-    if (isOurs) await this.#headers.delete(name, removing);
+    if (isOurs) await this.#headers.delete(name, alone);
   }
 
   /** Gives an image of the ancestor's kind a real header; its data stay where they are. Others are left alone. */
@@ -239,6 +236,36 @@ export class ImageCatalog {
     return infoOf(name, upgraded);
   }
 
+  /** A shrink that somebody has left half done is ours from now on. @returns Null: it is done */
+  async #takeShrink(
+    name: string,
+    { header: before }: StoredHeader,
+    force: boolean,
+  ): Promise<StoredHeader | null> {
+    if (before.state !== 'shrinking') return null;
+    const taken = await this.#headers.change(name, (stored) => {
+      refuseRemoving(name, stored);
+      const { header } = stored;
+      if (header.state !== 'shrinking' || this.#roles === null) return null;
+      return { ...header, writer: this.#dismissed(name, header, force) };
+    });
+    return taken.header.state === 'shrinking' ? taken : null;
+  }
+
+  /** Finishes a shrink that is ours, whoever else does. @throws StoreError `E_IN_USE` if it goes on without us */
+  async #finishOwn(name: string, own: StoredHeader, onProgress: OnProgress): Promise<StoredHeader> {
+    const stored = await this.#finishShrink(name, own, onProgress);
+    refuseRemoving(name, stored);
+    if (stored.header.id !== own.header.id) throw noSuchImage(name, this.#pool.name);
+    if (stored.header.state === 'shrinking') throw resizedByOthers(name);
+    return stored;
+  }
+
+  /**
+   * Finishes a shrink for the writer that `found` has, and for nobody else: with the claim of another one, who writes to the
+   * image, whatever is done late would be done to what he has written.
+   * @returns The header, *shrinking* only if it is another's by now
+   */
   async #finishShrink(
     name: string,
     found: StoredHeader,
@@ -247,6 +274,7 @@ export class ImageCatalog {
     let stored = found;
     for (let attempt = 1; stored.header.state === 'shrinking'; attempt += 1) {
       if (this.#roles !== null) stored = await this.#roles.settle(name, stored);
+      if (!isSameWriter(stored.header, found.header)) return stored;
       const { header, version } = stored;
       try {
         const removal = this.#removal(name, stored, header.size);
@@ -309,6 +337,15 @@ export class ImageCatalog {
       throw error;
     }
   }
+}
+
+/** Of the same image. */
+function isSameWriter(a: ImageHeader, b: ImageHeader): boolean {
+  return a.id === b.id && a.writer?.token === b.writer?.token;
+}
+
+function resizedByOthers(name: string): StoreError {
+  return new StoreError('E_IN_USE', `Image '${name}' is being resized by somebody else; try again`);
 }
 
 function claimedPool(

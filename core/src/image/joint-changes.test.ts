@@ -45,11 +45,13 @@ t.test('if it was answered before the flush was, the next flush fails, once', as
   write(null);
   refused(full);
   flush(lost);
+  const slow = joint.flush(note('slow'));
   joint.flush(note('in vain'))(full);
   joint.flush(note('next'))(null);
+  slow(full);
   joint.flush(note('last'))(null);
   t.same(ends, [
     ...['write done', 'refused E_NO_SPACE', 'flush E_LOST_WRITES', 'in vain E_NO_SPACE'],
-    ...['next E_LOST_WRITES', 'last done'],
+    ...['next E_LOST_WRITES', 'slow E_NO_SPACE', 'last done'],
   ]);
 });

@@ -33,16 +33,17 @@ export class JointChanges {
   /** A flush is called. @returns What ends it, in place of `done` */
   flush(done: Done): Done {
     const untold = this.#untold;
-    this.#untold = null;
     // Nearly always.
     if (untold === null && this.#underWay.size === 0) return done;
     const underWay = [...this.#underWay];
     return (error) => {
+      // Flushes that were called meanwhile tell it as well.
+      const isTold = error === null || error.code === 'E_LOST_WRITES';
+      if (isTold && this.#untold === untold) this.#untold = null;
       if (error?.code === 'E_LOST_WRITES')
         for (const change of underWay)
           if (change.isMade) this.#untold = error;
           else change.loss = error;
-      else if (error !== null) this.#untold ??= untold;
       done(error ?? untold);
     };
   }

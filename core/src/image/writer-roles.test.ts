@@ -162,6 +162,13 @@ async function guardsOf(
   return new Map(guards.groups[0]);
 }
 
+/** Something that is waited for until somebody opens it. */
+function gate(): { readonly opened: Promise<void>; readonly open: () => void } {
+  let open = (): void => undefined;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { opened, open: () => open() };
+}
+
 function asked(host: string, more: Partial<RoleRequest> = {}): RoleRequest {
   const owner = { host, name: 'vm' };
   const settings = { force: false, held: 0, wasLost: false, fenced: () => undefined };
@@ -357,6 +364,78 @@ t.test(
     t.same(guards.tokens(), times(image.token, 4));
   },
 );
+
+t.test('nobody finishes a shrink with the claim of another one', async (t) => {
+  const { process } = await world();
+  t.same(await writeAll(await open(process(), 'alpha'), 1), times(null));
+  const dying = process();
+  dying.pool.raisesLeft = 0;
+  const half = dying.catalog.resize('vm', 4 * OBJECT + 512, { force: true });
+  t.equal(await codeOf(half), 'E_CLOSED');
+  const slow = process();
+  const gates = [gate(), gate()];
+  let zeroes = 0;
+  const first = gate();
+  slow.pool.zeroed = () => {
+    slow.pool.beforeZero = gates[zeroes]?.opened ?? Promise.resolve();
+    zeroes += 1;
+    first.open();
+  };
+  const opening = codeOf(open(slow, 'alpha'));
+  await first.opened;
+  const taker = process();
+  const taking = gate();
+  taker.pool.beforeZero = taking.opened;
+  const begun = gate();
+  taker.pool.zeroed = begun.open;
+  const taken = open(taker, 'beta', { force: true });
+  await begun.opened;
+  // It is refused, and finds the shrink of somebody else.
+  gates[0]?.open();
+  for (let turns = 0; turns < 50; turns += 1) await new Promise(setImmediate);
+  taking.open();
+  const { token } = await taken;
+  await process().catalog.resize('vm', 64 * OBJECT);
+  const grown = await open(taker, 'beta', { held: token });
+  t.equal(grown.token, token);
+  await promised((done) => grown.write(4 * OBJECT + 4096, [Buffer.alloc(4096, 0x79)], 0, done));
+  gates[1]?.open();
+  t.equal(await opening, 'E_IN_USE');
+  const seen = Buffer.alloc(4096);
+  await promised((done) => grown.read(4 * OBJECT + 4096, seen, done));
+  t.ok(seen.equals(Buffer.alloc(4096, 0x79)), 'what was written since is there');
+});
+
+t.test('a shrink that somebody has begun to finish is taken from nobody by itself', async (t) => {
+  const { process } = await world();
+  t.same(await writeAll(await open(process(), 'alpha'), 1), times(null));
+  const dying = process();
+  dying.pool.raisesLeft = 0;
+  t.equal(await codeOf(dying.catalog.resize('vm', OBJECT + 512, { force: true })), 'E_CLOSED');
+  const slow = process();
+  const hanging = gate();
+  const begun = gate();
+  slow.pool.beforeZero = hanging.opened;
+  slow.pool.zeroed = begun.open;
+  const opening = open(slow, 'alpha');
+  await begun.opened;
+  t.equal(await codeOf(process().catalog.resize('vm', 8 * OBJECT)), 'E_IN_USE');
+  const tool = process().catalog;
+  t.match(await tool.resize('vm', 8 * OBJECT, { force: true }), { size: 8 * OBJECT });
+  hanging.open();
+  t.equal(await codeOf(opening), 'E_IN_USE');
+});
+
+t.test('an image is removed though some group has a guard that is higher', async (t) => {
+  const { guards, headers, process } = await world();
+  await open(process(), 'alpha');
+  const last = guards.groups.at(-1);
+  const [guard] = last?.values() ?? [];
+  if (guard !== undefined) last?.set(guard.image, { ...guard, token: 9 });
+  await process().catalog.remove('vm', { force: true });
+  t.equal(await headers.load('vm'), null);
+  t.same(guards.tokens(), [0, 0, 0, 0]);
+});
 
 t.test('who removes an image has it alone, and leaves nothing', async (t) => {
   const { guards, headers, process } = await world();

@@ -120,9 +120,10 @@ export class WriterRoles {
       if (!seen.isGone) return stored;
       throw noSuchImage(name, this.#pool.name);
     } catch (error) {
-      // Nothing else says so: an answer that does not come says nothing of the image.
+      // An answer that does not come says nothing of the image.
       const isMissing = error instanceof StoreError && error.code === 'E_NOT_FOUND';
-      if (seen.isGone || isMissing) await this.#withdraw(id, token);
+      if (seen.isGone || (isMissing && (await this.#headers.load(name)) === null))
+        await this.#withdraw(id, token);
       throw error;
     }
   }
@@ -134,6 +135,37 @@ export class WriterRoles {
     } catch (error) {
       // Whoever removes it has raised them higher, and removes them.
       if (!(error instanceof StoreError) || error.code !== 'E_FENCED') throw error;
+    }
+  }
+
+  /**
+   * Raises the guards for whoever removes an image, so that nobody writes to it any more.
+   * @param removing - The header, in which it is *removing*
+   * @returns The header, with a greater token if some group had a guard that was higher
+   */
+  async dismissAll(name: string, removing: StoredHeader): Promise<StoredHeader> {
+    let stored = removing;
+    for (let attempt = 1; ; attempt += 1) {
+      const { header } = stored;
+      const { writer, id } = header;
+      if (writer === null) return stored;
+      try {
+        await this.#pool.raiseGuard(guardOf(header, writer));
+        return stored;
+      } catch (error) {
+        const isHigher = error instanceof StoreError && error.code === 'E_FENCED';
+        if (!isHigher || attempt === ATTEMPTS_MAX) throw error;
+      }
+      const now = await this.#headers.load(name);
+      if (now?.header.id !== id) {
+        await this.#withdraw(id, writer.token);
+        throw noSuchImage(name, this.#pool.name);
+      }
+      stored = await this.#headers.change(name, ({ header: present }) =>
+        present.id === id && present.writer?.token === writer.token
+          ? { ...present, writer: { ...writer, token: 2 * writer.token } }
+          : null,
+      );
     }
   }
 
