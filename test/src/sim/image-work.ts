@@ -165,12 +165,18 @@ export class ImageWork {
     if (image !== undefined) image.createdAt = world.now;
   }
 
+  /** Sometimes smaller and larger again at once: what lay behind the smaller end must not come back. */
   async #resize(name: string): Promise<void> {
-    const { world } = this.#model;
-    const size = this.#random.pick(SIZES) * CELL_BYTES;
-    world.trace(this.#gateway.name, `resizes '${name}' to ${size / CELL_BYTES} cells`);
-    const info = await this.#images.resize(name, size, { force: this.#random.chance(0.5) });
-    if (info.size === size) world.sometimes('an image was resized');
+    const isBoth = this.#random.chance(0.4);
+    const [smallest] = SIZES;
+    const largest = Math.max(...SIZES);
+    const sizes = isBoth ? [smallest, largest] : [this.#random.pick(SIZES)];
+    const force = isBoth || this.#random.chance(0.5);
+    for (const cells of sizes) {
+      this.#say(`resizes '${name}' to ${cells} cells`);
+      const info = await this.#images.resize(name, cells * CELL_BYTES, { force });
+      if (info.size === cells * CELL_BYTES) this.#model.world.sometimes('an image was resized');
+    }
   }
 
   async #remove(name: string, force: boolean): Promise<void> {

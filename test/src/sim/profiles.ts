@@ -125,7 +125,7 @@ const profiles = {
     gateways: 3,
     rates: {
       ...{ kill: 6000, killPrimary: 7000, quickRestart: 9000, pausePrimary: 7000, pause: 9000 },
-      ...{ power: 12_000, powerAll: 12_000, clog: 800, block: 4000, clientsOnly: 8000 },
+      ...{ power: 12_000, powerAll: 7000, clog: 800, block: 4000, clientsOnly: 8000 },
       ...{
         breakLink: 1500,
         isolate: 9000,

@@ -665,7 +665,7 @@ const GATEWAYS: readonly Sabotage[] = [
   },
   {
     name: 'what lies behind a smaller end stays',
-    seedsMax: 60,
+    seedsMax: 40,
     profile: 'images',
     patch: () =>
       headers((draft) => (draft.state === 'shrinking' ? { ...draft, state: 'ready' } : draft)),
@@ -694,7 +694,7 @@ const GATEWAYS: readonly Sabotage[] = [
   },
   {
     name: 'requests of a gateway overtake each other',
-    seedsMax: 30,
+    seedsMax: 60,
     profile: 'images',
     patch: () =>
       replaced(
@@ -724,13 +724,13 @@ const GATEWAYS: readonly Sabotage[] = [
   },
   {
     name: 'what is sent again is done again',
-    seedsMax: 40,
+    seedsMax: 20,
     profile: 'images',
     patch: () => replaced(Session.prototype, 'admit', () => () => 'run'),
   },
   {
     name: 'a gateway does not hear that writes were lost',
-    seedsMax: 40,
+    seedsMax: 20,
     profile: 'images',
     patch: () => replaced(PoolRouter.prototype, 'lostAt', () => () => 0),
   },
