@@ -43,11 +43,17 @@ export const FAULT_KINDS = [
   'killGateway',
   'pauseGateway',
   'leave',
+  'cutAfterJoin',
+  'killCutOff',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** They have draws of their own, so that seeds of profiles without them mean what they meant before there were any. */
-const WITH_OWN_DRAWS: ReadonlySet<FaultKind> = new Set(['killGateway', 'pauseGateway', 'leave']);
+const WITH_OWN_DRAWS: ReadonlySet<FaultKind> = new Set([
+  ...(['killGateway', 'pauseGateway', 'leave', 'cutAfterJoin', 'killCutOff'] as const),
+]);
+/** On average. */
+const CUT_AFTER_JOIN_MS = 5000;
 /** A daemon that is stopped tries so long to give its groups to others. */
 const LEAVE_MS = 3000;
 
@@ -216,6 +222,12 @@ export class Faults {
       case 'pauseGateway':
         this.#disturbGateway(kind);
         return;
+      case 'cutAfterJoin':
+        this.#cutAfterJoin();
+        return;
+      case 'killCutOff':
+        this.#killCutOff();
+        return;
       case 'leave':
         if (!daemon.isUp || daemon.isLeaving) return;
         world.sometimes('a daemon was stopped as planned');
@@ -226,6 +238,42 @@ export class Faults {
       default:
         this.#disturbNetwork(kind, daemon);
     }
+  }
+
+  /** The next join is decided: for a moment only clients reach the primary, by the old map, and it does not reach the member. */
+  #cutAfterJoin(): void {
+    const { masters, network, hosts, world } = this.#parts;
+    masters.onDecided = ({ kind, group, member }) => {
+      if (kind !== 'joined') return;
+      masters.onDecided = () => undefined;
+      world.sometimes('a primary was cut off when a member had joined');
+      const ms = exponential(this.#ownRandom, CUT_AFTER_JOIN_MS);
+      const primary = this.#leaderOf(group)?.name ?? '';
+      const joined = this.#machineOf(member);
+      network.block(primary, joined, ms);
+      for (const { name } of hosts)
+        if (name.startsWith('c'))
+          for (const master of masters.names) network.block(master, name, ms);
+        else if (name !== primary) network.block(name, primary, ms);
+    };
+  }
+
+  /** A primary that cannot reach one of its members any more, and dies with what the others have. */
+  #killCutOff(): void {
+    const { masters, network, world } = this.#parts;
+    const groups = masters.state.map.pools[0]?.groups ?? [];
+    const number = this.#ownRandom.below(Math.max(1, groups.length));
+    const primary = this.#leaderOf(number);
+    const others = groups[number]?.members.slice(1) ?? [];
+    if (primary === null || others.length === 0) return;
+    network.block(primary.name, this.#machineOf(this.#ownRandom.pick(others).daemon), 1500);
+    world.scheduler.at(exponential(this.#ownRandom, 150), () => this.#stop(primary, 'kill', 3000));
+  }
+
+  #machineOf(daemon: number): string {
+    const { map } = this.#parts.masters.state;
+    const address = map.daemons.find(({ id }) => id === daemon)?.address ?? '';
+    return address.replace(/:.*$/, '');
   }
 
   #disturbGateway(kind: 'killGateway' | 'pauseGateway'): void {
@@ -360,8 +408,13 @@ export class Faults {
   #primary(): SimDaemon | null {
     const groups = this.#parts.masters.state.map.pools[0]?.groups ?? [];
     if (groups.length === 0) return null;
-    const start = this.#random.pick(groups).members[0]?.inSync;
-    return this.#parts.daemons.find(({ process }) => process?.startId === start) ?? null;
+    return this.#leaderOf(groups.indexOf(this.#random.pick(groups)));
+  }
+
+  #leaderOf(group: number): SimDaemon | null {
+    const { masters, daemons } = this.#parts;
+    const start = masters.state.map.pools[0]?.groups[group]?.members[0]?.inSync;
+    return daemons.find(({ process }) => process?.startId === start) ?? null;
   }
 
   #pair(): [string, string] {

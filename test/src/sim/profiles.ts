@@ -105,6 +105,23 @@ const profiles = {
     },
     pauseMs: 25,
   },
+  /** A primary is alone, and does not hear that another one has just joined it. */
+  joinRaces: {
+    ...USUAL,
+    isSwarm: false,
+    shape: { replicas: 2, minReplicas: 1 },
+    rates: { cutAfterJoin: 1500, kill: 2500, killPrimary: 6000 },
+    daemons: 3,
+    pauseMs: 12,
+  },
+  /** A primary cannot reach one of its members any more, and dies. */
+  cutOff: {
+    ...USUAL,
+    isSwarm: false,
+    shape: { replicas: 3 },
+    rates: { killCutOff: 1200, kill: 9000, slowDisk: 4000 },
+    pauseMs: 8,
+  },
   /** Daemons are stopped as they should be, one after the other or several at a time. */
   planned: {
     ...USUAL,

@@ -443,9 +443,8 @@ const EPOCHS: readonly Sabotage[] = [
 const TAKING_OVER: readonly Sabotage[] = [
   {
     name: 'members tell a new primary of nothing',
-    isRare: true,
-    seedsMax: 150,
-    profile: 'usual',
+    seedsMax: 20,
+    profile: 'cutOff',
     filter: sending((message) => (message.type === 'tail' ? { ...message, entries: [] } : message)),
   },
   {
@@ -460,7 +459,7 @@ const TAKING_OVER: readonly Sabotage[] = [
     name: 'members forget changes that not everybody has',
     isRare: true,
     seedsMax: 100,
-    profile: 'failover',
+    profile: 'cutOff',
     filter: sending((message) =>
       message.type === 'prepare' ? { ...message, committed: message.number } : message,
     ),
@@ -522,7 +521,7 @@ const JOINING: readonly Sabotage[] = [
     name: 'a member that asked to be listed does not count before it is',
     isRare: true,
     seedsMax: 300,
-    profile: 'joins',
+    profile: 'joinRaces',
     patch: () =>
       getter(MemberStream.prototype, 'isCounted', function (this: MemberStream) {
         return this.isInSync;

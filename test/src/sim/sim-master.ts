@@ -63,6 +63,8 @@ export class SimMasters {
   state: ClusterState = newCluster(CLUSTER_ID, 0);
   /** Name of the one that leads; null: nobody does. */
   leader: string | null = null;
+  /** Told of what they decide, before anybody else is. */
+  onDecided: (request: GroupRequest) => void = () => undefined;
   /** Answers that are lost with their link from now on. */
   answersLost = 0;
   readonly random: SimRandom;
@@ -258,7 +260,11 @@ class MasterProcess implements NetworkUser {
     const isAlive = aliveIn(this.#view);
     const { decideGroupRequest: decide } = this.#masters.options.decisions;
     this.#decide(
-      (state) => decide(state, request, asker, isAlive),
+      (state) => {
+        const next = decide(state, request, asker, isAlive);
+        if (next !== state) this.#masters.onDecided(request);
+        return next;
+      },
       (error) => {
         this.#note(request, error);
         answer(error);
