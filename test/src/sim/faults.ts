@@ -105,13 +105,14 @@ export interface FaultParts {
 export class Faults {
   readonly #parts: FaultParts;
   readonly #random: SimRandom;
-  readonly #ownRandom: SimRandom;
+  readonly #ownRandoms = new Map<FaultKind, SimRandom>();
   #isOver = false;
 
   constructor(parts: FaultParts) {
     this.#parts = parts;
     this.#random = parts.world.fork('faults');
-    this.#ownRandom = parts.world.fork('faults with draws of their own');
+    for (const kind of WITH_OWN_DRAWS)
+      this.#ownRandoms.set(kind, parts.world.fork(`fault ${kind}`));
   }
 
   /** @param isSwarm - Leave out half of the kinds, and draw the rates of the others anew */
@@ -145,7 +146,7 @@ export class Faults {
   }
 
   #randomOf(kind: FaultKind): SimRandom {
-    return WITH_OWN_DRAWS.has(kind) ? this.#ownRandom : this.#random;
+    return this.#ownRandoms.get(kind) ?? this.#random;
   }
 
   #comeAgain(kind: FaultKind, meanMs: number): void {
@@ -232,7 +233,7 @@ export class Faults {
         if (!daemon.isUp || daemon.isLeaving) return;
         world.sometimes('a daemon was stopped as planned');
         daemon.leave(LEAVE_MS, () =>
-          world.scheduler.at(5 + exponential(this.#ownRandom, 1000), () => daemon.start()),
+          world.scheduler.at(5 + exponential(this.#randomOf(kind), 1000), () => daemon.start()),
         );
         return;
       default:
@@ -247,7 +248,7 @@ export class Faults {
       if (kind !== 'joined') return;
       masters.onDecided = () => undefined;
       world.sometimes('a primary was cut off when a member had joined');
-      const ms = exponential(this.#ownRandom, CUT_AFTER_JOIN_MS);
+      const ms = exponential(this.#randomOf('cutAfterJoin'), CUT_AFTER_JOIN_MS);
       const primary = this.#leaderOf(group)?.name ?? '';
       const joined = this.#machineOf(member);
       network.block(primary, joined, ms);
@@ -262,12 +263,13 @@ export class Faults {
   #killCutOff(): void {
     const { masters, network, world } = this.#parts;
     const groups = masters.state.map.pools[0]?.groups ?? [];
-    const number = this.#ownRandom.below(Math.max(1, groups.length));
+    const random = this.#randomOf('killCutOff');
+    const number = random.below(Math.max(1, groups.length));
     const primary = this.#leaderOf(number);
     const others = groups[number]?.members.slice(1) ?? [];
     if (primary === null || others.length === 0) return;
-    network.block(primary.name, this.#machineOf(this.#ownRandom.pick(others).daemon), 1500);
-    world.scheduler.at(exponential(this.#ownRandom, 150), () => this.#stop(primary, 'kill', 3000));
+    network.block(primary.name, this.#machineOf(random.pick(others).daemon), 1500);
+    world.scheduler.at(exponential(random, 150), () => this.#stop(primary, 'kill', 3000));
   }
 
   #machineOf(daemon: number): string {
@@ -278,7 +280,7 @@ export class Faults {
 
   #disturbGateway(kind: 'killGateway' | 'pauseGateway'): void {
     const { world, gateways } = this.#parts;
-    const random = this.#ownRandom;
+    const random = this.#randomOf(kind);
     const gateway = random.pick(gateways);
     if (kind === 'pauseGateway') {
       gateway.options.host.stop(random.pick([300, 2000, 6000]));

@@ -443,7 +443,8 @@ const EPOCHS: readonly Sabotage[] = [
 const TAKING_OVER: readonly Sabotage[] = [
   {
     name: 'members tell a new primary of nothing',
-    seedsMax: 20,
+    isRare: true,
+    seedsMax: 100,
     profile: 'cutOff',
     filter: sending((message) => (message.type === 'tail' ? { ...message, entries: [] } : message)),
   },
@@ -723,7 +724,7 @@ const GATEWAYS: readonly Sabotage[] = [
   },
   {
     name: 'what is sent again is done again',
-    seedsMax: 20,
+    seedsMax: 30,
     profile: 'images',
     patch: () => replaced(Session.prototype, 'admit', () => () => 'run'),
   },
