@@ -9,8 +9,8 @@
  *
  * Where the pool keeps guards (`GuardingPool`), whoever opens an image for writing can take the writer role. Who removes an
  * image, or shrinks it, takes the role away first, from nobody or by force: whoever still has it open writes nothing any more,
- * also not behind the new end. What is changed here of the data of an image is changed with the claim of the writer of now,
- * so a change that was stopped half way and wakes up after the role was taken is refused. Growing disturbs nobody. Elsewhere
+ * also not behind the new end. What is changed here of the data of an image is changed with the claim of who does it, so
+ * a change that was stopped half way and wakes up after the role was taken is refused. Growing disturbs nobody. Elsewhere
  * an image must not be open for writing while it is resized or removed; the owner of the folder sees to it.
  */
 import type { Random } from '../env/env.js';

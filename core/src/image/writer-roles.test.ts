@@ -162,6 +162,19 @@ async function guardsOf(
   return new Map(guards.groups[0]);
 }
 
+/** Somebody takes the role, and hangs before the first guard is raised. */
+async function hangingTaker(
+  process: World['process'],
+): Promise<{ opening: Promise<string | null>; goOn: () => void }> {
+  const slow = process();
+  const [raising, going] = [gate(), gate()];
+  slow.pool.raised = raising.open;
+  slow.pool.beforeRaise = going.opened;
+  const opening = codeOf(open(slow, 'alpha'));
+  await raising.opened;
+  return { opening, goOn: going.open };
+}
+
 /** An image that was written to, and whose shrink somebody has begun who is no more. */
 async function halfShrunk(t: Test, process: World['process'], size: number): Promise<void> {
   t.same(await writeAll(await open(process(), 'alpha'), 1), times(null));
@@ -432,12 +445,7 @@ t.test('who removes an image has it alone, and leaves nothing', async (t) => {
 t.test('what is raised after the image was removed is withdrawn', async (t) => {
   for (const isMadeAnew of [false, true]) {
     const { guards, process } = await world();
-    const slow = process();
-    let goOn = (): void => undefined;
-    slow.pool.beforeRaise = new Promise((resolve) => (goOn = resolve));
-    const hangs = new Promise<void>((resolve) => (slow.pool.raised = resolve));
-    const opening = codeOf(open(slow, 'alpha'));
-    await hangs;
+    const { opening, goOn } = await hangingTaker(process);
     await process().catalog.remove('vm', { force: true });
     if (isMadeAnew) await process().catalog.create('vm', OBJECT);
     goOn();
@@ -448,12 +456,7 @@ t.test('what is raised after the image was removed is withdrawn', async (t) => {
 
 t.test('so is what was raised in some groups and refused in others', async (t) => {
   const { guards, process } = await world();
-  const slow = process();
-  let goOn = (): void => undefined;
-  slow.pool.beforeRaise = new Promise((resolve) => (goOn = resolve));
-  const hangs = new Promise<void>((resolve) => (slow.pool.raised = resolve));
-  const opening = codeOf(open(slow, 'alpha'));
-  await hangs;
+  const { opening, goOn } = await hangingTaker(process);
   const [image = ''] = [...(await guardsOf(process, guards)).keys()];
   await process().catalog.remove('vm', { force: true });
   // The last group has not heard yet that its guard is not needed any more.

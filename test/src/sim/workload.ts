@@ -3,7 +3,6 @@
  * deletes, several at a time, none that conflicts with another one of its own. All of it goes into the history.
  */
 import {
-  BLOCK_BYTES,
   groupOf,
   locatorHash,
   OBJECT_KIND,
@@ -428,10 +427,3 @@ export class Workload {
     this.#busy.delete(busy);
   }
 }
-
-/** Bytes of the cells of an object that lie in one block. */
-export function blockRange(from: number, to: number): [number, number] {
-  return [Math.floor(from / CELLS_PER_BLOCK), Math.ceil(to / CELLS_PER_BLOCK)];
-}
-
-export const CELLS_OF_BLOCK_BYTES: number = BLOCK_BYTES / CELL_BYTES;
