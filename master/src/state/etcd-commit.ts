@@ -6,13 +6,16 @@
  * that key itself: if it was there, the transaction was applied; if not, it never can be any more. The same transaction
  * is never sent twice.
  *
+ * A full etcd applies a transaction that finds no room only when its turn comes, and answers that there is no space all
+ * the same; the key says which it was.
+ *
  * These keys are bound to a lease that is changed every few minutes, and a later commit deletes them before. A
  * transaction that comes after its lease is over is refused by etcd.
  */
 import { StoreError } from '@store/core';
-import { EtcdFailure } from './etcd-failure.js';
+import { EtcdFailure, type FailureKind } from './etcd-failure.js';
 import type { EtcdAnswer, EtcdGateway } from './etcd-gateway.js';
-import { base64 } from './etcd-json.js';
+import { base64, type EtcdJson } from './etcd-json.js';
 import { EtcdLease } from './etcd-lease.js';
 import type { CommitResult, StateCommit } from './state-store.js';
 
@@ -28,6 +31,12 @@ const CLOSE_MS = 1000;
 
 const APPLIED = base64('applied');
 const REFUSED = base64('refused');
+
+/** After these it is known what to do next. */
+const TELLING: ReadonlySet<FailureKind> = new Set(['in-doubt', 'no-lease', 'no-space']);
+
+/** What the key of a transaction says of it. */
+type Fate = CommitResult | 'refused' | 'absent';
 
 export class EtcdCommitter {
   readonly #gateway: EtcdGateway;
@@ -61,8 +70,12 @@ export class EtcdCommitter {
         if (tries > 1) throw doubt.toStoreError();
         continue;
       }
-      const result = await this.#findOut(id, lease, doubt);
-      if (result !== null) return result;
+      const result =
+        doubt.kind === 'no-space'
+          ? await this.#lookUp(id, doubt)
+          : await this.#findOut(id, lease, doubt);
+      if (result === 'absent') throw doubt.toStoreError();
+      if (result !== 'refused') return result;
       if (clock.now() >= deadline)
         throw new StoreError(
           'E_UNREACHABLE',
@@ -90,7 +103,7 @@ export class EtcdCommitter {
     }
   }
 
-  /** @returns why the result is not known, or `no-lease` */
+  /** @returns why the result is not known, `no-space` among that; or `no-lease` */
   async #once(
     commit: StateCommit,
     id: string,
@@ -120,13 +133,17 @@ export class EtcdCommitter {
       return result;
     } catch (error) {
       if (!(error instanceof EtcdFailure)) throw error;
-      if (error.kind === 'in-doubt' || error.kind === 'no-lease') return error;
+      if (TELLING.has(error.kind)) return error;
       throw error.toStoreError();
     }
   }
 
-  /** @returns null if it was not applied and never will be. @throws StoreError `E_IN_DOUBT` */
-  async #findOut(id: string, lease: EtcdLease, doubt: EtcdFailure): Promise<CommitResult | null> {
+  /** @returns `refused`: it was not applied and never will be. @throws StoreError `E_IN_DOUBT` */
+  async #findOut(
+    id: string,
+    lease: EtcdLease,
+    doubt: EtcdFailure,
+  ): Promise<CommitResult | 'refused'> {
     const body = {
       compare: [modifiedAt(id, 0)],
       success: [{ request_put: { key: id, value: REFUSED, lease: lease.id } }],
@@ -134,17 +151,35 @@ export class EtcdCommitter {
     };
     try {
       const { json } = await this.#gateway.call('/v3/kv/txn', body, { isRepeatable: true });
-      if (json.flag('succeeded')) return null;
-      const [found] = json.list('responses')[0]?.object('response_range').list('kvs') ?? [];
-      // Ours from a try whose answer was lost as well.
-      if (found?.text('value') === REFUSED) return null;
-      if (found?.text('value') === APPLIED)
-        return { applied: true, revision: found.number('mod_revision') };
+      if (json.flag('succeeded')) return 'refused';
+      const found = fateIn(json.list('responses')[0]?.object('response_range'));
+      if (found !== 'absent') return found;
+    } catch (error) {
+      if (!(error instanceof EtcdFailure) && !(error instanceof StoreError)) throw error;
+      if (!(error instanceof EtcdFailure) || error.kind !== 'no-space') throw inDoubt(doubt, error);
+      const found = await this.#lookUp(id, doubt);
+      if (found !== 'absent') return found;
+    }
+    throw inDoubt(doubt, undefined);
+  }
+
+  /**
+   * Says what was, and settles nothing: it needs no room.
+   * @returns `absent`: it was not applied, and may still be if it is on its way
+   * @throws StoreError `E_IN_DOUBT`
+   */
+  async #lookUp(id: string, doubt: EtcdFailure): Promise<Fate> {
+    try {
+      const { json } = await this.#gateway.call(
+        '/v3/kv/range',
+        { key: id },
+        { isRepeatable: true },
+      );
+      return fateIn(json);
     } catch (error) {
       if (!(error instanceof EtcdFailure) && !(error instanceof StoreError)) throw error;
       throw inDoubt(doubt, error);
     }
-    throw inDoubt(doubt, undefined);
   }
 
   async #currentLease(): Promise<EtcdLease> {
@@ -186,6 +221,19 @@ function resultOf({ json }: EtcdAnswer): CommitResult {
     applied: json.flag('succeeded'),
     revision: json.object('header').number('revision'),
   };
+}
+
+/** @param range - The answer to a question for the key. */
+function fateIn(range: EtcdJson | undefined): Fate {
+  const [found] = range?.list('kvs') ?? [];
+  switch (found?.text('value')) {
+    case APPLIED:
+      return { applied: true, revision: found.number('mod_revision') };
+    case REFUSED: // ours, from a try whose answer was lost as well
+      return 'refused';
+    default:
+      return 'absent';
+  }
 }
 
 function inDoubt(doubt: EtcdFailure, cause: unknown): StoreError {

@@ -23,10 +23,11 @@ const UNAUTHENTICATED = 16;
  * - `too-long`: the answer would be; ask for less.
  * - `compacted`: the revision that was asked for is gone.
  * - `no-lease`: the lease is over, and nothing was done.
+ * - `no-space`: etcd is full; it was done or it was not, and will not be any more.
  * - `refused`: etcd will not do it, and asking again does not help.
  */
 export type FailureKind =
-  'unsent' | 'in-doubt' | 'token' | 'too-long' | 'compacted' | 'no-lease' | 'refused';
+  'unsent' | 'in-doubt' | 'token' | 'too-long' | 'compacted' | 'no-lease' | 'no-space' | 'refused';
 
 export class EtcdFailure extends Error {
   override name = 'EtcdFailure';
@@ -113,7 +114,7 @@ function exhausted(text: string, said: string): EtcdFailure {
   if (text.includes('larger than max')) return new EtcdFailure('too-long', said);
   if (text.includes('too many requests')) return new EtcdFailure('unsent', said);
   return new EtcdFailure(
-    'refused',
+    'no-space',
     `${said}; make room in etcd: compact, defragment, then: etcdctl alarm disarm`,
     { code: 'E_NO_SPACE' },
   );

@@ -1,5 +1,5 @@
 /** The state in etcd while all of it hangs, is full, or has forgotten what a watch still wants. */
-import { realEnv, silentLog } from '@store/core';
+import { realEnv, silentLog, type StoreError } from '@store/core';
 import t from 'tap';
 import { EtcdCluster } from '../testing/etcd-cluster.js';
 import { Election, type Leadership } from './election.js';
@@ -9,6 +9,7 @@ import { get, put, until, Watcher } from './state-user.js';
 t.setTimeout(270_000);
 const env = realEnv(silentLog);
 const WAIT_MS = 30_000;
+const WRITERS = 20;
 
 async function using(
   endpoints: string[],
@@ -107,28 +108,31 @@ await t.test('a full etcd says so and changes nothing, and takes commits again',
     const watcher = new Watcher();
     state.watch('', start, watcher);
     const lease = await state.lease(60_000);
-    let count = 0;
-    const fill = async (): Promise<{ code: string; message: string }> => {
-      try {
-        // Far more than there is room for.
-        for (; count < 100; count += 1) {
-          const value = Buffer.alloc(200_000, count);
-          await state.commit({ conditions: [], changes: [{ key: 'map', value }] });
+    // Many at once: some find room when they are asked for, and none when their turn comes.
+    const fill = async (writer: number) => {
+      const key = `map/${writer}`;
+      for (let count = 0; count < 100; count += 1) {
+        try {
+          const value = Buffer.alloc(100_000, count);
+          await state.commit({ conditions: [], changes: [{ key, value }] });
+        } catch (error) {
+          return { key, count, error: error as StoreError }; // compared with what one has
         }
-        return { code: 'none', message: '' };
-      } catch (error) {
-        return error as { code: string; message: string }; // compared with what a StoreError has
       }
+      throw new Error('That is far more than there is room for');
     };
-    const { code, message } = await fill();
-    t.equal(code, 'E_NO_SPACE');
-    t.match(message, /space exceeded; make room in etcd: compact, defragment, .* alarm disarm$/);
+    const writers = await Promise.all(Array.from({ length: WRITERS }, (_, at) => fill(at)));
     const { revision, entries } = await state.read('');
-    t.equal(
-      entries.find(({ key }) => key === 'map')?.value[0],
-      count - 1,
-      'the last that was taken',
-    );
+    for (const { key, count, error } of writers) {
+      t.equal(error.code, 'E_NO_SPACE');
+      t.match(
+        error.message,
+        /space exceeded; make room in etcd: compact, defragment, .* alarm disarm$/,
+      );
+      const last = entries.find((entry) => entry.key === key)?.value[0];
+      t.equal(last ?? -1, count - 1, 'the last that was taken');
+    }
+    const taken = writers.reduce((sum, { count }) => sum + count, 0);
     await lease.keepAlive();
 
     await state.compact(revision);
@@ -141,7 +145,7 @@ await t.test('a full etcd says so and changes nothing, and takes commits again',
         alarm: alarm.text('alarm'),
       });
     const again = await put(state, 'k', 'after');
-    await until(env, 'the watch', () => watcher.batches.length === count + 1);
+    await until(env, 'the watch', () => watcher.batches.length === taken + 1);
     t.equal(watcher.batches.at(-1)?.revision, again.revision);
     t.same(watcher.losses, []);
     await lease.revoke();
