@@ -164,6 +164,7 @@ export {
 export * from './wire/json-body.js';
 export * from './control/daemon-messages.js';
 export * from './control/scrub-messages.js';
+export * from './control/copy-messages.js';
 export * from './control/group-requests.js';
 export { MasterGuide, type MasterGuideOptions } from './cluster/master-guide.js';
 export { ClusterStore } from './cluster/cluster-store.js';

@@ -124,6 +124,8 @@ export interface GroupMemberStatus {
   readonly role: 'primary' | 'copy' | 'joining';
   /** `restarted`: the start that was in sync is over, and the daemon is up with another one. */
   readonly state: 'up' | 'down' | 'restarted';
+  /** Of one that is joining: when it ceased to be in sync, ISO 8601; null: it never was, or nobody knows. */
+  readonly behindSince: string | null;
 }
 
 /** Something that an operator gave up. */

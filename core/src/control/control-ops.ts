@@ -30,6 +30,10 @@ export const CONTROL = {
   scrub: 74,
   /** Of a master, to a daemon: how fast copies are to be made equal. */
   recovery: 75,
+  /** Of a master, to a daemon: what its copy of a group holds. */
+  copy: 76,
+  /** Of a master, to a daemon: which images write to these layers. */
+  layerNames: 77,
 } as const;
 export type ControlOp = (typeof CONTROL)[keyof typeof CONTROL];
 

@@ -30,6 +30,8 @@ import { WriterRoles, type RoleRequest } from './writer-roles.js';
 export interface ImageInfo {
   readonly name: string;
   readonly id: string;
+  /** Their ids, the one that is written to first: what the keys of data objects begin with. */
+  readonly layers: readonly string[];
   readonly size: number;
   readonly objectBytes: number;
   readonly state: ImageState;
@@ -359,7 +361,8 @@ function claimedPool(
 
 function infoOf(name: string, { header, kind }: StoredHeader): ImageInfo {
   const { id, size, objectBytes, state, metadata, writer } = header;
-  return { name, id, size, objectBytes, state, kind, metadata, writer };
+  const layers = header.layers.map((layer) => layer.id);
+  return { name, id, layers, size, objectBytes, state, kind, metadata, writer };
 }
 
 function refuseRemoving(name: string, { header }: StoredHeader): void {

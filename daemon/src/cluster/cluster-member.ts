@@ -7,10 +7,14 @@ import {
   Blocklist,
   CONTROL,
   contradiction,
+  decodeCopyRequest,
+  decodeLayerNamesRequest,
   decodeMap,
   decodeScrubRequest,
+  encodeCopyContents,
   encodeDaemonScrub,
   encodeGroupRequest,
+  encodeLayerNames,
   encodeMap,
   encodeReport,
   isNewer,
@@ -29,24 +33,29 @@ import {
   type ControlChannel,
   type ControlMessage,
   type ControlOp,
+  type CopyContents,
+  type CopyRequest,
   type DaemonRegistration,
   type DaemonReport,
   type DaemonScrub,
   type Disk,
   type Env,
   type GroupRequest,
+  type LayerNamesRequest,
   type MasterAddress,
   type ScrubRequest,
   type StorageMap,
   type Timer,
   type TlsClientContext,
 } from '@store/core';
+import { rangeOf } from '../replication/join.js';
 import type { PoolWork } from '../replication/pool-work.js';
 import type { ServedStore } from '../server/open-pools.js';
 import { engineNameOf, type MapSource } from './clustered-store.js';
+import { copyContents } from './copy-contents.js';
 import { GroupReports } from './group-reports.js';
 import { MembershipFiles, type Membership } from './membership-files.js';
-import { PoolMeter } from './pool-meter.js';
+import { canListRanges, PoolMeter } from './pool-meter.js';
 
 /** The engine, and what else a member needs of it. */
 export interface MemberStore extends ServedStore {
@@ -322,12 +331,31 @@ export class ClusterMember implements MapSource {
       }
       case CONTROL.scrub:
         return saying(encodeDaemonScrub(this.#copies.scrubIs(decodeScrubRequest(fields))));
+      case CONTROL.copy:
+        return saying(encodeCopyContents(await this.#contentsOf(decodeCopyRequest(fields))));
+      case CONTROL.layerNames:
+        return saying(encodeLayerNames(await this.#namesOf(decodeLayerNamesRequest(fields))));
       case CONTROL.recovery:
         this.#copies.recoverAt(numberIn(fields, 'bytesPerSecond', Number.MAX_SAFE_INTEGER));
         return NO_ANSWER;
       default:
         throw new StoreError('E_BAD_FRAME', `A daemon is not asked for operation ${op}`);
     }
+  }
+
+  async #contentsOf({ pool: id, group }: CopyRequest): Promise<CopyContents> {
+    const { store, env } = this.#options;
+    const mapPool = this.#view?.poolById(id);
+    if (this.#view === null || mapPool === undefined || group >= mapPool.groups.length)
+      throw new StoreError('E_NOT_FOUND', `This daemon knows no group ${group} of pool ${id}`);
+    const name = engineNameOf(this.#view.map.clusterId, id);
+    const pool = await store.openPool(name, { create: true });
+    if (!canListRanges(pool)) throw new StoreError('E_INVALID', 'This daemon keeps no copies');
+    return copyContents(pool, rangeOf(mapPool, group), env.timers);
+  }
+
+  async #namesOf(request: LayerNamesRequest): Promise<Map<string, string>> {
+    return this.#view === null ? new Map() : this.#meter.namesOf(this.#view, request);
   }
 
   get #copies(): MemberCopies {

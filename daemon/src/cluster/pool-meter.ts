@@ -1,13 +1,15 @@
 /** How much the pools of the cluster hold here, and which images have their headers here: counted now and then. */
 import {
   ImageCatalog,
-  LIST_PAGE_MAX,
   messageOf,
   REPORTED_IMAGES_MAX,
   REPORTED_POOLS_MAX,
   StoreError,
   type CheckedPool,
   type Env,
+  type ImageInfo,
+  type LayerNamesRequest,
+  type ListedImage,
   type ListOptions,
   type ListPage,
   type MapPool,
@@ -19,22 +21,26 @@ import type { ServedStore } from '../server/open-pools.js';
 import { rangeOf } from '../replication/join.js';
 import type { HashRange, ReplicaPool } from '../replication/replica-pool.js';
 import { engineNameOf } from './clustered-store.js';
+import { pagesOf } from './list-pages.js';
 
 /** Between two counts, and at least so many times as long as the last one took. */
 const PAUSE_MS = 15_000;
 const PAUSE_SHARE = 20;
 /** What the names of images may take of a report. */
 const NAMES_BYTES_MAX: number = 24 * 1024;
-/** Others get their turn between two pages. */
-const PAGE_PAUSE_MS = 5;
+/** Layers whose images are remembered, of each pool. */
+const LAYERS_MAX = 65_536;
 
 export class PoolMeter {
   pools: readonly ReportedPool[] = [];
   images: readonly ReportedImage[] = [];
+  /** Names of images whose headers are here, by pool and the ids of their layers. */
+  #names: ReadonlyMap<number, ReadonlyMap<string, string>> = new Map();
   readonly #env: Env;
   readonly #engine: ServedStore;
   readonly #ledGroups: (pool: number) => ReadonlySet<number> | null;
-  #isCounting = false;
+  /** Done when the present count is. */
+  #counting: Promise<void> | null = null;
   #nextAt = 0;
 
   /** @param ledGroups - Of a pool, those that this daemon is the primary of; null: of all that it has */
@@ -48,28 +54,40 @@ export class PoolMeter {
     this.#ledGroups = ledGroups;
   }
 
+  /** As of the last count, which is made if there was none: of which images these layers are, as far as that is known here. */
+  async namesOf(view: MapView, { pool, layers }: LayerNamesRequest): Promise<Map<string, string>> {
+    if (this.#names.size === 0) await (this.#counting ?? this.#countNow(view));
+    const names = this.#names.get(pool);
+    const found = layers.map((layer) => [layer, names?.get(layer)] as const);
+    return new Map(found.filter((one): one is [string, string] => one[1] !== undefined));
+  }
+
   /** To be called often: counts if it is time. */
-  look({ map }: MapView): void {
+  look(view: MapView): void {
+    if (this.#counting === null && this.#env.clock.now() >= this.#nextAt) void this.#countNow(view);
+  }
+
+  #countNow({ map }: MapView): Promise<void> {
     const { clock, log } = this.#env;
-    if (this.#isCounting || clock.now() < this.#nextAt) return;
-    this.#isCounting = true;
     const start = clock.now();
-    this.#count(map.clusterId, map.pools.slice(0, REPORTED_POOLS_MAX))
+    this.#counting = this.#count(map.clusterId, map.pools.slice(0, REPORTED_POOLS_MAX))
       .catch((error: unknown) => {
         if (!(error instanceof StoreError)) throw error;
         log.debug({ code: error.code }, `Objects were not counted: ${messageOf(error)}`);
       })
       .finally(() => {
-        this.#isCounting = false;
+        this.#counting = null;
         const tookMs = clock.now() - start;
         this.#nextAt = clock.now() + Math.max(PAUSE_MS, tookMs * PAUSE_SHARE);
       });
+    return this.#counting;
   }
 
   async #count(clusterId: string, mapPools: readonly MapPool[]): Promise<void> {
     const present = new Set(await this.#engine.listPools());
     const pools: ReportedPool[] = [];
     const images: ReportedImage[] = [];
+    const names = new Map<number, ReadonlyMap<string, string>>();
     let namesBytes = 0;
     for (const mapPool of mapPools) {
       const { id } = mapPool;
@@ -77,15 +95,17 @@ export class PoolMeter {
       if (!present.has(name)) continue;
       const pool = await this.#engine.openPool(name, { create: false });
       pools.push({ id, ...(await this.#countPool(pool, mapPool)) });
-      for (const image of await new ImageCatalog(pool, this.#env.random).list()) {
-        if (!('size' in image) || images.length === REPORTED_IMAGES_MAX) continue;
+      const readable = (await new ImageCatalog(pool, this.#env.random).list()).filter(isReadable);
+      names.set(id, layerNames(readable));
+      for (const image of readable) {
         namesBytes += Buffer.byteLength(JSON.stringify(image.name));
-        if (namesBytes > NAMES_BYTES_MAX) break;
+        if (images.length === REPORTED_IMAGES_MAX || namesBytes > NAMES_BYTES_MAX) break;
         images.push({ pool: id, name: image.name, sizeBytes: image.size });
       }
     }
     this.pools = pools;
     this.images = images;
+    this.#names = names;
   }
 
   async #countPool(pool: CheckedPool, mapPool: MapPool): Promise<Omit<ReportedPool, 'id'>> {
@@ -111,18 +131,25 @@ export class PoolMeter {
     list: (options: ListOptions) => Promise<ListPage>,
   ): Promise<{ objects: number; usedBytes: number }> {
     let [objects, usedBytes] = [0, 0];
-    for (let cursor: Buffer | undefined; ;) {
-      const from = cursor === undefined ? {} : { cursor };
-      const page = await list({ limit: LIST_PAGE_MAX, ...from });
-      objects += page.entries.length;
-      for (const { stat } of page.entries) usedBytes += stat.allocatedBytes;
-      ({ cursor } = page);
-      if (cursor === undefined) return { objects, usedBytes };
-      await this.#env.timers.sleep(PAGE_PAUSE_MS);
+    for await (const page of pagesOf(list, this.#env.timers)) {
+      objects += page.length;
+      for (const { stat } of page) usedBytes += stat.allocatedBytes;
     }
+    return { objects, usedBytes };
   }
 }
 
-function canListRanges(pool: CheckedPool): pool is CheckedPool & Pick<ReplicaPool, 'listIn'> {
+function isReadable(image: ListedImage): image is ImageInfo {
+  return !('problem' in image);
+}
+
+function layerNames(images: readonly ImageInfo[]): ReadonlyMap<string, string> {
+  const names = images.flatMap(({ name, layers }) => layers.map((layer) => [layer, name] as const));
+  return new Map(names.slice(0, LAYERS_MAX));
+}
+
+export function canListRanges(
+  pool: CheckedPool,
+): pool is CheckedPool & Pick<ReplicaPool, 'listIn'> {
   return 'listIn' in pool;
 }

@@ -31,6 +31,7 @@ import { createClient, removeClient, rotateClient, setClient } from '../cluster/
 import { changeDaemon, daemonOf, isBearer, removeDaemon } from '../cluster/decide-daemons.js';
 import {
   acceptDataLoss,
+  LOSS_ADVICE,
   lossWarnings,
   type AcceptedLoss,
   type LossContext,
@@ -47,6 +48,7 @@ import {
 import type { Master } from '../server/master.js';
 import { sumOf } from '../server/traffic.js';
 import type { AdminService, ClientRights, DaemonChange, PoolSettings } from './admin-service.js';
+import { lookAtCopy } from './copy-knowledge.js';
 import { groupStatus } from './group-status.js';
 import {
   ARRIVAL_MS,
@@ -177,10 +179,13 @@ export class ClusterAdmin implements AdminService {
 
   async acceptDataLoss(loss: AcceptedLoss, dryRun: boolean): Promise<ChangePlan> {
     const { roster, env } = this.#master;
+    const { id } = poolOf(this.#master.state.map, loss.pool);
+    const copy = await lookAtCopy(this.#master, { ...loss, pool: id });
     const context = (): LossContext => ({
       view: roster.view(),
       now: env.clock.now(),
       time: Math.floor(env.clock.wallSeconds()),
+      copy,
     });
     const warnings = lossWarnings(this.#master.state, loss, context());
     const change = (state: ClusterState): ClusterState => acceptDataLoss(state, loss, context());
@@ -194,7 +199,11 @@ export class ClusterAdmin implements AdminService {
       change,
       dryRun,
     );
-    return { ...plan, groupsChanged: 1, warnings };
+    return {
+      ...plan,
+      groupsChanged: 1,
+      warnings: dryRun ? [...warnings, LOSS_ADVICE] : warnings,
+    };
   }
 
   async changeDaemon(id: number, change: DaemonChange, dryRun: boolean): Promise<ChangePlan> {

@@ -1,4 +1,5 @@
 /** What people are told of groups that have too few copies, or none, and what helps. */
+import { StoreError } from '@store/core';
 import { NO_TRAFFIC } from '../server/traffic.js';
 import t from 'tap';
 import { acceptDataLoss } from '../cluster/accept-data-loss.js';
@@ -100,7 +101,8 @@ t.test('a group without a copy in sync that runs says whom to start', (t) => {
     members: [{ role: 'primary', state: 'down' }, { role: 'joining', state: 'up' }, {}],
   });
   const [daemon = 0] = others;
-  const context = { view: world.view, now: world.now, time: 0 };
+  const copy = new StoreError('E_UNREACHABLE', 'it is not connected');
+  const context = { view: world.view, now: world.now, time: 0, copy };
   world.state = acceptDataLoss(world.state, { pool: 'vms', group: 0, daemon }, context);
   t.match(clusterStatus(sourcesOf(world)).incidents, [
     { time: '1970-01-01T00:00:00.000Z', pool: 'vms', group: 0, daemon },

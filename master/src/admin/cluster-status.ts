@@ -203,13 +203,18 @@ function scrubOf(reports: readonly ReportedGroups[]): ScrubStatus {
 
 function incidentsOf({ incidents }: ClusterState): Incident[] {
   return [...incidents.values()].reverse().map(({ time, pool, group, daemon, what }) => ({
-    // eslint-disable-next-line no-restricted-globals -- it writes down a given time and reads no clock
-    time: new Date(time * 1000).toISOString(),
+    time: isoTime(time),
     pool,
     group,
     daemon,
     what,
   }));
+}
+
+/** @param seconds - Since 1970. */
+export function isoTime(seconds: number): string {
+  // eslint-disable-next-line no-restricted-globals -- it writes down a given time and reads no clock
+  return new Date(seconds * 1000).toISOString();
 }
 
 /** A leader that has only just begun calls nobody down who may be on its way. */

@@ -1,7 +1,8 @@
 /** What people are told about the groups of a pool. Pure. */
 import type { GroupMemberStatus, GroupState, GroupStatus, MapGroup, MapPool } from '@store/core';
 import { inSyncOf, primaryOf } from '../cluster/group-changes.js';
-import { isUp, type StatusSources } from './cluster-status.js';
+import { behindSince } from '../cluster/members-behind.js';
+import { isoTime, isUp, type StatusSources } from './cluster-status.js';
 
 export function groupStatus(pool: MapPool, index: number, sources: StatusSources): GroupStatus {
   const group = pool.groups[index];
@@ -17,7 +18,12 @@ export function groupStatus(pool: MapPool, index: number, sources: StatusSources
       const { daemon, inSync } = member;
       const role = inSync === null ? 'joining' : member === primary ? 'primary' : 'copy';
       const runs = inSync === null || isRunning(sources, daemon, inSync);
-      return { daemon, role, state: !isUp(sources, daemon) ? 'down' : runs ? 'up' : 'restarted' };
+      const state = !isUp(sources, daemon) ? 'down' : runs ? 'up' : 'restarted';
+      const since =
+        inSync === null
+          ? behindSince(sources.state, { pool: pool.id, group: index, daemon })
+          : null;
+      return { daemon, role, state, behindSince: since === null ? null : isoTime(since) };
     }),
     wanted: sources.targetOf(pool.id, index),
   };

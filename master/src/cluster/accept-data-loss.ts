@@ -1,13 +1,16 @@
 /** The last resort of an operator: a group goes on with a copy that is not in sync, and what that one lacks is gone. */
-import { StoreError, type MapGroup } from '@store/core';
+import { formatSize, momentText, StoreError, type CopyContents, type MapGroup } from '@store/core';
 import { withEntry, type ClusterState, type IncidentRecord } from './cluster-state.js';
 import { daemonOf } from './decide-daemons.js';
 import { poolOf } from './decide-pools.js';
+import { behindSince } from './members-behind.js';
 import { inSyncOf, memberOf, nextGroup, withGroup } from './group-changes.js';
 import type { RosterView } from './roster-view.js';
 
 /** As many are remembered. */
 const INCIDENTS_MAX = 100;
+/** Images that are named; the rest is counted. */
+const IMAGES_NAMED_MAX = 20;
 
 export interface AcceptedLoss {
   /** Name of the pool. */
@@ -23,6 +26,8 @@ export interface LossContext {
   readonly now: number;
   /** Seconds since 1970. */
   readonly time: number;
+  /** What the copy holds, and names of images by the ids of their layers; an error: why nobody says. */
+  readonly copy: (CopyContents & { readonly names: ReadonlyMap<string, string> }) | StoreError;
 }
 
 /**
@@ -74,13 +79,21 @@ export function acceptDataLoss(
     group: index,
     epoch: next.epoch,
     daemon: loss.daemon,
-    what: `The group went on with the copy of daemon ${loss.daemon}, which was not in sync. ${lostText(group, context)}`,
+    what: [
+      `The group went on with the copy of daemon ${loss.daemon}, which was not in sync.`,
+      inSyncText(group, context),
+      sinceText(state, loss, context),
+      copyText(loss, context),
+    ].join(' '),
   };
   const changed = withGroup(state, { pool: pool.id, group: index }, next);
   return { ...changed, incidents: withIncident(state.incidents, incident) };
 }
 
-/** What somebody has to know before it is done: sentences. */
+export const LOSS_ADVICE =
+  'If one of the daemons that were in sync can still be started, start it instead: nothing is lost then. If it comes back later, its copy is overwritten.';
+
+/** What somebody has to know of it: paragraphs. */
 export function lossWarnings(
   state: ClusterState,
   loss: AcceptedLoss,
@@ -88,9 +101,9 @@ export function lossWarnings(
 ): string[] {
   const { group } = groupOfLoss(state, loss);
   return [
-    lostText(group, context),
-    `Everything that was written to this group since daemon ${loss.daemon} was last in sync is gone for good, also what was flushed, and deleted objects may be back.`,
-    'If one of the daemons that were in sync can still be started, start it instead: nothing is lost then. If it comes back later, its copy is overwritten.',
+    inSyncText(group, context),
+    `${sinceText(state, loss, context)} That is gone for good, also what was flushed; what was deleted since may be back.`,
+    `${copyText(loss, context)} Images that were made since may have had parts here too: they read as zeros.`,
   ];
 }
 
@@ -107,7 +120,7 @@ function groupOfLoss(
   );
 }
 
-function lostText(group: MapGroup, { view, now }: LossContext): string {
+function inSyncText(group: MapGroup, { view, now }: LossContext): string {
   const gone = inSyncOf(group).map(({ daemon }) => {
     const minutes = Math.floor((now - view.sinceOf(daemon)) / 60_000);
     return `daemon ${daemon} (gone for ${minutes} min at least)`;
@@ -115,6 +128,33 @@ function lostText(group: MapGroup, { view, now }: LossContext): string {
   return gone.length === 0
     ? 'No daemon was in sync.'
     : `In sync ${gone.length === 1 ? 'was' : 'were'} ${gone.join(', ')}.`;
+}
+
+/** What the copy lacks. */
+function sinceText(state: ClusterState, loss: AcceptedLoss, { time }: LossContext): string {
+  const { daemon, group } = loss;
+  const since = behindSince(state, { pool: poolOf(state.map, loss.pool).id, group, daemon });
+  if (since === null)
+    return `The copy of daemon ${daemon} may lack anything: it is not known that it was ever in sync.`;
+  const minutes = Math.max(0, Math.floor((time - since) / 60));
+  return `The copy of daemon ${daemon} lacks what was written to this group since ${momentText(since)} (${minutes} min ago).`;
+}
+
+/** What the copy has. */
+function copyText({ daemon }: AcceptedLoss, { copy }: LossContext): string {
+  if (copy instanceof StoreError)
+    return `What the copy of daemon ${daemon} holds is not known: ${copy.message}.`;
+  const { objects, usedBytes, otherObjects, layers, moreLayers, names } = copy;
+  if (objects === 0) return `The copy of daemon ${daemon} is empty.`;
+  const named = layers.filter(({ layer }) => names.has(layer)).slice(0, IMAGES_NAMED_MAX);
+  const others = layers.length + moreLayers - named.length;
+  const parts = [
+    ...named.map(({ layer, objects: count }) => `image '${names.get(layer)}' (${count})`),
+    ...(others > 0 ? [`${others} ${named.length > 0 ? 'more' : 'unknown'} images`] : []),
+    ...(otherObjects > 0 ? [`headers and other objects (${otherObjects})`] : []),
+  ];
+  const count = objects === 1 ? '1 object' : `${objects} objects`;
+  return `The copy of daemon ${daemon} has ${count} (${formatSize(usedBytes)}), of: ${parts.join(', ')}.`;
 }
 
 function withIncident(

@@ -7,6 +7,7 @@ import { invariant, messageOf, StoreError, type Env } from '@store/core';
 import type { Leadership } from '../state/election.js';
 import type { StateStore } from '../state/state-store.js';
 import type { ClusterState } from './cluster-state.js';
+import { noteBehind } from './members-behind.js';
 import { changesBetween, CLUSTER_KEY, decodeState, type StoredState } from './state-keys.js';
 
 /** Each changes a few keys, and a commit takes a hundred. */
@@ -132,7 +133,8 @@ export class ClusterLeader {
         for (const answer of answers) answer();
         return;
       }
-      const next = numbered(before, state);
+      const time = Math.floor(this.#options.env.clock.wallSeconds());
+      const next = noteBehind(before, numbered(before, state), time);
       if (await this.#commit(next)) {
         for (const answer of answers) answer();
         this.#options.changed(next);

@@ -15,6 +15,16 @@ export interface DaemonRecord {
   readonly lostSince: readonly string[];
 }
 
+/** A member of a group that was in sync and is not. */
+export interface MemberBehind {
+  /** Its id. */
+  readonly pool: number;
+  readonly group: number;
+  readonly daemon: number;
+  /** When it ceased to be: seconds since 1970, by the clock of the master that led. */
+  readonly since: number;
+}
+
 /** What an operator gave up. */
 export interface IncidentRecord {
   /** Seconds since 1970. */
@@ -25,7 +35,7 @@ export interface IncidentRecord {
   readonly epoch: number;
   /** The daemon that the group goes on with. */
   readonly daemon: number;
-  /** One sentence. */
+  /** Some sentences. */
   readonly what: string;
 }
 
@@ -69,6 +79,8 @@ export interface ClusterState {
   readonly removedPools: ReadonlyMap<number, RemovedPool>;
   /** Names on tickets that are worth nothing any more, until when they would have been: seconds since 1970. */
   readonly blocked: ReadonlyMap<string, number>;
+  /** As far as it is remembered, see `noteBehind`; the first to leave first. */
+  readonly behind: readonly MemberBehind[];
   /** By number, the oldest first; the last hundred. */
   readonly incidents: ReadonlyMap<number, IncidentRecord>;
 }
@@ -87,6 +99,7 @@ export function newCluster(clusterId: string, created: number): ClusterState {
     clients: new Map(),
     removedPools: new Map(),
     blocked: new Map(),
+    behind: [],
     incidents: new Map(),
   };
 }

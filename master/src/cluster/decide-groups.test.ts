@@ -271,7 +271,15 @@ t.test('an operator may accept a loss, when nobody in sync runs', (t) => {
   const [a, b, c] = order;
   for (const member of [b, c])
     ask(world, 'remove', a, { member, memberStart: world.view.startOf(member) ?? '' });
-  const context = { view: world.view, now: world.now, time: 77 };
+  const copy = {
+    ...{ objects: 9, usedBytes: 2 * 1024 * 1024, otherObjects: 2, moreLayers: 1 },
+    layers: [
+      { layer: 'l1', objects: 5 },
+      { layer: 'l2', objects: 1 },
+    ],
+    names: new Map([['l1', 'vm1']]),
+  };
+  const context = { view: world.view, now: world.now, time: 77, copy };
   const accept = (daemon: number): void => {
     world.state = acceptDataLoss(world.state, { pool: 'p', group: 0, daemon }, context);
   };
@@ -293,7 +301,25 @@ t.test('an operator may accept a loss, when nobody in sync runs', (t) => {
   world.now += 120_000;
   const loss = { pool: 'p', group: 0, daemon: c };
   const text = lossWarnings(world.state, loss, { ...context, now: world.now }).join(' ');
-  t.match(text, `In sync was daemon ${a} (gone for 2 min at least). Everything that was written`);
+  t.match(
+    text,
+    `In sync was daemon ${a} (gone for 2 min at least). The copy of daemon ${c} may lack`,
+  );
+  t.match(
+    text,
+    `has 9 objects (2 MiB), of: image 'vm1' (5), 2 more images, headers and other objects (2). Images`,
+  );
+  world.state = {
+    ...world.state,
+    behind: [{ pool: POOL, group: 0, daemon: c, since: 17 }],
+  };
+  const later = { ...context, time: 17 + 180 };
+  t.match(
+    lossWarnings(world.state, loss, later)[1],
+    `The copy of daemon ${c} lacks what was written to this group since 1970-01-01 00:00:17 UTC (3 min ago).`,
+  );
+  const unknown = { ...context, copy: new StoreError('E_BUSY', 'it is busy') };
+  t.match(lossWarnings(world.state, loss, unknown)[2], 'is not known: it is busy.');
   accept(c);
   t.equal(shown(world), `${c} | ${a} ${b}`);
   const { epoch, lostAt } = world.group(POOL, 0);

@@ -30,7 +30,8 @@ function sample(): ClusterState {
   ({ state } = registerDaemon(state, REGISTRATION, 2));
   for (const name of ['p', 'q']) state = createPool(state, name, { groups: 4 }, { random });
   const incident = { time: 5, pool: 'p', group: 1, epoch: 9, daemon: 1, what: 'Lost.' };
-  return { ...removePool(state, 'p'), incidents: new Map([[1, incident]]) };
+  const behind = [{ pool: 2, group: 3, daemon: 1, since: 4 }];
+  return { ...removePool(state, 'p'), behind, incidents: new Map([[1, incident]]) };
 }
 
 function snapshotOf(state: ClusterState): StateSnapshot {
@@ -51,6 +52,7 @@ t.test('what is stored is what is read', (t) => {
   t.same([...found.state.clients], [...state.clients]);
   t.same([...found.state.removedPools], [...state.removedPools]);
   t.same([...found.state.incidents], [...state.incidents]);
+  t.same(found.state.behind, state.behind);
   t.equal(decodeState({ revision: 7, entries: [] }), null);
   t.end();
 });

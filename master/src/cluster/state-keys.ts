@@ -8,6 +8,7 @@
  *     client/<name>           JSON: ClientRecord; the name in base64url, as keys are ASCII
  *     removed/<pool id>       JSON: RemovedPool
  *     blocked/<name>          JSON: until when
+ *     behind                  JSON: of each MemberBehind the pool, group, daemon and time
  *     incident/<number>       JSON: IncidentRecord
  *
  * Since every decision changes `cluster`, and names the revision it has read of it, no two decisions are ever made from
@@ -27,10 +28,12 @@ import type {
   ClusterState,
   DaemonRecord,
   IncidentRecord,
+  MemberBehind,
   RemovedPool,
 } from './cluster-state.js';
 
 export const CLUSTER_KEY = 'cluster';
+const BEHIND_KEY = 'behind';
 const FORMAT = 1;
 /** etcd takes values of up to 1.5 MiB, and a commit has other parts. */
 const PART_BYTES: number = 512 * 1024;
@@ -100,6 +103,7 @@ function readState(
       }),
       removedPools: readAll(entries, 'removed/', Number, (one) => parse(one) as RemovedPool),
       blocked: readAll(entries, 'blocked/', nameFrom, (one) => parse(one) as number),
+      behind: readBehind(byKey.get(BEHIND_KEY)),
       incidents: new Map(
         [...readAll(entries, 'incident/', Number, (one) => parse(one) as IncidentRecord)].sort(
           ([a], [b]) => a - b,
@@ -153,6 +157,8 @@ export function changesBetween(
     ...entryChanges(before?.blocked, next.blocked, (name) => `blocked/${nameTo(name)}`, json),
     ...entryChanges(before?.incidents, next.incidents, (id) => `incident/${id}`, json),
   ];
+  if (before === null ? next.behind.length > 0 : next.behind !== before.behind)
+    changes.push({ key: BEHIND_KEY, value: json(next.behind.map(rowOf)) });
   if (parts === null) return { first: [], changes };
   const written = parts.map((value, index) => ({ key: partKey(next.map.version, index), value }));
   for (let index = 0; index < partCountOf(before); index += 1)
@@ -210,6 +216,18 @@ function readMap(
 function readDaemonRecord(entry: StateEntry): DaemonRecord {
   const record = parse(entry) as Omit<DaemonRecord, 'lostSince'> & Partial<DaemonRecord>;
   return { ...record, lostSince: record.lostSince ?? [] };
+}
+
+function rowOf({ pool, group, daemon, since }: MemberBehind): number[] {
+  return [pool, group, daemon, since];
+}
+
+/** @param entry - Undefined: nobody was ever behind. */
+function readBehind(entry: StateEntry | undefined): MemberBehind[] {
+  if (entry === undefined) return [];
+  return (parse(entry) as [number, number, number, number][]).map(
+    ([pool, group, daemon, since]) => ({ pool, group, daemon, since }),
+  );
 }
 
 function readAll<K, V>(

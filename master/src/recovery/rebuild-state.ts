@@ -85,6 +85,7 @@ export function rebuildState({ old, kept, now, random }: RebuildOptions): Cluste
       [...(old?.clients ?? [])].filter(([, client]) => !blocked.has(ticketNameOf(client))),
     ),
     blocked,
+    behind: old?.behind ?? [],
     incidents: old?.incidents ?? new Map(),
     recoveredFrom: newest.version,
   };

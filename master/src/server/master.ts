@@ -401,12 +401,14 @@ export class Master implements Host {
     return this.state.map.version;
   }
 
-  /** Asks all daemons that are connected. @returns what each answers, or why it does not, by its id */
+  /** Asks the daemons that are connected. @returns what each answers, or why it does not, by its id */
   async askDaemons(
     op: ControlOp,
     fields: JsonFields,
+    isMeant: (daemon: number) => boolean = () => true,
   ): Promise<Map<number, ControlMessage | StoreError>> {
-    const answers = [...this.#daemons].map(async ([id, { channel }]) => {
+    const asked = [...this.#daemons].filter(([id]) => isMeant(id));
+    const answers = asked.map(async ([id, { channel }]) => {
       try {
         return [id, await channel.ask(op, fields, { deadlineMs: ASK_DAEMON_MS })] as const;
       } catch (error) {

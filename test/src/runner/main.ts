@@ -18,7 +18,7 @@ import type { TestFile } from './test-files.js';
 const EMULATED = /system\/kernel-[^/]*$/;
 /** Clusters whose daemons die. */
 const ABOUT_COPIES =
-  /system\/(chaos|cluster-filesystems|(both|deleted|disk-comes|first-eio|flipped-bit-comes|full-replica|kill-(primary|replica)|power-loss-of|primary-paused|restarted-copy|stale-copy)-[^/]*)\.test\.ts$/;
+  /system\/(accepted-loss|chaos|cluster-filesystems|(both|deleted|disk-comes|first-eio|flipped-bit-comes|full-replica|kill-(primary|replica)|power-loss-of|primary-paused|restarted-copy|stale-copy)-[^/]*)\.test\.ts$/;
 
 const root = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 for (const [signal, code] of [

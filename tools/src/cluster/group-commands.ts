@@ -85,6 +85,7 @@ function addAcceptDataLoss(group: Command): void {
 The last resort, when all daemons with an in-sync copy are lost for good. Everything that was written since the copy was
 last in sync is gone, also what was flushed. Its writers hear of it with their next flush. It is remembered, and
 shown by store status. Which copies there are says: store group show. What would be lost says: --dry-run.
+Until there are --min-replicas copies again the group can only be read: add daemons, or see store pool set --help.
 
 Example:
   store group accept-data-loss vms 12 --daemon 3 --master 127.0.0.1:4010`,

@@ -29,10 +29,19 @@ export function groupFacts(group: GroupStatus): string {
     ['primary', membersText(group, 'primary')],
     ['copies', membersText(group, 'copy')],
     ['joining', membersText(group, 'joining')],
+    ...behindFacts(group),
     ['wanted on', group.wanted === null ? 'not known yet' : group.wanted.join(' ')],
     ['lost writes', group.lostAt === 0 ? 'never' : `at epoch ${group.lostAt}`],
   ];
   return facts.map(([name, value]) => `${name.padEnd(11)}  ${value}`).join('\n');
+}
+
+/** Who lacks what was written since when. */
+function behindFacts({ members }: GroupStatus): [string, string][] {
+  const behind = members.filter(({ behindSince }) => behindSince !== null);
+  if (behind.length === 0) return [];
+  const texts = behind.map(({ daemon, behindSince }) => `${daemon} since ${behindSince}`);
+  return [['not in sync', texts.join(', ')]];
 }
 
 /** `1 3(down)` */

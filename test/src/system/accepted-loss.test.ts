@@ -1,0 +1,91 @@
+// Two of three copies are gone, and an operator goes on with the third, which had missed writes: he is told what that costs
+// before, all of it is there that was when the copy was in sync, writers hear of the loss, and it is remembered.
+import type { GroupStatus } from '@store/core';
+import t from 'tap';
+import { waitUntil } from '../host/wait-until.js';
+import { NbdClient } from '../nbd-client/nbd-client.js';
+import { ReplicaStory } from '../replicas/replica-story.js';
+import { TEST_POOL } from '../server/process-cluster.js';
+
+t.setTimeout(600_000);
+
+const GROUPS = 4;
+const MIB = 1024 * 1024;
+const SIZE: number = 32 * MIB;
+
+/** A MiB of one byte at a time. */
+async function fill(client: NbdClient, value: number): Promise<number[]> {
+  const errors: number[] = [];
+  for (let at = 0; at < SIZE; at += MIB)
+    errors.push((await client.write(at, Buffer.alloc(MIB, value))).error);
+  return errors.filter((error) => error !== 0);
+}
+
+t.test('a group goes on with a copy that missed writes, when an operator says so', async (t) => {
+  const story = await ReplicaStory.begin(t, 'accepted-loss', {
+    pool: ['--groups', `${GROUPS}`],
+    blocks: SIZE / 512,
+  });
+  const { cluster, client } = story;
+  t.same(await fill(client, 1), []);
+  t.equal((await client.flush()).error, 0);
+  const [old, ...others] = cluster.daemons;
+  const id = `${await cluster.idOf(1)}`;
+  await old?.stop();
+  t.same(await fill(client, 2), []);
+  t.equal((await client.flush()).error, 0, 'flushed, on the other two');
+  t.equal((await client.write(0, Buffer.alloc(MIB, 3))).error, 0, 'and not flushed');
+  await Promise.all(others.map((daemon) => daemon.kill9()));
+  await old?.startAgain();
+  const groups = () => cluster.master.asked<GroupStatus[]>(`pools/${TEST_POOL}/groups`);
+  await waitUntil('the old copy to be up', 30_000, async () =>
+    (await groups()).every(({ members }) =>
+      members.some(({ daemon, state }) => `${daemon}` === id && state === 'up'),
+    ),
+  );
+  t.ok(
+    (await groups()).every(({ state }) => state === 'down'),
+    'by itself nobody goes on',
+  );
+
+  const accept = (group: number, ...flags: string[]): Promise<string> =>
+    cluster.store('group', 'accept-data-loss', TEST_POOL, `${group}`, '--daemon', id, ...flags);
+  const said: string[] = [];
+  for (let group = 0; group < GROUPS; group += 1) said.push(await accept(group, '--dry-run'));
+  const told =
+    /lacks what was written to this group since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \(\d+ min ago\).* gone for good/;
+  t.same(
+    said.filter((text) => !told.test(text)),
+    [],
+    'it says since when',
+  );
+  const objects = said.map((text) => Number(/image 'vm1' \((\d+)\)/.exec(text)?.[1] ?? '0'));
+  t.equal(
+    objects.reduce((a, b) => a + b, 0),
+    SIZE / (4 * MIB),
+    'and how many objects of which image there are',
+  );
+  t.equal((await groups()).filter(({ state }) => state === 'down').length, GROUPS, 'no more');
+  for (let group = 0; group < GROUPS; group += 1) await accept(group, '--yes');
+
+  const { incidents } = await cluster.status();
+  t.equal(incidents.length, GROUPS);
+  t.match(incidents[0], { pool: TEST_POOL, what: /In sync were daemon .*lacks what was written/ });
+  await Promise.all(others.map((daemon) => daemon.startAgain()));
+  await cluster.healthy(60_000);
+  t.not((await client.flush()).error, 0, 'the writer hears of it');
+  await client.disconnect();
+  await story.losesServer();
+  await story.serverAgain();
+  const { client: reader } = story;
+  for (let at = 0; at < SIZE; at += MIB) {
+    const { error, data } = await reader.read(at, MIB);
+    if (error !== 0 || !data.equals(Buffer.alloc(MIB, 1))) t.fail(`byte ${at} is another one`);
+  }
+  t.equal((await reader.write(MIB, Buffer.alloc(MIB, 4))).error, 0, 'and it goes on');
+  t.equal((await reader.flush()).error, 0);
+  await reader.disconnect();
+  await story.server.stop();
+  await story.copiesAreEqual();
+  story.hasNoDefects();
+});
