@@ -157,6 +157,10 @@ export function asUsage<T>(work: () => T): T {
   }
 }
 
+function pathOf(command: Command): string {
+  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
+}
+
 function nameOf(command: Command): string {
   return command.parent === null ? command.name() : nameOf(command.parent);
 }
@@ -200,8 +204,15 @@ function stopSignal(log: Log): AbortSignal {
   return controller.signal;
 }
 
+/** Of the command whose line could not be read: `store group ls`. */
+let misread: string | null = null;
+
 function prepare(command: Command): void {
-  command.exitOverride().configureHelp({ showGlobalOptions: true });
+  command.configureHelp({ showGlobalOptions: true });
+  command.exitOverride((error) => {
+    misread = pathOf(command);
+    throw error;
+  });
   // Errors are said in one line, by `report`.
   command.configureOutput({ writeErr: () => undefined, outputError: () => undefined });
   for (const child of command.commands) prepare(child);
@@ -212,7 +223,7 @@ function report(program: string, error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return EXIT.done; // --help, --version
     const text = error.code === 'commander.help' ? 'Give a command' : error.message;
-    say(program, `${sentence(text).replace(/\.$/, '')}; see ${program} --help`);
+    say(program, `${sentence(text).replace(/\.$/, '')}; see ${misread ?? program} --help`);
     return EXIT.usage;
   }
   const expected =

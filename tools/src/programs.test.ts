@@ -67,6 +67,13 @@ await t.test('bad usage is exit code 2 and one line', async (t) => {
   const image = (...args: string[]): Promise<Result> => run('store-image', [...args, ...dir]);
   const nbd = (...args: string[]): Promise<Result> => run('store-nbd', [...args, ...dir]);
   failed(t, await run('store-image', []), 2, /Give a command; see store-image --help/);
+  failed(t, await run('store', ['group']), 2, /Give a command; see store group --help/);
+  failed(
+    t,
+    await run('store', ['group', 'ls', '--x']),
+    2,
+    /option '--x'; see store group ls --help/,
+  );
   failed(t, await image('frob'), 2, /Unknown command 'frob'/);
   // What Node makes of bytes that are no UTF-8: two such names would be one.
   failed(t, await image('create', 'vm\ufffd', '--size', '1M'), 2, /is not valid UTF-8/);

@@ -29,6 +29,8 @@ const NO_PARTS: readonly Buffer[] = [];
 const NO_CHECKS: PieceChecks = new Uint32Array(0);
 /** Behind every byte of an object. */
 const END = 0x3fffffff;
+/** Not reached. */
+const NEVER = 0x3fffffff;
 const CHANGING: ReadonlySet<Op> = new Set([
   ...[OP.write, OP.zero, OP.discard],
   ...[OP.compareAndSwap, OP.delete],
@@ -82,6 +84,8 @@ export class ClientRequest implements Gated, Listed<ClientRequest> {
   deadline = 0;
   /** When it is given up, whoever it is with by then; 0: it has the time that everybody has. */
   lateAt = 0;
+  /** Number of the last look for slow requests before it was taken; as it is here, it is never slow. */
+  since = NEVER;
   /** It may have reached a daemon that cannot be asked any more. */
   isInDoubt = false;
   isAnswered = false;

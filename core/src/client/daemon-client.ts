@@ -254,6 +254,11 @@ export class DaemonClient {
     return this.#submitted.all().some(which);
   }
 
+  /** What was submitted and is not answered. */
+  open(): readonly ClientRequest[] {
+    return this.#submitted.all();
+  }
+
   /**
    * Hangs up: nothing that is under way here is answered any more, and nothing more of it leaves. The keeper is told that
    * the daemon cannot be reached, and takes back what he wants; the rest is sent again over the next connection.

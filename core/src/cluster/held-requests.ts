@@ -55,6 +55,10 @@ export class HeldRequests {
     this.#tryAll();
   }
 
+  all(): ClientRequest[] {
+    return this.#all.map(({ request }) => request);
+  }
+
   /** Lets go of all of them. */
   takeAll(): ClientRequest[] {
     return this.#all.splice(0).map(({ request }) => request);

@@ -72,6 +72,11 @@ export class PoolLane extends ServedPool implements RequestKeeper {
     (this.#client ?? this.#open()).submit(request);
   }
 
+  /** What is with this daemon, and not answered. */
+  open(): readonly ClientRequest[] {
+    return this.#client?.open() ?? [];
+  }
+
   /** See `DaemonClient.takeBack`. */
   takeBack(which: (request: ClientRequest) => boolean): ClientRequest[] {
     return this.#client?.takeBack(which) ?? [];

@@ -27,6 +27,7 @@ import { StoreError } from '../util/errors.js';
 import { invariant } from '../util/invariant.js';
 import { OP } from '../wire/ops.js';
 import { HeldRequests } from './held-requests.js';
+import { SlowRequests } from './slow-requests.js';
 import { PoolLane, type ClusterStoreOptions, type LaneOwner } from './pool-lane.js';
 
 /** So long somebody waits for a newer map before he looks again all the same. */
@@ -43,6 +44,7 @@ export class PoolRouter implements LaneOwner {
   #byGroup: (PoolLane | null)[] = [];
   readonly #gate = new ConflictGate<ClientRequest>((request) => this.#send(request));
   readonly #held: HeldRequests;
+  readonly #slow: SlowRequests;
   readonly #chains = new Map<number, ClaimedChain>();
   /** Groups in which something was changed, by anybody, that was not durable when it was answered. */
   readonly changedGroups = new Set<number>();
@@ -61,6 +63,13 @@ export class PoolRouter implements LaneOwner {
       seek: () => this.#seek(),
       again: (request) => this.#send(request),
       late: (request, why) => this.#finish(request, this.lateError(this.groupOf(request.ref), why)),
+    });
+    this.#slow = new SlowRequests({
+      env,
+      pool: pool.name,
+      open: () => [...this.lanes].flatMap((lane) => lane.open()).concat(this.#held.all()),
+      groupOf: ({ ref }) => (ref === null ? null : this.groupOf(ref)),
+      reasonOf: (group) => this.#reasonFor(group),
     });
     this.#route();
   }
@@ -124,6 +133,7 @@ export class PoolRouter implements LaneOwner {
       return;
     }
     this.#openCount += 1;
+    this.#slow.began(request);
     if (this.#gate.enter(request)) this.#send(request);
   }
 
@@ -134,6 +144,7 @@ export class PoolRouter implements LaneOwner {
       return;
     }
     this.#openCount += 1;
+    this.#slow.began(request);
     lane.submit(request);
   }
 
@@ -198,6 +209,20 @@ export class PoolRouter implements LaneOwner {
     );
   }
 
+  /** Why requests about a group may wait, by what is known here. */
+  #reasonFor(group: number): string {
+    const lane = this.laneOf(group);
+    const { members = [] } = this.#pool.groups[group] ?? {};
+    const holders = members.map(({ daemon }) => daemon);
+    if (lane === null) return `nobody serves it (held by ${named(holders)})`;
+    if (!lane.isConnected) return `${lane.title} cannot be reached`;
+    const { minReplicas } = this.#pool;
+    const inSync = members.filter((member) => member.inSync !== null).length;
+    if (inSync < minReplicas)
+      return `copies in sync: ${inSync}, and writes need ${minReplicas} (--min-replicas)`;
+    return `${lane.title} has not answered`;
+  }
+
   ended(lane: PoolLane, request: ClientRequest, error: StoreError | null, body: Buffer): void {
     if (error === null) this.#finish(request, null, body);
     else if (error.code === 'E_STALE_MAP' && this.#refusal !== null)
@@ -219,6 +244,7 @@ export class PoolRouter implements LaneOwner {
         this.#whenIdle.push(resolve);
       });
     this.#refusal = new StoreError('E_CLOSED', 'The store is closed');
+    this.#slow.close();
     await Promise.all([...this.#lanes.values()].map((lane) => lane.close()));
   }
 

@@ -52,12 +52,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     ),
   ),
   'scrub start': closed((service, args) =>
-    service.startScrub(
-      args['pool'] === undefined ? null : textIn(args, 'pool', NAME_BYTES_MAX),
-      booleanIn(args, 'deep') ? 'deep' : 'light',
-    ),
+    service.startScrub(poolIn(args), booleanIn(args, 'deep') ? 'deep' : 'light'),
   ),
-  'scrub status': open((service) => service.scrubs()),
+  'scrub status': open((service, args) => service.scrubs(poolIn(args))),
   'recovery set': closed((service, args) =>
     service.setRecoveryRate(numberIn(args, 'bytesPerSecond', Number.MAX_SAFE_INTEGER)),
   ),
@@ -105,6 +102,11 @@ function open(run: Command['run']): Command {
 
 function closed(run: Command['run']): Command {
   return { isOpen: false, run };
+}
+
+/** Null: all pools. */
+function poolIn(args: JsonFields): string | null {
+  return args['pool'] === undefined ? null : textIn(args, 'pool', NAME_BYTES_MAX);
 }
 
 function nameIn(args: JsonFields): string {

@@ -71,7 +71,8 @@ export interface AdminService {
    * @throws StoreError `E_NOT_FOUND`
    */
   startScrub(pool: string | null, kind: ScrubKind): Promise<ScrubReport>;
-  scrubs(): Promise<ScrubReport>;
+  /** How that stands. @param pool - Of which findings are told; null: of all. @throws StoreError `E_NOT_FOUND` */
+  scrubs(pool: string | null): Promise<ScrubReport>;
   /** How fast copies are made equal, until the daemons start anew. @param bytesPerSecond - 0: by what clients feel */
   setRecoveryRate(bytesPerSecond: number): Promise<RateReport>;
   clients(): readonly ClientStatus[];

@@ -53,6 +53,7 @@ import { groupStatus } from './group-status.js';
 import {
   ARRIVAL_MS,
   clusterStatus,
+  isoTime,
   isUp,
   poolStatus,
   type StatusSources,
@@ -242,17 +243,23 @@ export class ClusterAdmin implements AdminService {
   }
 
   startScrub(pool: string | null, kind: ScrubKind): Promise<ScrubReport> {
-    const id = pool === null ? 0 : poolOf(this.#master.state.map, pool).id;
-    return this.#askScrubs({ kind, pool: id });
+    return this.#askScrubs({ kind, pool: this.#idOf(pool) });
   }
 
-  scrubs(): Promise<ScrubReport> {
-    return this.#askScrubs({ kind: 'status', pool: 0 });
+  async scrubs(pool: string | null): Promise<ScrubReport> {
+    const id = this.#idOf(pool);
+    const report = await this.#askScrubs({ kind: 'status', pool: id });
+    return id === 0 ? report : findingsOf(report, id);
   }
 
   async setRecoveryRate(bytesPerSecond: number): Promise<RateReport> {
     const answers = await this.#master.askDaemons(CONTROL.recovery, { bytesPerSecond });
     return { daemons: this.#byDaemon(answers).map(({ who, problem }) => ({ ...who, problem })) };
+  }
+
+  /** Of a pool; 0: all of them. @throws StoreError `E_NOT_FOUND` */
+  #idOf(pool: string | null): number {
+    return pool === null ? 0 : poolOf(this.#master.state.map, pool).id;
   }
 
   async #askScrubs(request: ScrubRequest): Promise<ScrubReport> {
@@ -426,6 +433,17 @@ const NO_COUNTS: PlannedCounts = {
 const NO_DAEMON_YET =
   'No daemon is in yet: the groups get theirs when one comes, and nothing can be stored before.';
 
+/** The same, of one pool alone. */
+function findingsOf(report: ScrubReport, pool: number): ScrubReport {
+  const daemons = report.daemons.map((daemon) => {
+    const { scrub } = daemon;
+    if (scrub === null) return daemon;
+    const findings = scrub.findings.filter((finding) => finding.pool === pool);
+    return { ...daemon, scrub: { ...scrub, findings } };
+  });
+  return { ...report, daemons };
+}
+
 function holdersOf(pool: MapPool): number[][] {
   return pool.groups.map(({ members }) => members.map(({ daemon }) => daemon));
 }
@@ -439,11 +457,6 @@ function statusOf({ name, isAdmin, rights, created, rotated }: ClientRecord): Cl
     created: text(created),
     rotated: rotated === 0 ? null : text(rotated),
   };
-}
-
-function isoTime(seconds: number): string {
-  // eslint-disable-next-line no-restricted-globals -- it writes down a given time and reads no clock
-  return new Date(seconds * 1000).toISOString();
 }
 
 function reasonsOf(

@@ -29,6 +29,16 @@ await t.test('groups are looked through, and what is damaged is mended and told 
   t.match(mended, { groups: 2, looked: 2, found: 1, mended: 1 });
   t.match(mended['findings'], [{ daemon: 2, object: /thing/, isRepaired: true }]);
   succeeded(t, await store('scrub', 'status'), /\nmended: pool vms, group \d, daemon 2: .*thing/);
+  await store('pool', 'create', 'other', '--groups', '1', '--replicas', '2');
+  const found = (pool: string): Promise<Result> => store('scrub', 'status', '--pool', pool);
+  const [ofThis, ofOther, ofNone] = await Promise.all([
+    found('vms'),
+    found('other'),
+    found('none'),
+  ]);
+  succeeded(t, ofThis, /\nmended: pool vms, /);
+  t.notMatch(ofOther.stdout, /mended:/, 'of another pool');
+  failed(t, ofNone, 1, /There is no pool 'none'/);
   failed(t, await store('repair', '--pool', 'none'), 1, /There is no pool 'none'/);
 });
 

@@ -48,10 +48,19 @@ function addStatus(scrub: Command): void {
   const status = scrub
     .command('status')
     .description('say what is being looked through, and what was found since the daemons started')
-    .addHelpText('after', '\nExample:\n  store scrub status --master 127.0.0.1:4010');
+    .addHelpText(
+      'after',
+      `
+With --pool only what was found in that pool is listed. The numbers are of all pools.
+
+Example:
+  store scrub status --master 127.0.0.1:4010`,
+    );
   addAdminFlags(status);
   handles(status, async (context) => {
-    const report = await withMaster(context, (guide) => look<ScrubReport>(guide, 'scrub status'));
+    const report = await withMaster(context, (guide) =>
+      look<ScrubReport>(guide, 'scrub status', poolOnly(status)),
+    );
     answer(context, report, scrubText);
   });
 }
