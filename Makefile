@@ -19,6 +19,7 @@ $(INSTALLED): $(MANIFESTS)
 
 build: $(INSTALLED)
 	@node_modules/.bin/tsc -b
+	@node tools/dist/bundle-programs.js
 
 # A foreground job of its own: Ctrl-C goes to the server alone, which drains and exits 0. make would
 # otherwise report the interrupt as an error of its own.
@@ -73,3 +74,4 @@ deps-test:
 
 clean:
 	@node_modules/.bin/tsc -b --clean
+	@rm -rf tools/dist/bundle

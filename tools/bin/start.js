@@ -2,7 +2,7 @@
 // CommonJS: loading an ES module would already start the thread pool with its default of 4 threads.
 'use strict';
 /* eslint-disable @typescript-eslint/no-require-imports, @typescript-eslint/unbound-method */
-const { existsSync } = require('node:fs');
+const { existsSync, statSync } = require('node:fs');
 const { join } = require('node:path');
 
 /** @param {string} program */
@@ -19,5 +19,26 @@ module.exports = function start(program) {
     );
     process.exit(1);
   }
-  void import(compiled);
+  const bundled = join(__dirname, '..', 'dist', 'bundle', `${program}.js`);
+  void import(isUpToDate(bundled) ? bundled : compiled);
 };
+
+/**
+ * Who compiles without bundling shall not run what was before.
+ * @param {string} bundled
+ */
+function isUpToDate(bundled) {
+  const builtAt = modifiedAt(bundled);
+  const compiled = ['core', 'daemon', 'master', 'gateway-nbd', 'tools'].map((name) =>
+    modifiedAt(join(__dirname, '../..', name, 'dist', '.tsbuildinfo')),
+  );
+  return compiled.every((at) => at <= builtAt);
+}
+
+/**
+ * @param {string} path
+ * @returns 0: there is no such file
+ */
+function modifiedAt(path) {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}
