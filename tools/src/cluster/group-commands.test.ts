@@ -29,6 +29,12 @@ await t.test('groups are listed and shown, and nothing is given up that runs', a
   failed(t, other, 1, /Pool 'vms' has groups 0 to 1, and no group 2/);
   failed(t, missing, 1, /There is no pool 'none'/);
   failed(t, unasked, 2, /no terminal/);
+  failed(
+    t,
+    await store('group', 'accept-data-loss', 'vms', 'all', '--daemon', '1', '--yes'),
+    1,
+    /No group of pool 'vms' is down and has a copy on daemon 1/,
+  );
 });
 
 await t.test('mistakes are told before a master is asked', async (t) => {
@@ -40,12 +46,16 @@ await t.test('mistakes are told before a master is asked', async (t) => {
     store('group', 'show', 'vms', '65536'),
     store('group', 'accept-data-loss', 'vms', '1', '--yes'),
     store('group', 'accept-data-loss', 'vms', '1', '--daemon', 'x', '--yes'),
+    store('group', 'accept-data-loss', 'vms', '1', 'all', '--daemon', '1', '--yes'),
+    store('group', 'accept-data-loss', 'vms', '--daemon', '1', '--yes'),
   ]);
   const says = [
     /'first' is not the number of a group/,
     /'65536' is not the number of a group/,
     /--daemon/,
     /'x' is not the number of a daemon/,
+    /'all' is not the number of a group/,
+    /missing required argument 'groups'/i,
   ];
   for (const [index, result] of results.entries()) failed(t, result, 2, says[index] ?? /never/);
 });

@@ -1,8 +1,8 @@
 /** `store group`: the groups of a pool, and the last resort for one that cannot go on. */
 import type { GroupStatus } from '@store/core';
-import { switchSetting } from '@store/core';
+import { StoreError, switchSetting } from '@store/core';
 import type { Command } from 'commander';
-import { handles } from '../program.js';
+import { handles, type Context } from '../program.js';
 import { UsageError } from '../usage-error.js';
 import { addAdminFlags, answer, look, withMaster } from './ask-master.js';
 import { addChangeFlags, makeChanges } from './make-changes.js';
@@ -11,6 +11,9 @@ import { groupFacts, groupTable } from './print-groups.js';
 
 const GROUP_MAX = 65_535;
 const DAEMON_ID_MAX: number = 2 ** 32 - 1;
+
+/** Instead of numbers of groups. */
+const ALL = 'all';
 
 const unwellSetting = switchSetting('unwell');
 
@@ -72,12 +75,12 @@ function addShow(group: Command): void {
 function addAcceptDataLoss(group: Command): void {
   const accept = group
     .command('accept-data-loss')
-    .description('have a group go on with a copy that is not in sync: what it lacks is gone')
+    .description('have groups go on with a copy that is not in sync: what it lacks is gone')
     .argument('<pool>', 'the pool')
-    .argument('<group>', 'its number, from 0 on')
+    .argument('<groups...>', 'their numbers, from 0 on; all: each that is down and has such a copy')
     .requiredOption(
       '--daemon <id>',
-      'a member of the group that runs: the group goes on with its copy',
+      'a member of the groups that runs: the groups go on with its copies',
     )
     .addHelpText(
       'after',
@@ -88,10 +91,11 @@ shown by store status. Which copies there are says: store group show. What would
 Until there are --min-replicas copies again the group can only be read: add daemons, or see store pool set --help.
 
 Example:
-  store group accept-data-loss vms 12 --daemon 3 --master 127.0.0.1:4010`,
+  store group accept-data-loss vms 12 --daemon 3 --master 127.0.0.1:4010
+  store group accept-data-loss vms all --daemon 3 --dry-run --master 127.0.0.1:4010`,
     );
   addChangeFlags(accept, { plans: false, asks: true });
-  handles(accept, async (context, [pool, number]) => {
+  handles(accept, async (context, [pool, ...numbers]) => {
     const name = poolNamed(accept, pool);
     const { daemon: text } = accept.opts<{ daemon: string }>();
     const daemon = /^\d+$/.test(text) ? Number(text) : 0;
@@ -99,12 +103,33 @@ Example:
       throw new UsageError(
         `'${text}' is not the number of a daemon; the members of a group are in: store group show`,
       );
-    const args = { name, group: groupIn(number), daemon };
-    await makeChanges(context, [{ command: 'group accept-data-loss', args }], {
-      plans: false,
-      consent: { kind: 'name', name },
-    });
+    const isAll = numbers.length === 1 && numbers[0] === ALL;
+    const groups = isAll
+      ? await groupsDown(context, name, daemon)
+      : [...new Set(numbers.map(groupIn))];
+    const changes = groups.map((group) => ({
+      command: 'group accept-data-loss',
+      args: { name, group, daemon },
+    }));
+    await makeChanges(context, changes, { plans: false, consent: { kind: 'name', name } });
   });
+}
+
+/** Groups that are down, and have a copy at that daemon that is not in sync. */
+async function groupsDown(context: Context, name: string, daemon: number): Promise<number[]> {
+  const groups = await withMaster(context, (guide) =>
+    look<GroupStatus[]>(guide, 'group ls', { name }),
+  );
+  const found = groups.filter(
+    ({ state, members }) =>
+      state === 'down' &&
+      members.some((member) => member.daemon === daemon && member.role === 'joining'),
+  );
+  if (found.length > 0) return found.map(({ group }) => group);
+  throw new StoreError(
+    'E_NOT_FOUND',
+    `No group of pool '${name}' is down and has a copy on daemon ${daemon} that is not in sync; see store group ls ${name} --unwell`,
+  );
 }
 
 function groupIn(text = ''): number {
