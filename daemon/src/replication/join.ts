@@ -13,7 +13,7 @@
  * After the last object the member makes everything durable; then the masters are asked to list it, and from that moment
  * on it counts as in sync until a newer epoch says what became of it (Kafka calls this the maximal in-sync set).
  */
-import type { MapGroup, MapPool } from '@store/core';
+import { invariant, type MapGroup, type MapPool } from '@store/core';
 import type { Change, ObjectPlace } from './change.js';
 import type { GroupHost } from './group-host.js';
 import type { GroupPrimary } from './group-primary.js';
@@ -246,11 +246,8 @@ export class Join {
           if (lost > 0) this.#sayLost(object, lost);
           this.#passed(place);
           ready(true);
-        } else if (isMended) {
-          // The content of a small object, of which there is nothing but a record that is bad.
-          this.#sayLost(object, unverified.length);
-          ready(false);
-        } else
+        } else {
+          invariant(!isMended, 'what is marked as lost is not reported');
           this.#parts.mend(object, () => {
             // Once more from the beginning, whether all of it is good now or not.
             if (this.#phase === 'over') return;
@@ -258,6 +255,7 @@ export class Join {
             this.#partial.set(place, object);
             this.#level(object, theirs, ready, true);
           });
+        }
       },
       {
         between: (next) => {

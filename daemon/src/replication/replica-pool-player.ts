@@ -15,6 +15,7 @@ import {
 import type { SimRandom } from '@store/core/sim';
 import type { Change, ObjectPlace } from './change.js';
 import type {
+  DifferenceOptions,
   ChangeTap,
   HashRange,
   InventoryEntry,
@@ -197,6 +198,7 @@ export async function bringUp(
   source: ReplicaPool,
   target: ReplicaPool,
   object: ObjectPlace,
+  options: DifferenceOptions = {},
 ): Promise<Change[]> {
   const theirs = await digestOf(target, object);
   const follower = new Follower(target);
@@ -210,6 +212,7 @@ export async function bringUp(
         follower.follow(change);
       },
       done,
+      options,
     ),
   );
   await follower.settled();

@@ -282,7 +282,7 @@ export class Comparer {
         if (digest !== null) emit(goneOf(object, askedKind, digest.version), true);
         finish(null);
       } else if (object.inline) {
-        this.#inlineDifference(object, kind, theirs, emit, unverified);
+        this.#inlineDifference(object, kind, theirs, emit, left);
         finish(null);
       } else if (theirs === null || theirs.isInline)
         this.#wholeOf(object, kind, emit, (isWhole) => {
@@ -304,7 +304,7 @@ export class Comparer {
     kind: ObjectKind,
     theirs: ObjectDigest | null,
     emit: Emit,
-    unverified: number[],
+    left: LeftOut,
   ): void {
     const ours = this.#inlineDigest(object);
     const isEqual =
@@ -314,8 +314,19 @@ export class Comparer {
       theirs.length === ours.length &&
       theirs.checks[0] === ours.checks[0] &&
       samePrint(theirs.prints, ours.prints, 0);
-    if (ours.unknown.length > 0) unverified.push(0);
-    else if (!isEqual) this.#emitContent(object, kind, emit);
+    if (ours.unknown.length === 0) {
+      if (!isEqual) this.#emitContent(object, kind, emit);
+    } else if (left.marksLost) this.#emitLost(object, kind, emit);
+    else left.unverified.push(0);
+  }
+
+  /** An inline object whose content is good nowhere: there it has as many blocks, all of them lost. */
+  #emitLost(object: StoredObject, kind: ObjectKind, emit: Emit): void {
+    emit(goneOf(object, kind, object.latestVersion), false);
+    const count = Math.ceil(object.length / BLOCK_BYTES);
+    for (let block = 0; block < count; block += 1)
+      emit(lostAt(object, kind, block, LOST_CHECK), false);
+    emit(statesOf(object, kind, { first: 0, count: 0, state: BLOCK_STATE.absent }), true);
   }
 
   /** @returns why the content of an inline object cannot be emitted */
@@ -494,7 +505,8 @@ export class Comparer {
         done(null);
       } else if (error.code !== 'E_CHECKSUM') done(error);
       else if (count === 1) {
-        if (left.marksLost) emit(this.#lostAt(object, kind, first), false);
+        if (left.marksLost)
+          emit(lostAt(object, kind, first, this.#check(object, first) ?? 0), false);
         else left.unverified.push(first);
         done(null);
       } else {
@@ -507,17 +519,6 @@ export class Comparer {
         this.#emitRuns(object, kind, singles, emit, left, done);
       }
     });
-  }
-
-  /** Of a block that is good nowhere: whoever has a copy is to say so, and not what it once was. */
-  #lostAt(object: StoredObject, kind: ObjectKind, block: number): Change {
-    const check = this.#check(object, block) ?? 0;
-    return {
-      ...{ op: 'write', object: object.placeAs(kind), version: object.latestVersion },
-      ...{ first: block, length: object.latestLength, isLost: true, blocks: [LOST] },
-      // Of a record that is lost there is none: any that zeros do not have.
-      checks: Uint32Array.of(check === 0 ? LOST_CHECK : check),
-    };
   }
 
   #writeOf(object: StoredObject, kind: ObjectKind, first: number, bytes: Buffer): Change {
@@ -678,6 +679,18 @@ function runsOf(
 function statesOf(object: StoredObject, kind: ObjectKind, { first, count, state }: Run): Change {
   const [version, length] = [object.latestVersion, object.latestLength];
   return { op: 'states', object: object.placeAs(kind), version, first, count, state, length };
+}
+
+/**
+ * Of a block that is good nowhere: whoever has a copy is to say so, and not what it once was.
+ * @param check - Of a record that is lost there is none, 0: any that zeros do not have is taken
+ */
+function lostAt(object: StoredObject, kind: ObjectKind, block: number, check: number): Change {
+  return {
+    ...{ op: 'write', object: object.placeAs(kind), version: object.latestVersion },
+    ...{ first: block, length: object.latestLength, isLost: true, blocks: [LOST] },
+    checks: Uint32Array.of(check === 0 ? LOST_CHECK : check),
+  };
 }
 
 function goneOf(object: StoredObject, kind: ObjectKind, version: number): Change {

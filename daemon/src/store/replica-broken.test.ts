@@ -10,7 +10,7 @@ import {
   inventoryOf,
 } from '../replication/replica-pool-player.js';
 import type { ReplicaPool } from '../replication/replica-pool.js';
-import { SimStory, blocks, data } from './crash/sim-story.js';
+import { SimStory, blocks, data, type OpenedStory } from './crash/sim-story.js';
 
 const PIECE = data('layer_0');
 const NOTE = new ObjectRef(OBJECT_KIND.plain, 'note');
@@ -25,6 +25,23 @@ async function brokenCopy(world: SimStory, objects: readonly ObjectRef[]): Promi
     world.changeHead(object, false, (head) => head.writeUInt32BE(0xffffffff, 100));
   const { store } = await world.openWith();
   return store.openPool('pool', { create: false });
+}
+
+/** Runs what needs both of them. */
+function together(world: SimStory, other: SimStory): <T>(work: () => Promise<T>) => Promise<T> {
+  return async (work) => {
+    let isDone = false;
+    const result = work().finally(() => {
+      isDone = true;
+    });
+    const done = (): boolean => isDone;
+    while (!done()) {
+      world.scheduler.step();
+      other.scheduler.step();
+      await new Promise(setImmediate);
+    }
+    return result;
+  };
 }
 
 function write(): Change {
@@ -74,19 +91,7 @@ await t.test('a difference makes it good, and it can be erased', async (t) => {
   const source = (await other.openWith()).pool as unknown as ReplicaPool; // it is one of the engine's
   source.announceTo(new RecordingTap());
   const user = new PoolUser(source);
-  const both = async <T>(work: () => Promise<T>): Promise<T> => {
-    let isDone = false;
-    const result = work().finally(() => {
-      isDone = true;
-    });
-    const done = (): boolean => isDone;
-    while (!done()) {
-      world.scheduler.step();
-      other.scheduler.step();
-      await new Promise(setImmediate);
-    }
-    return result;
-  };
+  const both = together(world, other);
   await both(() => user.write(PIECE, 0, blocks('good', 3)));
   await both(() => user.write(NOTE, 0, Buffer.from('good')));
   for (const object of [PIECE, NOTE]) {
@@ -118,4 +123,36 @@ await t.test('a broken record of ours never removes what others have', async (t)
   );
   t.equal(await world.wait(() => codeOf(presented)), 'E_CHECKSUM');
   t.same(emitted, []);
+});
+
+await t.test('content that is good nowhere is lost on the other copy as well', async (t) => {
+  const [world, other] = [new SimStory(1), new SimStory(2)];
+  const first = await world.openWith();
+  await world.wait(() => first.user.write(NOTE, 0, Buffer.alloc(5000, 'old')));
+  await world.close(first);
+  world.changeContents((content) => content.writeUInt8(content.readUInt8(9) ^ 1, 9));
+  const opened = await world.openWith();
+  const source = opened.pool as unknown as ReplicaPool; // it is one of the engine's
+  source.announceTo(new RecordingTap());
+  t.equal(await world.wait(() => codeOf(opened.user.read(NOTE, 0, 4))), 'E_CHECKSUM');
+  const copy = await other.openWith();
+  const target = copy.pool as unknown as ReplicaPool;
+  const both = together(world, other);
+  t.same(await both(() => bringUp(source, target, NOTE)), [], 'nothing is made up');
+  const older: Change = { op: 'whole', object: NOTE, version: 1, content: Buffer.from('older') };
+  await both(() => promised((done) => target.apply(older, done)));
+  const changes = await both(() => bringUp(source, target, NOTE, { marksLost: true }));
+  t.same(
+    changes.map(({ op }) => op),
+    ['delete', 'write', 'write', 'states'],
+  );
+  await other.flush(copy);
+  const isLost = async ({ user, pool }: OpenedStory): Promise<void> => {
+    t.match(await other.wait(() => pool.stat(NOTE)), { length: 5000 });
+    for (const at of [0, 4096])
+      t.equal(await other.wait(() => codeOf(user.read(NOTE, at, 4))), 'E_CHECKSUM', 'not zeros');
+  };
+  await isLost(copy);
+  await other.close(copy);
+  await isLost(await other.openWith());
 });

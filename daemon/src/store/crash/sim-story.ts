@@ -17,7 +17,7 @@ import { SimRandom, simEnv } from '@store/core/sim';
 import { PoolUser } from '@store/core/testing';
 import { ENGINE_LIMITS, type EngineLimits } from '../engine.js';
 import { openFileStore, type FileStore } from '../file-store.js';
-import { headKey, seal } from '../format.js';
+import { contentKey, headKey, seal } from '../format.js';
 import type { StoredObject } from '../stored-object.js';
 import { SimStore } from './sim-store.js';
 
@@ -106,6 +106,17 @@ export class SimStory extends SimStore {
     if (isSealed) seal(key, head);
     for (const medium of [this.disk.meta.visible, this.disk.meta.durable])
       medium.set(key.toString('latin1'), Buffer.from(head));
+  }
+
+  /** Changes what small objects hold, as it is on the medium. */
+  changeContents(change: (content: Buffer) => void): void {
+    const prefix = contentKey(0).subarray(0, 1).toString('latin1');
+    for (const medium of [this.disk.meta.visible, this.disk.meta.durable])
+      for (const [key, before] of [...medium].filter(([one]) => one.startsWith(prefix))) {
+        const content = Buffer.from(before);
+        change(content);
+        medium.set(key, content);
+      }
   }
 }
 
