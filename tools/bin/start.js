@@ -2,8 +2,9 @@
 // CommonJS: loading an ES module would already start the thread pool with its default of 4 threads.
 'use strict';
 /* eslint-disable @typescript-eslint/no-require-imports, @typescript-eslint/unbound-method */
-const { existsSync, statSync } = require('node:fs');
+const { existsSync, readFileSync } = require('node:fs');
 const { join } = require('node:path');
+const { buildMark, bundleOf, MARK_FILE } = require('./build-mark.js');
 
 /** @param {string} program */
 module.exports = function start(program) {
@@ -19,26 +20,10 @@ module.exports = function start(program) {
     );
     process.exit(1);
   }
-  const bundled = join(__dirname, '..', 'dist', 'bundle', `${program}.js`);
-  void import(isUpToDate(bundled) ? bundled : compiled);
+  void import(isBundled() ? bundleOf(program) : compiled);
 };
 
-/**
- * Who compiles without bundling shall not run what was before.
- * @param {string} bundled
- */
-function isUpToDate(bundled) {
-  const builtAt = modifiedAt(bundled);
-  const compiled = ['core', 'daemon', 'master', 'gateway-nbd', 'tools'].map((name) =>
-    modifiedAt(join(__dirname, '../..', name, 'dist', '.tsbuildinfo')),
-  );
-  return compiled.every((at) => at <= builtAt);
-}
-
-/**
- * @param {string} path
- * @returns 0: there is no such file
- */
-function modifiedAt(path) {
-  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+/** Who compiles without bundling shall not run what was before. */
+function isBundled() {
+  return existsSync(MARK_FILE) && readFileSync(MARK_FILE, 'utf8') === buildMark();
 }

@@ -1,16 +1,38 @@
 /**
  * Part of `make build`: makes a few files of each program. Node takes longer to find and link 450 modules than most commands
- * take to do their work (0.67 s of processor for `store --version`, 0.26 s bundled). Libraries stay outside, they bring
- * native code. A bundle that is older than the modules is not used; see bin/start.js, which has the same list.
+ * take to do their work (0.67 s of processor for `store --version`, 0.27 s bundled). Libraries stay outside, they bring
+ * native code. The bundle says which modules it is made of, and is not used when there are others; see bin/build-mark.js.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type OutputFile, type Plugin } from 'esbuild';
 
+interface BuildMark {
+  readonly PACKAGES: readonly string[];
+  readonly MARK_FILE: string;
+  readonly buildMark: () => string | null;
+  readonly bundleOf: (program: string) => string;
+}
+
 const PROGRAMS = ['store', 'store-nbd', 'store-image'];
-const PACKAGES = ['core', 'daemon', 'master', 'gateway-nbd', 'tools'];
 const OURS = '@store/';
+/** Pieces of older builds stay so long: a server that runs may still load one. */
+const KEPT_MS: number = 7 * 24 * 60 * 60 * 1000;
+
+const { PACKAGES, MARK_FILE, buildMark, bundleOf } = createRequire(import.meta.url)(
+  '../bin/build-mark.js',
+) as BuildMark; // CommonJS, as it is what programs start with
 
 /** A module that looks for files beside itself goes on finding them. */
 const ownUrls: Plugin = {
@@ -31,17 +53,17 @@ const ownUrls: Plugin = {
 
 const modules: string = dirname(fileURLToPath(import.meta.url));
 const root: string = join(modules, '../..');
-const bundle: string = join(modules, 'bundle');
-if (!isUpToDate()) await bundlePrograms();
+const bundle: string = dirname(MARK_FILE);
+// Again if somebody compiled meanwhile.
+while (!isUpToDate()) await bundlePrograms();
 
 function isUpToDate(): boolean {
-  const entries = PROGRAMS.map((program) => join(bundle, `${program}.js`));
-  if (!entries.every(existsSync)) return false;
-  const oldest = Math.min(...entries.map(modifiedAt));
-  return PACKAGES.every((name) => modifiedAt(join(root, name, 'dist/.tsbuildinfo')) <= oldest);
+  return existsSync(MARK_FILE) && readFileSync(MARK_FILE, 'utf8') === buildMark();
 }
 
 async function bundlePrograms(): Promise<void> {
+  const mark = buildMark();
+  if (mark === null) throw new Error("Nothing is compiled yet; run 'make build'");
   const { outputFiles } = await build({
     entryPoints: PROGRAMS.map((program) => join(modules, `${program}.js`)),
     outdir: bundle,
@@ -57,16 +79,25 @@ async function bundlePrograms(): Promise<void> {
     logLevel: 'warning',
   });
   mkdirSync(bundle, { recursive: true });
-  const isEntry = ({ path }: OutputFile): boolean =>
-    PROGRAMS.some((program) => path === join(bundle, `${program}.js`));
-  // Who starts meanwhile finds all of one build. Pieces of older ones stay: a server that runs may still load one.
-  for (const file of outputFiles.filter((one) => !isEntry(one))) put(file);
-  for (const file of outputFiles.filter(isEntry)) put(file);
+  // Who starts meanwhile finds all of one build.
+  const entries = new Set(PROGRAMS.map(bundleOf));
+  const isEntry = ({ path }: OutputFile): boolean => entries.has(path);
+  for (const { path, contents } of outputFiles.filter((one) => !isEntry(one))) put(path, contents);
+  for (const { path, contents } of outputFiles.filter(isEntry)) put(path, contents);
+  put(MARK_FILE, mark);
+  removeOld(new Set([MARK_FILE, ...outputFiles.map(({ path }) => path)]));
 }
 
-function put({ path, contents }: OutputFile): void {
-  writeFileSync(`${path}.new`, contents);
-  renameSync(`${path}.new`, path);
+function put(path: string, contents: string | Uint8Array): void {
+  const half = `${path}.${process.pid}`;
+  writeFileSync(half, contents);
+  renameSync(half, path);
+}
+
+function removeOld(present: ReadonlySet<string>): void {
+  for (const path of readdirSync(bundle).map((name) => join(bundle, name)))
+    if (!present.has(path) && statSync(path).mtimeMs < Date.now() - KEPT_MS)
+      rmSync(path, { force: true });
 }
 
 /** What the packages depend on, but for each other. */
@@ -77,8 +108,4 @@ function librariesOf(packages: readonly string[]): string[] {
     return Object.keys(dependencies);
   });
   return [...new Set(names)].filter((name) => !name.startsWith(OURS));
-}
-
-function modifiedAt(path: string): number {
-  return statSync(path).mtimeMs;
 }

@@ -66,7 +66,7 @@ t.test('who waits for long is told why, once in a while, and when it is over', (
   t.equal(said.length, 2);
   open.length = 0;
   passes(6);
-  t.match(said.at(-1), /: Requests are answered again$/);
+  t.match(said.at(-1), /: No request waits for long any more$/);
   passes(100);
   t.equal(said.length, 3);
   t.end();

@@ -53,7 +53,7 @@ export class SlowRequests {
     if (slow.length > 0) this.#tell(slow);
     else if (this.#toldAt > 0) {
       this.#toldAt = 0;
-      env.log.info({ pool: this.#options.pool }, 'Requests are answered again');
+      env.log.info({ pool: this.#options.pool }, 'No request waits for long any more');
     }
     this.#timer =
       waiting.length === 0 && this.#toldAt === 0

@@ -21,7 +21,7 @@ function sent(fields: JsonFields): JsonFields {
 
 const LAYER = 'ancestor-0123456789abcdef0123456789abcdef';
 const CONTENTS = {
-  ...{ objects: 5, usedBytes: 6, otherObjects: 1, moreLayers: 2 },
+  ...{ objects: 5, usedBytes: 6, isAll: true, otherObjects: 1, moreLayers: 2 },
   layers: [{ layer: LAYER, objects: 4 }],
 };
 
@@ -52,6 +52,7 @@ t.test('what is out of its limits is refused', (t) => {
     () => decodeCopyRequest({ pool: 1, group: 65_536 }),
     () => decodeCopyRequest({ pool: 1 }),
     () => decodeCopyContents({ ...CONTENTS, objects: -1 }),
+    () => decodeCopyContents({ ...CONTENTS, isAll: 1 }),
     () => decodeCopyContents({ ...CONTENTS, layers: {} }),
     () => decodeCopyContents({ ...CONTENTS, layers: [null] }),
     () => decodeCopyContents({ ...CONTENTS, layers: [{ ...part, layer: 'x'.repeat(65) }] }),

@@ -1,7 +1,7 @@
 /** What a master asks daemons about a copy of a group, in sync or not, as JSON, and what they answer. */
 import { MAP_ID_MAX } from '../map/map-limits.js';
 import { StoreError } from '../util/errors.js';
-import { numberIn, textIn, textsIn, type JsonFields } from '../wire/json-body.js';
+import { booleanIn, numberIn, textIn, textsIn, type JsonFields } from '../wire/json-body.js';
 
 export interface CopyRequest {
   readonly pool: number;
@@ -12,6 +12,8 @@ export interface CopyRequest {
 export interface CopyContents {
   readonly objects: number;
   readonly usedBytes: number;
+  /** False: there was no time to look at more. */
+  readonly isAll: boolean;
   /** Objects that are no data of an image. */
   readonly otherObjects: number;
   /** Of images, by the layer they are of; those with the most objects first. */
@@ -63,6 +65,7 @@ export function decodeCopyContents(fields: JsonFields): CopyContents {
   return {
     objects: numberIn(fields, 'objects', MAX),
     usedBytes: numberIn(fields, 'usedBytes', MAX),
+    isAll: booleanIn(fields, 'isAll'),
     otherObjects: numberIn(fields, 'otherObjects', MAX),
     layers: layers.map(layerPartIn),
     moreLayers: numberIn(fields, 'moreLayers', MAX),

@@ -9,7 +9,7 @@ export type ScrubKind = 'light' | 'deep';
 export interface ScrubRequest {
   /** `status`: begin nothing. */
   readonly kind: ScrubKind | 'status';
-  /** 0: all pools. */
+  /** That is looked through, and whose findings are told; 0: all pools. */
   readonly pool: number;
 }
 

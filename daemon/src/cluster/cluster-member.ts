@@ -349,9 +349,9 @@ export class ClusterMember implements MapSource {
     if (this.#view === null || mapPool === undefined || group >= mapPool.groups.length)
       throw new StoreError('E_NOT_FOUND', `This daemon knows no group ${group} of pool ${id}`);
     const name = engineNameOf(this.#view.map.clusterId, id);
-    const pool = await store.openPool(name, { create: true });
+    const pool = await store.openPool(name, { create: false });
     if (!canListRanges(pool)) throw new StoreError('E_INVALID', 'This daemon keeps no copies');
-    return copyContents(pool, rangeOf(mapPool, group), env.timers);
+    return copyContents(pool, rangeOf(mapPool, group), env);
   }
 
   async #namesOf(request: LayerNamesRequest): Promise<Map<string, string>> {

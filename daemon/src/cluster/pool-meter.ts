@@ -39,8 +39,7 @@ export class PoolMeter {
   readonly #env: Env;
   readonly #engine: ServedStore;
   readonly #ledGroups: (pool: number) => ReadonlySet<number> | null;
-  /** Done when the present count is. */
-  #counting: Promise<void> | null = null;
+  #isCounting = false;
   #nextAt = 0;
 
   /** @param ledGroups - Of a pool, those that this daemon is the primary of; null: of all that it has */
@@ -54,37 +53,38 @@ export class PoolMeter {
     this.#ledGroups = ledGroups;
   }
 
-  /** As of the last count, which is made if there was none: of which images these layers are, as far as that is known here. */
+  /** Of which images these layers are: as of the last count, or as it is if there was none. */
   async namesOf(view: MapView, { pool, layers }: LayerNamesRequest): Promise<Map<string, string>> {
-    if (this.#names.size === 0) await (this.#counting ?? this.#countNow(view));
-    const names = this.#names.get(pool);
-    const found = layers.map((layer) => [layer, names?.get(layer)] as const);
+    let names = this.#names.get(pool);
+    if (names === undefined) {
+      const name = engineNameOf(view.map.clusterId, pool);
+      const opened = await this.#engine.openPool(name, { create: false });
+      names = layerNames(await this.#imagesIn(opened));
+    }
+    const found = layers.map((layer) => [layer, names.get(layer)] as const);
     return new Map(found.filter((one): one is [string, string] => one[1] !== undefined));
   }
 
   /** To be called often: counts if it is time. */
-  look(view: MapView): void {
-    if (this.#counting === null && this.#env.clock.now() >= this.#nextAt) void this.#countNow(view);
-  }
-
-  #countNow({ map }: MapView): Promise<void> {
+  look({ map }: MapView): void {
     const { clock, log } = this.#env;
+    if (this.#isCounting || clock.now() < this.#nextAt) return;
+    this.#isCounting = true;
     const start = clock.now();
-    this.#counting = this.#count(map.clusterId, map.pools.slice(0, REPORTED_POOLS_MAX))
+    this.#count(map.clusterId, map.pools.slice(0, REPORTED_POOLS_MAX))
       .catch((error: unknown) => {
         if (!(error instanceof StoreError)) throw error;
         log.debug({ code: error.code }, `Objects were not counted: ${messageOf(error)}`);
       })
       .finally(() => {
-        this.#counting = null;
+        this.#isCounting = false;
         const tookMs = clock.now() - start;
         this.#nextAt = clock.now() + Math.max(PAUSE_MS, tookMs * PAUSE_SHARE);
       });
-    return this.#counting;
   }
 
   async #count(clusterId: string, mapPools: readonly MapPool[]): Promise<void> {
-    const present = new Set(await this.#engine.listPools());
+    const known = new Set(await this.#engine.listPools());
     const pools: ReportedPool[] = [];
     const images: ReportedImage[] = [];
     const names = new Map<number, ReadonlyMap<string, string>>();
@@ -92,12 +92,12 @@ export class PoolMeter {
     for (const mapPool of mapPools) {
       const { id } = mapPool;
       const name = engineNameOf(clusterId, id);
-      if (!present.has(name)) continue;
+      if (!known.has(name)) continue;
       const pool = await this.#engine.openPool(name, { create: false });
       pools.push({ id, ...(await this.#countPool(pool, mapPool)) });
-      const readable = (await new ImageCatalog(pool, this.#env.random).list()).filter(isReadable);
-      names.set(id, layerNames(readable));
-      for (const image of readable) {
+      const present = await this.#imagesIn(pool);
+      names.set(id, layerNames(present));
+      for (const image of present) {
         namesBytes += Buffer.byteLength(JSON.stringify(image.name));
         if (images.length === REPORTED_IMAGES_MAX || namesBytes > NAMES_BYTES_MAX) break;
         images.push({ pool: id, name: image.name, sizeBytes: image.size });
@@ -106,6 +106,11 @@ export class PoolMeter {
     this.pools = pools;
     this.images = images;
     this.#names = names;
+  }
+
+  /** Those whose headers can be read. */
+  async #imagesIn(pool: CheckedPool): Promise<ImageInfo[]> {
+    return (await new ImageCatalog(pool, this.#env.random).list()).filter(isReadable);
   }
 
   async #countPool(pool: CheckedPool, mapPool: MapPool): Promise<Omit<ReportedPool, 'id'>> {

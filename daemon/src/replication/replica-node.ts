@@ -136,7 +136,9 @@ export class ReplicaNode implements GroupHost {
       wanted: scrub.wantedCount,
       begun,
       found: { ...scrub.found },
-      findings: scrub.findings.slice(-FINDINGS_TOLD_MAX),
+      findings: scrub.findings
+        .filter((finding) => pool === 0 || finding.pool === pool)
+        .slice(-FINDINGS_TOLD_MAX),
     };
   }
 

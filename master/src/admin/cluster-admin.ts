@@ -179,9 +179,9 @@ export class ClusterAdmin implements AdminService {
   }
 
   async acceptDataLoss(loss: AcceptedLoss, dryRun: boolean): Promise<ChangePlan> {
-    const { roster, env } = this.#master;
     const { id } = poolOf(this.#master.state.map, loss.pool);
     const copy = await lookAtCopy(this.#master, { ...loss, pool: id });
+    const { roster, env } = this.#master;
     const context = (): LossContext => ({
       view: roster.view(),
       now: env.clock.now(),
@@ -242,14 +242,12 @@ export class ClusterAdmin implements AdminService {
     return isUp ? { ...plan, warnings: [`Daemon ${id} is up: stop it first.`] } : plan;
   }
 
-  startScrub(pool: string | null, kind: ScrubKind): Promise<ScrubReport> {
+  async startScrub(pool: string | null, kind: ScrubKind): Promise<ScrubReport> {
     return this.#askScrubs({ kind, pool: this.#idOf(pool) });
   }
 
   async scrubs(pool: string | null): Promise<ScrubReport> {
-    const id = this.#idOf(pool);
-    const report = await this.#askScrubs({ kind: 'status', pool: id });
-    return id === 0 ? report : findingsOf(report, id);
+    return this.#askScrubs({ kind: 'status', pool: this.#idOf(pool) });
   }
 
   async setRecoveryRate(bytesPerSecond: number): Promise<RateReport> {
@@ -432,17 +430,6 @@ const NO_COUNTS: PlannedCounts = {
 
 const NO_DAEMON_YET =
   'No daemon is in yet: the groups get theirs when one comes, and nothing can be stored before.';
-
-/** The same, of one pool alone. */
-function findingsOf(report: ScrubReport, pool: number): ScrubReport {
-  const daemons = report.daemons.map((daemon) => {
-    const { scrub } = daemon;
-    if (scrub === null) return daemon;
-    const findings = scrub.findings.filter((finding) => finding.pool === pool);
-    return { ...daemon, scrub: { ...scrub, findings } };
-  });
-  return { ...report, daemons };
-}
 
 function holdersOf(pool: MapPool): number[][] {
   return pool.groups.map(({ members }) => members.map(({ daemon }) => daemon));

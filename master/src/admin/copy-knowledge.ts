@@ -1,5 +1,6 @@
 /** What a copy of a group holds and whose images that is, as the daemons say that are there. */
 import {
+  checkImageName,
   CONTROL,
   decodeCopyContents,
   decodeLayerNames,
@@ -8,6 +9,7 @@ import {
   StoreError,
   type ControlMessage,
   type CopyContents,
+  type JsonFields,
 } from '@store/core';
 import type { Master } from '../server/master.js';
 
@@ -24,36 +26,57 @@ export interface CopyKnowledge extends CopyContents {
   readonly names: ReadonlyMap<string, string>;
 }
 
+/** For both questions together: who asked waits. */
+const LOOK_MS = 4000;
+const COPY_MS = 3000;
+
 /** @returns why not, if its daemon does not say */
 export async function lookAtCopy(
-  master: Pick<Master, 'askDaemons'>,
+  master: Pick<Master, 'askDaemons' | 'env'>,
   { pool, group, daemon }: CopyPlace,
 ): Promise<CopyKnowledge | StoreError> {
-  const request = encodeCopyRequest({ pool, group });
-  const answer = (await master.askDaemons(CONTROL.copy, request, (id) => id === daemon)).get(
-    daemon,
+  const { clock } = master.env;
+  const deadline = clock.now() + LOOK_MS;
+  const answers = await master.askDaemons(CONTROL.copy, encodeCopyRequest({ pool, group }), {
+    isMeant: (id) => id === daemon,
+    deadlineMs: COPY_MS,
+  });
+  const contents = decoded(answers.get(daemon), decodeCopyContents);
+  if (contents instanceof StoreError) return contents;
+  const layers = contents.layers.map(({ layer }) => layer);
+  const said = await master.askDaemons(
+    CONTROL.layerNames,
+    encodeLayerNamesRequest({ pool, layers }),
+    { deadlineMs: Math.max(1, deadline - clock.now()) },
   );
+  // A daemon that does not answer knows nothing; its headers have copies elsewhere.
+  const found = [...said.values()]
+    .map((answer) => decoded(answer, decodeLayerNames))
+    .flatMap((names) => (names instanceof StoreError ? [] : [...names]))
+    .filter(([layer, name]) => layers.includes(layer) && isImageName(name));
+  return { ...contents, names: new Map(found) };
+}
+
+function decoded<T>(
+  answer: ControlMessage | StoreError | undefined,
+  decode: (fields: JsonFields) => T,
+): T | StoreError {
   if (answer === undefined) return new StoreError('E_UNREACHABLE', 'it is not connected');
   if (answer instanceof StoreError) return answer;
   try {
-    const contents = decodeCopyContents(answer.fields);
-    return { ...contents, names: await namesOf(master, pool, contents) };
+    return decode(answer.fields);
   } catch (error) {
     if (error instanceof StoreError) return error;
     throw error;
   }
 }
 
-async function namesOf(
-  master: Pick<Master, 'askDaemons'>,
-  pool: number,
-  { layers }: CopyContents,
-): Promise<ReadonlyMap<string, string>> {
-  const request = encodeLayerNamesRequest({ pool, layers: layers.map(({ layer }) => layer) });
-  const answers = await master.askDaemons(CONTROL.layerNames, request);
-  // A daemon that does not answer knows nothing; its headers have copies elsewhere.
-  const said = [...answers.values()].filter(
-    (answer): answer is ControlMessage => !(answer instanceof StoreError),
-  );
-  return new Map(said.flatMap(({ fields }) => [...decodeLayerNames(fields)]));
+function isImageName(name: string): boolean {
+  try {
+    checkImageName(name);
+    return true;
+  } catch (error) {
+    if (error instanceof StoreError) return false;
+    throw error;
+  }
 }

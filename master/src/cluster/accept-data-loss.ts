@@ -135,17 +135,17 @@ function sinceText(state: ClusterState, loss: AcceptedLoss, { time }: LossContex
   const { daemon, group } = loss;
   const since = behindSince(state, { pool: poolOf(state.map, loss.pool).id, group, daemon });
   if (since === null)
-    return `The copy of daemon ${daemon} may lack anything: it is not known that it was ever in sync.`;
+    return `The copy of daemon ${daemon} may lack anything: nobody has noted when it was last in sync.`;
   const minutes = Math.max(0, Math.floor((time - since) / 60));
-  return `The copy of daemon ${daemon} lacks what was written to this group since ${momentText(since)} (${minutes} min ago).`;
+  return `The copy of daemon ${daemon} lacks what was written to this group since ${momentText(since)} (${minutes} min ago), and if its machine lost power then, also what was not flushed before.`;
 }
 
 /** What the copy has. */
 function copyText({ daemon }: AcceptedLoss, { copy }: LossContext): string {
   if (copy instanceof StoreError)
     return `What the copy of daemon ${daemon} holds is not known: ${copy.message}.`;
-  const { objects, usedBytes, otherObjects, layers, moreLayers, names } = copy;
-  if (objects === 0) return `The copy of daemon ${daemon} is empty.`;
+  const { objects, usedBytes, isAll, otherObjects, layers, moreLayers, names } = copy;
+  if (objects === 0 && isAll) return `The copy of daemon ${daemon} is empty.`;
   const named = layers.filter(({ layer }) => names.has(layer)).slice(0, IMAGES_NAMED_MAX);
   const others = layers.length + moreLayers - named.length;
   const parts = [
@@ -154,7 +154,7 @@ function copyText({ daemon }: AcceptedLoss, { copy }: LossContext): string {
     ...(otherObjects > 0 ? [`headers and other objects (${otherObjects})`] : []),
   ];
   const count = objects === 1 ? '1 object' : `${objects} objects`;
-  return `The copy of daemon ${daemon} has ${count} (${formatSize(usedBytes)}), of: ${parts.join(', ')}.`;
+  return `The copy of daemon ${daemon} has ${isAll ? '' : 'at least '}${count} (${formatSize(usedBytes)}), of: ${parts.join(', ')}.`;
 }
 
 function withIncident(

@@ -71,3 +71,16 @@ t.test('what is remembered has a limit, and the older stays', (t) => {
   t.same(noted.at(-1), { pool: POOL, group: 0, daemon: other, since: 9 });
   t.end();
 });
+
+t.test('who joins a copy that an operator went on with lacks what that one lacks', (t) => {
+  const { world, primary, copy } = two();
+  const only = (id: number): Map<number, string> => new Map([[id, world.view.startOf(id) ?? '']]);
+  const left = changed(world.state, only(primary), 100);
+  const gone = changed(left, only(copy), 500);
+  t.equal(behindSince(gone, { ...PLACE, daemon: primary }), 100, 'as old as the copy');
+  const again = changed(gone, only(primary), 900);
+  t.equal(behindSince(again, { ...PLACE, daemon: copy }), 100);
+  const forgotten = changed({ ...left, behind: [] }, only(copy), 500);
+  t.same(forgotten.behind, [], 'nobody knows how old that is');
+  t.end();
+});

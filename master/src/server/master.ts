@@ -405,12 +405,15 @@ export class Master implements Host {
   async askDaemons(
     op: ControlOp,
     fields: JsonFields,
-    isMeant: (daemon: number) => boolean = () => true,
+    {
+      isMeant = () => true,
+      deadlineMs = ASK_DAEMON_MS,
+    }: { isMeant?: (daemon: number) => boolean; deadlineMs?: number } = {},
   ): Promise<Map<number, ControlMessage | StoreError>> {
     const asked = [...this.#daemons].filter(([id]) => isMeant(id));
     const answers = asked.map(async ([id, { channel }]) => {
       try {
-        return [id, await channel.ask(op, fields, { deadlineMs: ASK_DAEMON_MS })] as const;
+        return [id, await channel.ask(op, fields, { deadlineMs })] as const;
       } catch (error) {
         if (error instanceof StoreError) return [id, error] as const;
         throw error;
