@@ -8,8 +8,9 @@ const { join } = require('node:path');
 const PACKAGES = ['core', 'daemon', 'master', 'gateway-nbd', 'tools'];
 const root = join(__dirname, '../..');
 
-/** Of the packages that programs are made of. */
 exports.PACKAGES = PACKAGES;
+/** What `start` is called with. */
+exports.PROGRAMS = ['store', 'store-nbd', 'store-nbd-devices', 'store-image'];
 
 /**
  * Another one whenever the compiler has made something else of them.

@@ -20,7 +20,8 @@ module.exports = function start(program) {
     );
     process.exit(1);
   }
-  void import(isBundled() ? bundleOf(program) : compiled);
+  const bundled = bundleOf(program);
+  void import(isBundled() && existsSync(bundled) ? bundled : compiled);
 };
 
 /** Who compiles without bundling shall not run what was before. */

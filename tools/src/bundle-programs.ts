@@ -20,17 +20,17 @@ import { build, type OutputFile, type Plugin } from 'esbuild';
 
 interface BuildMark {
   readonly PACKAGES: readonly string[];
+  readonly PROGRAMS: readonly string[];
   readonly MARK_FILE: string;
   readonly buildMark: () => string | null;
   readonly bundleOf: (program: string) => string;
 }
 
-const PROGRAMS = ['store', 'store-nbd', 'store-image'];
 const OURS = '@store/';
 /** Pieces of older builds stay so long: a server that runs may still load one. */
 const KEPT_MS: number = 7 * 24 * 60 * 60 * 1000;
 
-const { PACKAGES, MARK_FILE, buildMark, bundleOf } = createRequire(import.meta.url)(
+const { PACKAGES, PROGRAMS, MARK_FILE, buildMark, bundleOf } = createRequire(import.meta.url)(
   '../bin/build-mark.js',
 ) as BuildMark; // CommonJS, as it is what programs start with
 

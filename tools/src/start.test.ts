@@ -1,6 +1,6 @@
 /** What a program is started from: its bundle, if that is made of the modules that are there, and these otherwise. */
 import { execFile } from 'node:child_process';
-import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -53,4 +53,16 @@ t.test('a bundle is used while it is made of the compiled modules', async (t) =>
   t.equal(await said(), 'bundle', 'the same as before');
   rmSync(join(root, 'core/dist/.tsbuildinfo'));
   t.equal(await said(), 'modules', 'nobody knows what was compiled');
+});
+
+t.test('whatever is started is a program of the bundle', (t) => {
+  const { PROGRAMS } = createRequire(import.meta.url)('../bin/build-mark.js') as {
+    PROGRAMS: readonly string[];
+  }; // as it is written there
+  const started = readdirSync(BIN)
+    .filter((name) => name.startsWith('store'))
+    .map((name) => readFileSync(join(BIN, name), 'utf8'))
+    .flatMap((text) => [...text.matchAll(/'(store[a-z-]*)'/g)].map(([, name]) => name));
+  t.same([...new Set(started)].sort(), [...PROGRAMS].sort());
+  t.end();
 });
