@@ -15,6 +15,9 @@
  *
  * A flush answers once for a loss: the groups that it flushed have no older writes any more.
  *
+ * When an operator has a group go on with an older copy, flushed writes are lost as well (`MapGroup.givenUpAt`): each user
+ * of the pool hears of it with his next flush, whatever he has written (`ClusterPool`).
+ *
  * **One copy.** A daemon that is the only one to hold a group may serve it again after a crash before the masters know of
  * it, in the same epoch. There its lineage says what its restart has lost, at once and to the right ones: who was answered
  * by it before. `lostAt`, which comes later for the same loss, counts only for what another daemon has answered.

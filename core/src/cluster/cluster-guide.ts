@@ -8,6 +8,8 @@ import type { MapView } from '../map/map-lookup.js';
 export interface ClusterGuide {
   /** The newest map that is known. */
   readonly view: MapView;
+  /** A master can be asked, as far as is known. */
+  readonly isConnected: boolean;
   /** Tells of each newer map, in order, never from within this call. @returns How to stop that */
   watch(listener: (view: MapView) => void): () => void;
   /**

@@ -5,7 +5,7 @@ import { checkClaimedChain, type Chain } from '../pool/chain.js';
 import type { Claim, Guard } from '../pool/guard.js';
 import type { GuardingPool } from '../pool/guarded-pool.js';
 import type { ListOptions, ListPage, ObjectPool } from '../pool/object-pool.js';
-import type { Done, StoreError } from '../util/errors.js';
+import { StoreError, type Done } from '../util/errors.js';
 import { ChangeTally } from './change-tally.js';
 import { flushPool } from './cluster-flush.js';
 import { changeGuards } from './cluster-guards.js';
@@ -27,6 +27,8 @@ export class ClusterPool extends RequestPool implements GuardingPool {
   readonly #tally = new ChangeTally();
   /** Null: it makes no claim. */
   readonly #role: Role | null;
+  /** Groups that were given up and that this user knows of. */
+  #givenUpsSeen: number;
 
   /** @param chain - The chain that data is seen through; 0: none */
   constructor(router: PoolRouter, chain = 0, role: Role | null = null) {
@@ -34,6 +36,7 @@ export class ClusterPool extends RequestPool implements GuardingPool {
     super({ name, objectBytes, chain, pool: null });
     this.#router = router;
     this.#role = role;
+    this.#givenUpsSeen = router.givenUps;
   }
 
   /**
@@ -66,7 +69,19 @@ export class ClusterPool extends RequestPool implements GuardingPool {
   flush(done: Done): void {
     const lost = this.#role?.lost ?? null;
     if (lost !== null) done(lost);
-    else void flushPool(this.#router, this.#tally).then(done);
+    else void flushPool(this.#router, this.#tally).then((error) => done(this.#toTell(error)));
+  }
+
+  /** What a flush answers: once, that an operator gave up what may have been flushed long ago. */
+  #toTell(error: StoreError | null): StoreError | null {
+    const { givenUps, pool } = this.#router;
+    if (givenUps === this.#givenUpsSeen) return error;
+    if (error !== null && error.code !== 'E_LOST_WRITES') return error;
+    this.#givenUpsSeen = givenUps;
+    return new StoreError(
+      'E_LOST_WRITES',
+      `An operator accepted the loss of data in pool '${pool.name}': also what was flushed may be gone, or as it was before; see store status`,
+    );
   }
 
   list(options: ListOptions): Promise<ListPage> {

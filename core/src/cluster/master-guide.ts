@@ -98,6 +98,10 @@ export class MasterGuide implements ClusterGuide {
     return this.#view;
   }
 
+  get isConnected(): boolean {
+    return this.#link.isUp;
+  }
+
   watch(listener: (view: MapView) => void): () => void {
     this.#watching.add(listener);
     return () => this.#watching.delete(listener);

@@ -48,6 +48,8 @@ export class PoolRouter implements LaneOwner {
   readonly #chains = new Map<number, ClaimedChain>();
   /** Groups in which something was changed, by anybody, that was not durable when it was answered. */
   readonly changedGroups = new Set<number>();
+  /** How often since this was opened a group lost what was flushed; see `MapGroup.givenUpAt`. */
+  givenUps = 0;
   #openCount = 0;
   #refusal: StoreError | null = null;
   #isSeeking = false;
@@ -173,6 +175,7 @@ export class PoolRouter implements LaneOwner {
       );
     else {
       this.#pool = pool;
+      this.#noteGivenUp(groups);
       this.#route();
       // Who gets a group, or gets it once more, has just spoken with the masters.
       for (const [group, { epoch }] of groups.entries())
@@ -220,7 +223,9 @@ export class PoolRouter implements LaneOwner {
     const inSync = members.filter((member) => member.inSync !== null).length;
     if (inSync < minReplicas)
       return `copies in sync: ${inSync}, and writes need ${minReplicas} (--min-replicas)`;
-    return `${lane.title} has not answered`;
+    return this.options.guide.isConnected
+      ? `${lane.title} has not answered`
+      : `${lane.title} has not answered; no master can be reached, without which nobody does without a daemon that is gone`;
   }
 
   ended(lane: PoolLane, request: ClientRequest, error: StoreError | null, body: Buffer): void {
@@ -285,6 +290,20 @@ export class PoolRouter implements LaneOwner {
     if (request.ref !== null) this.#gate.leave(request);
     this.#openCount -= 1;
     if (this.#openCount === 0) for (const wake of this.#whenIdle.splice(0)) wake();
+  }
+
+  /** @param before - The groups of the map before. */
+  #noteGivenUp(before: MapPool['groups']): void {
+    const { name, groups } = this.#pool;
+    const givenUp = groups.flatMap(({ givenUpAt }, group) =>
+      givenUpAt > (before[group]?.givenUpAt ?? 0) ? [group] : [],
+    );
+    if (givenUp.length === 0) return;
+    this.givenUps += givenUp.length;
+    this.options.env.log.error(
+      { pool: name, groups: givenUp },
+      `An operator had ${givenUp.length === 1 ? 'a group' : `${givenUp.length} groups`} of pool '${name}' go on with an older copy: what was written since is gone, also what was flushed. The next flush of each image fails; check what it holds. See: store status`,
+    );
   }
 
   /** Finds the primary of each group in the present map. */

@@ -82,6 +82,20 @@ t.test('groups with the same reason are told together, a few of them', (t) => {
   t.end();
 });
 
+t.test('another reason is said at once', (t) => {
+  let reason = 'it hangs';
+  const { take, passes, said } = begin(() => reason);
+  take(1);
+  passes(21);
+  reason = 'no primary';
+  passes(5);
+  t.equal(said.length, 2);
+  t.match(said[1], 'no primary');
+  passes(30);
+  t.equal(said.length, 2);
+  t.end();
+});
+
 t.test('many short requests are never slow, and nothing runs when there are none', (t) => {
   const { take, passes, open, said, slow, scheduler } = begin();
   for (let second = 0; second < 60; second += 1) {

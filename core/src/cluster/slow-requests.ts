@@ -8,7 +8,7 @@ import type { Env, Timer } from '../env/env.js';
 const LOOK_MS = 5000;
 /** Looks that a request has seen when it is slow: 10 to 15 s. A failover takes less. */
 const SLOW_LOOKS = 3;
-/** The same is not said again before that. */
+/** The same reasons are not said again before that. */
 const AGAIN_LOOKS = 12;
 const REASONS_MAX = 3;
 const GROUPS_NAMED_MAX = 4;
@@ -30,6 +30,8 @@ export class SlowRequests {
   #timer: Timer | null = null;
   /** When it was said; 0: nothing is slow. */
   #toldAt = 0;
+  /** What was said last. */
+  #told = '';
 
   constructor(options: SlowRequestsOptions) {
     this.#options = options;
@@ -62,8 +64,6 @@ export class SlowRequests {
   }
 
   #tell(slow: readonly ClientRequest[]): void {
-    if (this.#toldAt > 0 && this.#looks - this.#toldAt < AGAIN_LOOKS) return;
-    this.#toldAt = this.#looks;
     const { env, pool, groupOf, reasonOf } = this.#options;
     const groups = new Set(slow.map(groupOf).filter((group) => group !== null));
     const reasons = new Map<string, number[]>();
@@ -71,6 +71,10 @@ export class SlowRequests {
       const reason = reasonOf(group);
       reasons.set(reason, [...(reasons.get(reason) ?? []), group]);
     }
+    const told = [...reasons.keys()].sort().join('\n');
+    const isNew = this.#toldAt === 0 || told !== this.#told;
+    if (!isNew && this.#looks - this.#toldAt < AGAIN_LOOKS) return;
+    [this.#toldAt, this.#told] = [this.#looks, told];
     const sentences = [...reasons]
       .slice(0, REASONS_MAX)
       .map(([reason, those]) => ` ${groupsText(those)} of pool '${pool}': ${reason}.`);

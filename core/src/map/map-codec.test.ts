@@ -44,6 +44,7 @@ const GROUP: MapGroup = {
   ],
   hasPrimary: true,
   lostAt: 2,
+  givenUpAt: 1,
 };
 
 function poolOf(change: Partial<MapPool> = {}): MapPool {
@@ -55,7 +56,7 @@ function poolOf(change: Partial<MapPool> = {}): MapPool {
     objectBytes: 4 * 1024 * 1024,
     failureDomain: 'host',
     durability: 'flush',
-    groups: [GROUP, { epoch: 1, members: [], hasPrimary: false, lostAt: 0 }],
+    groups: [GROUP, { epoch: 1, members: [], hasPrimary: false, lostAt: 0, givenUpAt: 0 }],
     ...change,
   };
 }
@@ -100,13 +101,23 @@ t.test('a small map has these bytes', async (t) => {
   const map = mapOf({ daemons: [daemonOf(1)], pools: [], blockedClients: ['a'] });
   t.equal(
     encodeMap(map).toString('hex'),
-    `736d617001${idOf(0xc)}09` +
+    `736d617002${idOf(0xc)}09` +
       `0101${idOf(0xd0001)}03${idOf(0x50001)}0e${Buffer.from('127.0.0.1:5001').toString('hex')}` +
       `0a${Buffer.from('[::1]:6001').toString('hex')}02683102723` +
       `1e80700` +
       `00010161` +
-      `01${idOf(0x71)}d30fca9b`,
+      `01${idOf(0x71)}49f39f1f`,
   );
+});
+
+t.test('a map of version 1 is read, in which no flushed writes were lost', async (t) => {
+  const text =
+    `736d617001${idOf(0xc)}090101${idOf(0xd0001)}01${idOf(0x50001)}0d` +
+    `${Buffer.from('10.0.0.1:5000').toString('hex')}026831027231e80700010103766d7301011601` +
+    `0007070501030400000083cc85c2`;
+  const [lost, fine] = decodeMap(Buffer.from(text, 'hex')).pools[0]?.groups ?? [];
+  t.match(lost, { epoch: 7, lostAt: 5, givenUpAt: 0, hasPrimary: true });
+  t.match(fine, { epoch: 3, lostAt: 0, givenUpAt: 0, members: [{ daemon: 1, inSync: null }] });
 });
 
 t.test('what was encoded is decoded, and gives the same bytes again', async (t) => {
@@ -190,6 +201,8 @@ t.test('fields are taken at their limits and refused beyond, both ways', async (
     ['groups', withPool({ groups: new Array<MapGroup>(65_536).fill(GROUP) })],
     ['one group', withPool({ groups: [GROUP] })],
     ['epoch', withGroup({ epoch: 2 ** 32 - 1, lostAt: 2 ** 32 - 1 })],
+    ['given up', withGroup({ lostAt: 3, givenUpAt: 3 })],
+    ['never given up', withGroup({ lostAt: 3, givenUpAt: 0 })],
   ];
   for (const [what, map] of fine) t.strictSame(decodeMap(encodeMap(map)), map, what);
   const bad: [RegExp, StorageMap][] = [
@@ -232,9 +245,10 @@ t.test('fields are taken at their limits and refused beyond, both ways', async (
     [/groups 0/, withPool({ groups: [] })],
     [/groups 3, which is no power/, withPool({ groups: [GROUP, GROUP, GROUP] })],
     [/groups 131072/, withPool({ groups: new Array<MapGroup>(131_072).fill(GROUP) })],
-    [/epoch 0/, withGroup({ epoch: 0, lostAt: 0 })],
+    [/epoch 0/, withGroup({ epoch: 0, lostAt: 0, givenUpAt: 0 })],
     [/epoch 4294967296/, withGroup({ epoch: 2 ** 32 })],
     [/lost writes at 4/, withGroup({ lostAt: 4 })],
+    [/given up at 3, but lost at 2/, withGroup({ givenUpAt: 3 })],
     [/daemon 3, which there is not/, withGroup({ members: [{ daemon: 3, inSync: null }] })],
     [/daemon 1 twice/, withGroup({ members: [...GROUP.members, { daemon: 1, inSync: null }] })],
     [/a start of daemon 1/, withGroup({ members: [{ daemon: 1, inSync: 'abc' }] })],
@@ -298,6 +312,7 @@ const group = fc
     })),
     hasPrimary: leads && (members[0]?.inSync ?? null) !== null,
     lostAt: loses ? epoch : 0,
+    givenUpAt: loses && leads ? Math.ceil(epoch / 2) : 0,
   }));
 const maps = fc
   .record({
@@ -355,6 +370,7 @@ t.test('a map of 1,000 daemons and 100 pools is small, also after all restarted'
           epoch: 70_000 + index,
           hasPrimary: true,
           lostAt: 0,
+          givenUpAt: 0,
           members: [0, 1, 2].map((copy) => {
             const daemon = ((pool * 389 + index * 3 + copy) % 1000) + 1;
             return { daemon, inSync: idOf(0x50000 + daemon + shift) };

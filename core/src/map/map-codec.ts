@@ -2,16 +2,18 @@
  * The storage map in bytes, as masters keep it and send it. A number is LEB128 (see map-bytes.ts), a text its length in
  * bytes as a number and UTF-8, an id 16 bytes.
  *
- *     "smap", version 1, cluster id, map version,
+ *     "smap", version 2, cluster id, map version,
  *     count of daemons, and each: id less the one before, disk id, flags 1, [start id], address, [peer address],
  *       host, rack, weight, count of old starts, old start ids
  *     count of pools, and each: id less the one before, name, replicas 1, minReplicas 1, log2 of objectBytes 1, log2 of
  *       the number of groups 1, flags 1 (failure domain, durability * 4), groups
  *     count of blocked clients, names; count of blocked tickets, ids; CRC-32C of all before 4, little-endian
  *
- * A group: epoch, head 1 (members * 4, has a primary 2, lost writes 1), [lostAt], members. A member: index of its daemon
+ * A group: epoch, head 1 (members * 4, has a primary 2, lost writes 1), [lostAt, and 0 or lostAt - givenUpAt + 1], members. A member: index of its daemon
  * in the list * 3 + 0: not in sync, 1: the daemon's present start is, 2: an old start is, whose index follows. Old
  * starts stand with their daemon because after a power failure every member of every group is one.
+ *
+ * In version 1, which is read and not written any more, nothing follows `lostAt`.
  *
  * A map has one form: no number is longer than it must be, lists are in order, no old start goes unused.
  */
@@ -30,7 +32,9 @@ import {
 } from './storage-map.js';
 
 const MAGIC = Buffer.from('smap').readUInt32BE();
-const VERSION = 1;
+const VERSION = 2;
+/** Knew no flushed writes that are lost. */
+const VERSION_BEFORE = 1;
 const CRC_BYTES = 4;
 /** The least that a daemon, a pool (but its groups) and a group take; counts are checked against them. */
 const DAEMON_BYTES_MIN: number = 3 + ID_BYTES + 8;
@@ -98,13 +102,16 @@ export function decodeMap(bytes: Buffer): StorageMap {
   const reader = new MapReader(bytes.subarray(0, end));
   for (let at = 0; at < CRC_BYTES; at += 1) reader.byte();
   const format = reader.byte();
-  if (format !== VERSION)
+  if (format !== VERSION && format !== VERSION_BEFORE)
     throw badMap(`Its format is ${format}, this program knows ${VERSION}; install a newer one`);
   const clusterId = reader.id();
   const version = reader.number();
   const { daemons, oldStarts } = readDaemons(reader);
   const uses = oldStarts.map((starts) => new Set(starts));
-  const pools = readPools(reader, (member) => readMember(member, { daemons, oldStarts, uses }));
+  const knowsGivenUp = format === VERSION;
+  const pools = readPools(reader, knowsGivenUp, (member) =>
+    readMember(member, { daemons, oldStarts, uses }),
+  );
   if (uses.some((unused) => unused.size > 0)) throw badMap('It lists an old start without use');
   const clients = reader.count('blocked clients', limits.BLOCKED_MAX, 2);
   const blockedClients = times(clients, () => reader.text('client', POOL_NAME_BYTES_MAX));
@@ -200,7 +207,11 @@ function writePool(out: MapWriter, pool: MapPool, last: number): void {
   out.byte(domain + DURABILITIES.indexOf(pool.durability) * 4);
 }
 
-function readPools(reader: MapReader, memberOf: (reader: MapReader) => MapMember): MapPool[] {
+function readPools(
+  reader: MapReader,
+  knowsGivenUp: boolean,
+  memberOf: (reader: MapReader) => MapMember,
+): MapPool[] {
   const count = reader.count('pools', limits.POOLS_MAX, POOL_BYTES_MIN);
   let last = 0;
   let allGroups = 0;
@@ -219,17 +230,20 @@ function readPools(reader: MapReader, memberOf: (reader: MapReader) => MapMember
     if (groupCount > limits.GROUPS_MAX || allGroups > limits.ALL_GROUPS_MAX)
       throw badMap(`Pool ${id} has ${groupCount} groups; that is too many`);
     reader.need('groups', groupCount * GROUP_BYTES_MIN);
-    const groups = times(groupCount, () => readGroup(reader, memberOf));
+    const groups = times(groupCount, () => readGroup(reader, knowsGivenUp, memberOf));
     const objectBytes = 2 ** objectBits;
     return { id, name, replicas, minReplicas, objectBytes, failureDomain, durability, groups };
   });
 }
 
 function writeGroup(out: MapWriter, group: MapGroup, listed: ReadonlyMap<number, Listed>): void {
-  const { epoch, members, hasPrimary, lostAt } = group;
+  const { epoch, members, hasPrimary, lostAt, givenUpAt } = group;
   out.number(epoch);
   out.byte(members.length * 4 + (hasPrimary ? 2 : 0) + (lostAt > 0 ? 1 : 0));
-  if (lostAt > 0) out.number(lostAt);
+  if (lostAt > 0) {
+    out.number(lostAt);
+    out.number(givenUpAt === 0 ? 0 : lostAt - givenUpAt + 1);
+  }
   for (const { daemon, inSync } of members) {
     const found = listed.get(daemon);
     if (found === undefined) throw badMap(`A group names daemon ${daemon}, which there is not`);
@@ -243,11 +257,17 @@ function writeGroup(out: MapWriter, group: MapGroup, listed: ReadonlyMap<number,
   }
 }
 
-function readGroup(reader: MapReader, memberOf: (reader: MapReader) => MapMember): MapGroup {
+function readGroup(
+  reader: MapReader,
+  knowsGivenUp: boolean,
+  memberOf: (reader: MapReader) => MapMember,
+): MapGroup {
   const epoch = reader.number();
   const head = reader.byte();
   const lostAt = (head & 1) === 0 ? 0 : reader.number();
   if ((head & 1) !== 0 && lostAt === 0) throw badMap('A group has lost writes at 0');
+  const givenUp = knowsGivenUp && lostAt > 0 ? reader.number() : 0;
+  if (givenUp > lostAt) throw badMap(`A group was given up ${givenUp} epochs before ${lostAt}`);
   const count = head >>> 2;
   if (count > limits.MEMBERS_MAX) throw badMap(`A group has ${count} members`);
   return {
@@ -255,6 +275,7 @@ function readGroup(reader: MapReader, memberOf: (reader: MapReader) => MapMember
     members: times(count, () => memberOf(reader)),
     hasPrimary: (head & 2) !== 0,
     lostAt,
+    givenUpAt: givenUp === 0 ? 0 : lostAt - givenUp + 1,
   };
 }
 

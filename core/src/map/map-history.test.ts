@@ -19,7 +19,7 @@ function daemonOf(id: number, disk = id): MapDaemon {
 }
 
 function groupOf(epoch: number): MapGroup {
-  return { epoch, members: [], hasPrimary: false, lostAt: 0 };
+  return { epoch, members: [], hasPrimary: false, lostAt: 0, givenUpAt: 0 };
 }
 
 function poolOf(id: number, name: string, epochs: readonly number[]): MapPool {

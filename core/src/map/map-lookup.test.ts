@@ -21,6 +21,7 @@ const groups: MapGroup[] = [[5, 1], [2, 5], [1, 2], []].map((members) => ({
   members: members.map((daemon) => ({ daemon, inSync: null })),
   hasPrimary: false,
   lostAt: 0,
+  givenUpAt: 0,
 }));
 const pool: MapPool = {
   id: 3,
@@ -64,6 +65,7 @@ t.test('a group is the top bits of the hash, from one group to 65,536', async (t
       members: [],
       hasPrimary: false,
       lostAt: 0,
+      givenUpAt: 0,
     }),
   });
   const high = 0xdeadbeef;

@@ -124,9 +124,10 @@ function checkSettings(which: string, pool: MapPool): void {
 
 /** As the end of a sentence. No text is made for a group that is right: there are many of them. */
 function groupProblem(group: MapGroup, daemons: ReadonlyMap<number, MapDaemon>): string | null {
-  const { epoch, members, hasPrimary, lostAt } = group;
+  const { epoch, members, hasPrimary, lostAt, givenUpAt } = group;
   if (!isWhole(epoch, 1, limits.EPOCH_MAX)) return `has epoch ${epoch}`;
   if (!isWhole(lostAt, 0, epoch)) return `lost writes at ${lostAt}, but has epoch ${epoch}`;
+  if (!isWhole(givenUpAt, 0, lostAt)) return `was given up at ${givenUpAt}, but lost at ${lostAt}`;
   if (members.length > limits.MEMBERS_MAX)
     return `has ${members.length} members; ${limits.MEMBERS_MAX} are allowed`;
   for (const [index, { daemon: id, inSync }] of members.entries()) {

@@ -57,6 +57,8 @@ export interface MapGroup {
   readonly hasPrimary: boolean;
   /** Epoch at which answered writes that were not flushed were lost; 0: never. */
   readonly lostAt: number;
+  /** Epoch at which flushed ones were lost as well, as an operator had the group go on with an older copy; 0: never. */
+  readonly givenUpAt: number;
 }
 
 export interface MapPool {

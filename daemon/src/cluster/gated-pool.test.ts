@@ -21,7 +21,14 @@ const OURS = 3;
 /** A map with one pool of one group. */
 function viewOf(version: number, group: Partial<MapGroup>): MapView {
   const groups = [
-    { epoch: 5, members: [{ daemon: OURS, inSync: null }], hasPrimary: true, lostAt: 0, ...group },
+    {
+      epoch: 5,
+      members: [{ daemon: OURS, inSync: null }],
+      hasPrimary: true,
+      lostAt: 0,
+      givenUpAt: 0,
+      ...group,
+    },
   ];
   const pool = {
     ...{ id: POOL, name: 'pool', replicas: 1, minReplicas: 1, objectBytes: 4 * 1024 * 1024 },

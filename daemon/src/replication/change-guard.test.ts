@@ -41,7 +41,7 @@ function claim(token: number): LayerClaim {
 /** All in sync; the first one is the primary. */
 function mapGroup(epoch: number, first: StartOf, second: StartOf): MapGroup {
   const members = [first, second].map(({ daemon, startId }) => ({ daemon, inSync: startId }));
-  return { epoch, hasPrimary: true, lostAt: 0, members };
+  return { epoch, hasPrimary: true, lostAt: 0, givenUpAt: 0, members };
 }
 
 class Story {

@@ -37,6 +37,7 @@ function mapGroup(epoch: number, ...members: [StartOf, boolean][]): MapGroup {
     epoch,
     hasPrimary: true,
     lostAt: 0,
+    givenUpAt: 0,
     members: members.map(([{ daemon, startId }, inSync]) => ({
       daemon,
       inSync: inSync ? startId : null,

@@ -71,7 +71,7 @@ export function acceptDataLoss(
       { daemon: loss.daemon, inSync: daemon.startId },
       ...others.map((one) => ({ daemon: one.daemon, inSync: null })),
     ],
-    { hasLost: true },
+    { lost: 'all' },
   );
   const incident: IncidentRecord = {
     time,
@@ -103,7 +103,7 @@ export function lossWarnings(
   return [
     inSyncText(group, context),
     `${sinceText(state, loss, context)} That is gone for good, also what was flushed; what was deleted since may be back.`,
-    `${copyText(loss, context)} Images that were made since may have had parts here too: they read as zeros.`,
+    `${copyText(loss, context)} Images that were made since may have parts here too, which read as zeros; if their header lies here they are gone. What was removed or resized since may be as before.`,
   ];
 }
 

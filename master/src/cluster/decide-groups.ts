@@ -251,7 +251,7 @@ export function promoted(state: ClusterState, group: MapGroup, member: MapMember
       { daemon: member.daemon, inSync: start },
       ...others.map(({ daemon }) => ({ daemon, inSync: null })),
     ],
-    { hasLost: hasLostSince(state, member) },
+    { lost: hasLostSince(state, member) ? 'unflushed' : 'nothing' },
   );
 }
 

@@ -23,7 +23,13 @@ const GROUPS_MAX = 65_536;
 export const REPLICAS_DEFAULT = 3;
 const MIN_REPLICAS_DEFAULT = 2;
 
-const NEW_GROUP: MapGroup = { epoch: 1, members: [], hasPrimary: false, lostAt: 0 };
+const NEW_GROUP: MapGroup = {
+  epoch: 1,
+  members: [],
+  hasPrimary: false,
+  lostAt: 0,
+  givenUpAt: 0,
+};
 
 /**
  * How many copies a pool has if nobody says how many: three, or as many as there are failure domains with a daemon that

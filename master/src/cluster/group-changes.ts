@@ -49,12 +49,12 @@ export function isInSync(group: MapGroup, daemon: number, startId: string): bool
 /**
  * The group in its next epoch. Members keep their order, but that those in sync come first.
  * @param members - At least one in sync: the first of those is the primary.
- * @param hasLost - Answered writes that were not flushed are lost with this change.
+ * @param lost - What is lost with this change of what was answered: `unflushed` writes, or `all` that an older copy lacks.
  */
 export function nextGroup(
   group: MapGroup,
   members: readonly MapMember[],
-  { hasLost = false }: { hasLost?: boolean } = {},
+  { lost = 'nothing' }: { lost?: 'nothing' | 'unflushed' | 'all' } = {},
 ): MapGroup {
   const epoch = group.epoch + 1;
   if (epoch > GROUP_EPOCH_MAX)
@@ -65,7 +65,13 @@ export function nextGroup(
   const inSync = members.filter((member) => member.inSync !== null);
   invariant(inSync.length > 0, 'somebody stays in sync');
   const ordered = [...inSync, ...members.filter((member) => member.inSync === null)];
-  return { epoch, members: ordered, hasPrimary: true, lostAt: hasLost ? epoch : group.lostAt };
+  return {
+    epoch,
+    members: ordered,
+    hasPrimary: true,
+    lostAt: lost === 'nothing' ? group.lostAt : epoch,
+    givenUpAt: lost === 'all' ? epoch : group.givenUpAt,
+  };
 }
 
 /** Another order: that member in sync is the primary. */

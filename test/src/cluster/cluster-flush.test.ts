@@ -178,7 +178,7 @@ t.test('what the map says was lost is said once, to who wrote it', async (t) => 
   const idle = new PoolUser(story.user.pool.forUser());
   await Promise.all([story.user.flush(), idle.flush()]);
   await write(story, 0, 1);
-  story.cluster.nextEpoch(0, true);
+  story.cluster.nextEpoch(0, 'unflushed');
   await new Promise(setImmediate);
   t.equal(await codeOf(story.user.flush()), 'E_LOST_WRITES');
   t.equal(await codeOf(story.user.flush()), null);
@@ -186,6 +186,31 @@ t.test('what the map says was lost is said once, to who wrote it', async (t) => 
   t.equal(await codeOf(story.user.flush()), null, 'what is written after the loss is safe');
   t.equal(await codeOf(idle.flush()), null);
 });
+
+t.test(
+  'that a group was given up is said once to everybody, whatever he has flushed',
+  async (t) => {
+    const story = await begin(t, 5000, 2);
+    const { cluster, user } = story;
+    const [idle, writer] = [0, 1].map(() => new PoolUser(user.pool.forUser()));
+    await Promise.all([user.flush(), idle?.flush(), writer?.flush()]);
+    await write(story, 0, 1);
+    await user.flush();
+    cluster.nextEpoch(0, 'all');
+    await new Promise(setImmediate);
+    const later = new PoolUser(user.pool.forUser());
+    for (const one of [user, idle, writer]) {
+      if (one === writer) await write(story, 1);
+      t.equal(await codeOf(one?.flush() ?? Promise.resolve()), 'E_LOST_WRITES');
+      t.equal(await codeOf(one?.flush() ?? Promise.resolve()), null, 'once');
+    }
+    t.equal(await codeOf(later.flush()), null, 'who came after that sees what there is');
+    cluster.nextEpoch(0);
+    cluster.nextEpoch(1, 'unflushed');
+    await new Promise(setImmediate);
+    t.equal(await codeOf(idle?.flush() ?? Promise.resolve()), null, 'nobody was given up');
+  },
+);
 
 t.test('a loss that the client hears of while a write is answered is not missed', async (t) => {
   const story = await begin(t, 5000, 2);
@@ -198,7 +223,7 @@ t.test('a loss that the client hears of while a write is answered is not missed'
   while (mapped.waiting.length === 0) await new Promise((resolve) => setTimeout(resolve, 2));
   const daemon = cluster.daemon(1);
   daemon.view = new MapView(cluster.map);
-  cluster.nextEpoch(0, true);
+  cluster.nextEpoch(0, 'unflushed');
   await new Promise((resolve) => setTimeout(resolve, 20));
   mapped.release();
   await writing;
@@ -228,14 +253,14 @@ t.test('what was lost before the write was not lost by it', async (t) => {
   const story = await begin(t, 5000, 2);
   const { cluster, user } = story;
   await user.flush();
-  cluster.nextEpoch(0, true);
+  cluster.nextEpoch(0, 'unflushed');
   await new Promise(setImmediate);
   await write(story, 0);
   cluster.nextEpoch(0);
   cluster.move(new Map([[0, 3]]));
   t.equal(await codeOf(user.flush()), null);
   await write(story, 0);
-  cluster.nextEpoch(0, true);
+  cluster.nextEpoch(0, 'unflushed');
   cluster.move(new Map([[0, 4]]));
   t.equal(await codeOf(user.flush()), 'E_LOST_WRITES', 'whoever serves it by now');
   t.equal(await codeOf(user.flush()), null);
@@ -256,7 +281,7 @@ t.test('one copy: a loss is said once, though the map says it later as well', as
   await write(story, 0);
   t.equal(await codeOf(user.flush()), 'E_LOST_WRITES');
   await write(story, 0);
-  cluster.nextEpoch(0, true);
+  cluster.nextEpoch(0, 'unflushed');
   t.equal(await codeOf(user.flush()), null, 'this write came after the loss');
 });
 
@@ -266,7 +291,7 @@ t.test('one copy: a loss by the daemon that a group has moved to is said', async
   await user.flush();
   await write(story, 0);
   cluster.move(new Map([[0, 4]]));
-  cluster.nextEpoch(0, true);
+  cluster.nextEpoch(0, 'unflushed');
   t.equal(await codeOf(user.flush()), 'E_LOST_WRITES');
   t.equal(await codeOf(user.flush()), null);
 });

@@ -28,6 +28,10 @@ export class FakeGuide implements ClusterGuide {
     this.view = new MapView(map);
   }
 
+  get isConnected(): boolean {
+    return !this.isCutOff;
+  }
+
   /** A newer map has come. */
   bring(map: StorageMap): void {
     if (this.isCutOff || map.version <= this.view.map.version) return;

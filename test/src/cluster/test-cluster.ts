@@ -184,7 +184,8 @@ export class TestCluster {
       groups: pool.groups.map((group, index) => {
         const daemon = moves.get(index);
         if (daemon === undefined) return group;
-        return { ...this.#group(daemon), epoch: group.epoch + 1, lostAt: group.lostAt };
+        const { members, hasPrimary } = this.#group(daemon);
+        return { ...group, members, hasPrimary, epoch: group.epoch + 1 };
       }),
     }));
     return { ...this.#map, version: this.#map.version + 1, pools };
@@ -205,14 +206,18 @@ export class TestCluster {
   }
 
   /** Begins a new epoch of a group, for a reason of its own or because answered writes to it were lost. */
-  nextEpoch(number: number, hasLost = false): void {
+  nextEpoch(number: number, lost: 'nothing' | 'unflushed' | 'all' = 'nothing'): void {
     const pools = this.#map.pools.map((pool) => ({
       ...pool,
       groups: pool.groups.map((group, index) => {
         const epoch = group.epoch + 1;
-        return index === number
-          ? { ...group, epoch, lostAt: hasLost ? epoch : group.lostAt }
-          : group;
+        if (index !== number) return group;
+        return {
+          ...group,
+          epoch,
+          lostAt: lost === 'nothing' ? group.lostAt : epoch,
+          givenUpAt: lost === 'all' ? epoch : group.givenUpAt,
+        };
       }),
     }));
     this.change({ pools });
@@ -231,6 +236,6 @@ export class TestCluster {
   #group(daemon: number): MapGroup {
     const inSync = this.daemons[daemon - 1]?.startId.toString('hex') ?? null;
     const members = daemon === 0 ? [] : [{ daemon, inSync }];
-    return { epoch: 1, members, hasPrimary: daemon !== 0, lostAt: 0 };
+    return { epoch: 1, members, hasPrimary: daemon !== 0, lostAt: 0, givenUpAt: 0 };
   }
 }

@@ -64,7 +64,7 @@ t.test('copies that differ in one byte are told apart, whatever their checksums'
         ...{ failureDomain: 'disk', durability: 'flush' },
         groups: [
           {
-            ...{ epoch: 1, hasPrimary: true, lostAt: 0 },
+            ...{ epoch: 1, hasPrimary: true, lostAt: 0, givenUpAt: 0 },
             members: members.map((daemon) => ({ daemon, inSync: 's' })),
           },
         ],

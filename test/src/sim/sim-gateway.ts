@@ -158,6 +158,10 @@ class SimGuide implements ClusterGuide {
     process.timers.after(0, () => this.#dialNext());
   }
 
+  get isConnected(): boolean {
+    return this.#end !== null;
+  }
+
   get view(): MapView {
     if (this.#view === null) throw new StoreError('E_UNREACHABLE', 'There is no map yet');
     return this.#view;

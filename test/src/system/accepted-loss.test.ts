@@ -1,11 +1,14 @@
 // Two of three copies are gone, and an operator goes on with the third, which had missed writes: he is told what that costs
 // before, all of it is there that was when the copy was in sync, writers hear of the loss, and it is remembered.
 import type { GroupStatus } from '@store/core';
+import { join } from 'node:path';
 import t from 'tap';
 import { waitUntil } from '../host/wait-until.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
+import { NBD_EIO } from '../nbd-client/nbd-constants.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
 import { TEST_POOL } from '../server/process-cluster.js';
+import { StoreServer } from '../server/store-server.js';
 
 t.setTimeout(600_000);
 
@@ -27,6 +30,14 @@ t.test('a group goes on with a copy that missed writes, when an operator says so
     blocks: SIZE / 512,
   });
   const { cluster, client } = story;
+  const idleServer = await StoreServer.start(t, {
+    image: 'vm2',
+    socket: join(cluster.folder, 'idle.sock'),
+    createBytes: MIB,
+    args: cluster.flags,
+  });
+  const idle = await NbdClient.connect(idleServer.uri);
+  t.equal((await idle.flush()).error, 0, 'which writes nothing');
   t.same(await fill(client, 1), []);
   t.equal((await client.flush()).error, 0);
   const [old, ...others] = cluster.daemons;
@@ -71,7 +82,16 @@ t.test('a group goes on with a copy that missed writes, when an operator says so
   t.match(incidents[0], { pool: TEST_POOL, what: /In sync were daemon .*lacks what was written/ });
   await Promise.all(others.map((daemon) => daemon.startAgain()));
   await cluster.healthy(60_000);
-  t.not((await client.flush()).error, 0, 'the writer hears of it');
+  t.equal((await idle.flush()).error, NBD_EIO, 'who has flushed everything hears of it');
+  t.equal((await idle.flush()).error, 0, 'once');
+  await idle.disconnect();
+  await idleServer.stop();
+  t.equal((await client.flush()).error, NBD_EIO, 'and the writer');
+  t.equal((await client.flush()).error, 0, 'once as well');
+  t.match(
+    story.server.log,
+    /An operator had 4 groups of pool 'testpool' go on|An operator had a group/,
+  );
   await client.disconnect();
   await story.losesServer();
   await story.serverAgain();

@@ -86,8 +86,8 @@ function addAcceptDataLoss(group: Command): void {
       'after',
       `
 The last resort, when all daemons with an in-sync copy are lost for good. Everything that was written since the copy was
-last in sync is gone, also what was flushed. Its writers hear of it with their next flush. It is remembered, and
-shown by store status. Which copies there are says: store group show. What would be lost says: --dry-run.
+last in sync is gone, also what was flushed: images made since may be gone, removed ones be back. Every open image of the
+pool fails its next flush once, so that filesystems notice. It is remembered, and shown by store status. Which copies there are says: store group show. What would be lost says: --dry-run.
 Until there are --min-replicas copies again the group can only be read: add daemons, or see store pool set --help.
 
 Example:
@@ -128,7 +128,7 @@ async function groupsDown(context: Context, name: string, daemon: number): Promi
   if (found.length > 0) return found.map(({ group }) => group);
   throw new StoreError(
     'E_NOT_FOUND',
-    `No group of pool '${name}' is down and has a copy on daemon ${daemon} that is not in sync; see store group ls ${name} --unwell`,
+    `No group of pool '${name}' is down and has a copy on daemon ${daemon} that is not in sync; see store group ls ${name} --unwell. After the start of a master it takes some seconds until it knows who is down`,
   );
 }
 
