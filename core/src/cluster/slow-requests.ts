@@ -69,7 +69,9 @@ export class SlowRequests {
     const reasons = new Map<string, number[]>();
     for (const group of [...groups].sort((a, b) => a - b)) {
       const reason = reasonOf(group);
-      reasons.set(reason, [...(reasons.get(reason) ?? []), group]);
+      const others = reasons.get(reason);
+      if (others === undefined) reasons.set(reason, [group]);
+      else others.push(group);
     }
     const told = [...reasons.keys()].sort().join('\n');
     const isNew = this.#toldAt === 0 || told !== this.#told;

@@ -9,9 +9,10 @@
  *       the number of groups 1, flags 1 (failure domain, durability * 4), groups
  *     count of blocked clients, names; count of blocked tickets, ids; CRC-32C of all before 4, little-endian
  *
- * A group: epoch, head 1 (members * 4, has a primary 2, lost writes 1), [lostAt, and 0 or lostAt - givenUpAt + 1], members. A member: index of its daemon
- * in the list * 3 + 0: not in sync, 1: the daemon's present start is, 2: an old start is, whose index follows. Old
- * starts stand with their daemon because after a power failure every member of every group is one.
+ * A group: epoch, head 1 (members * 4, has a primary 2, lost writes 1), [lostAt, and 0 or lostAt - givenUpAt + 1],
+ * members. A member: index of its daemon in the list * 3 + 0: not in sync, 1: the daemon's present start is, 2: an old
+ * start is, whose index follows. Old starts stand with their daemon because after a power failure every member of every
+ * group is one.
  *
  * In version 1, which is read and not written any more, nothing follows `lostAt`.
  *

@@ -18,13 +18,18 @@ function two(): { world: GroupWorld; primary: number; copy: number } {
 }
 
 /** The state with another in-sync set of the group, and what is noted of that. */
-function changed(state: ClusterState, inSync: ReadonlyMap<number, string>, time: number) {
+function changed(
+  state: ClusterState,
+  inSync: ReadonlyMap<number, string>,
+  time: number,
+  lost: 'nothing' | 'all' = 'nothing',
+): ClusterState {
   const group = state.map.pools[0]?.groups[1] as MapGroup; // the pool has two
   const members = group.members.map(({ daemon }) => ({
     daemon,
     inSync: inSync.get(daemon) ?? null,
   }));
-  return noteBehind(state, withGroup(state, PLACE, nextGroup(group, members)), time);
+  return noteBehind(state, withGroup(state, PLACE, nextGroup(group, members, { lost })), time);
 }
 
 t.test('who leaves the set is noted until it is back', (t) => {
@@ -76,11 +81,11 @@ t.test('who joins a copy that an operator went on with lacks what that one lacks
   const { world, primary, copy } = two();
   const only = (id: number): Map<number, string> => new Map([[id, world.view.startOf(id) ?? '']]);
   const left = changed(world.state, only(primary), 100);
-  const gone = changed(left, only(copy), 500);
+  const gone = changed(left, only(copy), 500, 'all');
   t.equal(behindSince(gone, { ...PLACE, daemon: primary }), 100, 'as old as the copy');
-  const again = changed(gone, only(primary), 900);
+  const again = changed(gone, only(primary), 900, 'all');
   t.equal(behindSince(again, { ...PLACE, daemon: copy }), 100);
-  const forgotten = changed({ ...left, behind: [] }, only(copy), 500);
+  const forgotten = changed({ ...left, behind: [] }, only(copy), 500, 'all');
   t.same(forgotten.behind, [], 'nobody knows how old that is');
   t.end();
 });

@@ -72,10 +72,9 @@ function leftBy({ pool, group, old, next }: GroupChange, time: number): MemberBe
     .map(({ daemon }) => ({ pool, group, daemon, since: time }));
 }
 
-/** None of those in sync was: an operator had the group go on with a copy that was not. */
+/** An operator had the group go on with a copy that was not in sync. */
 function isGivenUp({ old, next }: GroupChange): boolean {
-  const were = inSyncOf(old).map(({ daemon }) => daemon);
-  return were.length > 0 && !inSyncOf(next).some(({ daemon }) => were.includes(daemon));
+  return next.givenUpAt > old.givenUpAt;
 }
 
 /**
