@@ -1,4 +1,5 @@
 export { objectPoolSuite, type OpenedStore } from './pool/object-pool.suite.js';
+export { reservePort } from './env/reserved-port.js';
 export { PoolWrapper } from './pool/pool-wrapper.js';
 export { PoolUser, codeOf } from './pool/pool-user.js';
 export { decodeImageHeader, type ImageHeader } from './image/image-header.js';

@@ -115,7 +115,7 @@ function exhausted(text: string, said: string): EtcdFailure {
   if (text.includes('too many requests')) return new EtcdFailure('unsent', said);
   return new EtcdFailure(
     'no-space',
-    `${said}; make room in etcd: compact, defragment, then: etcdctl alarm disarm`,
+    `${said}; make room in etcd: etcdctl compact --physical REVISION, etcdctl defrag, then: etcdctl alarm disarm`,
     { code: 'E_NO_SPACE' },
   );
 }

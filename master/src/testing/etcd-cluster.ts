@@ -7,7 +7,8 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { realEnv, silentLog, type Env } from '@store/core';
+import { realEnv, silentLog } from '@store/core';
+import { reservePort } from '@store/core/testing';
 import { EtcdGateway, type EtcdUser } from '../state/etcd-gateway.js';
 import type { EtcdTls } from '../state/etcd-http.js';
 import { until } from '../state/state-user.js';
@@ -48,8 +49,8 @@ export class EtcdCluster {
       throw new Error(
         'etcd does not run; install it: apt-get install etcd-server (make test does)',
       );
-    const env = realEnv(silentLog);
-    const ports = await freePorts(env, 2 * (options.members ?? 3));
+    const count = 2 * (options.members ?? 3);
+    const ports = await Promise.all(Array.from({ length: count }, reservePort));
     const cluster = new EtcdCluster(ports, options);
     t.teardown(() => cluster.stop());
     for (const member of cluster.members) member.start();
@@ -202,16 +203,4 @@ export class EtcdMember {
 
 function tlsArgs({ cert, key, ca }: EtcdTlsFiles): string[] {
   return ['--cert-file', cert, '--key-file', key, '--trusted-ca-file', ca, '--client-cert-auth'];
-}
-
-/** Ports that were free a moment ago. */
-async function freePorts(env: Env, count: number): Promise<number[]> {
-  const listeners = await Promise.all(
-    Array.from({ length: count }, () =>
-      env.network.listen({ host: '127.0.0.1', port: 0 }, (connection) => connection.destroy()),
-    ),
-  );
-  const ports = listeners.map(({ address }) => ('port' in address ? address.port : 0));
-  for (const listener of listeners) await listener.close();
-  return ports;
 }

@@ -13,7 +13,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { run } from '../host/command.js';
-import { freePort } from '../host/free-port.js';
+import { reservePort } from '@store/core/testing';
 import { waitUntil } from '../host/wait-until.js';
 import { ProgramParts } from './program-parts.js';
 
@@ -73,7 +73,7 @@ async function format({ dir, osds }: Options, config: string): Promise<void> {
   for (const folder of ['mon', 'mgr', 'run', 'log', ...diskNames(osds)])
     mkdirSync(join(dir, folder), { recursive: true });
   const id = randomUUID();
-  const address = `[v2:127.0.0.1:${await freePort()},v1:127.0.0.1:${await freePort()}]`;
+  const address = `[v2:127.0.0.1:${await reservePort()},v1:127.0.0.1:${await reservePort()}]`;
   writeFileSync(config, configText({ dir, osds, id, address }));
   const map = join(dir, 'monmap');
   await run('monmaptool', ['--create', '--clobber', '--fsid', id, '--addv', 'a', address, map]);

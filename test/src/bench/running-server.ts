@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { freePort } from '../host/free-port.js';
+import { reservePort } from '@store/core/testing';
 import { waitUntil } from '../host/wait-until.js';
 import { isAlive } from './process-tree.js';
 import { collect, stopProcess, type Programs } from './programs.js';
@@ -133,7 +133,7 @@ async function endpointIn(folder: string, tcp: boolean): Promise<Endpoint> {
     rmSync(path, { force: true }); // of the server of an earlier stage
     return { path };
   }
-  return { port: await freePort() };
+  return { port: await reservePort() };
 }
 
 function pidIn(file: string): number | undefined {

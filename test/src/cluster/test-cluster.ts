@@ -13,6 +13,7 @@ import {
   type MapPool,
   type StorageMap,
 } from '@store/core';
+import { reservePort } from '@store/core/testing';
 import { ServedMemory } from '@store/daemon/testing';
 import { FakeGuide } from './fake-guide.js';
 import { MappedStore, type SharedData } from './mapped-store.js';
@@ -67,7 +68,8 @@ export class TestDaemon {
   }
 
   /** Serves, at an address of its own or at one that it had. */
-  async run(address = '127.0.0.1:0'): Promise<void> {
+  async run(address?: string): Promise<void> {
+    const [host = '', port] = (address ?? `127.0.0.1:${await reservePort()}`).split(':');
     const served = new ServedMemory({
       store: this.mapped,
       door: {
@@ -81,7 +83,6 @@ export class TestDaemon {
         lineage: Buffer.alloc(16, this.lineage),
       },
     });
-    const [host = '', port] = address.split(':');
     served.address = await served.server.listen({ host, port: Number(port) }, 'listen');
     this.served = served;
   }

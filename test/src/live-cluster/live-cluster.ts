@@ -14,6 +14,7 @@ import {
   type MasterAddress,
   type TlsClientContext,
 } from '@store/core';
+import { reservePort } from '@store/core/testing';
 import {
   ClusteredStore,
   ClusterMember,
@@ -97,8 +98,10 @@ export class LiveMaster {
   }
 
   async start(): Promise<void> {
-    this.peer = (await this.master.listen(this.peer, 'peer')) as MasterAddress; // it was a host
-    this.listen = (await this.master.listen(this.listen, 'listen')) as MasterAddress; // likewise
+    for (const kind of ['peer', 'listen'] as const) {
+      if (this[kind].port === 0) this[kind] = { host: '127.0.0.1', port: await reservePort() };
+      await this.master.listen(this[kind], kind);
+    }
     const text = ({ host, port }: MasterAddress): string => `${host}:${port}`;
     this.master.stand({ peer: text(this.peer), listen: text(this.listen), http: '' });
     this.isRunning = true;
@@ -165,8 +168,8 @@ export class LiveDaemon {
       datagramBytes: 0,
       defect: die,
     });
-    const bound = await this.server.listen({ host: '127.0.0.1', port: this.port }, 'listen');
-    this.port = 'port' in bound ? bound.port : 0;
+    if (this.port === 0) this.port = await reservePort();
+    await this.server.listen({ host: '127.0.0.1', port: this.port }, 'listen');
     this.isRunning = true;
     this.member.join({ address: `127.0.0.1:${this.port}`, peerAddress: '' });
   }

@@ -1,4 +1,5 @@
 /** A running `store file-store`. */
+import { reservePort } from '@store/core/testing';
 import type { HasTeardown } from '../host/temp-folder.js';
 import { RestartableProgram } from './restartable-program.js';
 
@@ -7,7 +8,7 @@ export interface StorageDaemonOptions {
   readonly dir: string | (() => string);
   /** More arguments. */
   readonly args?: readonly string[];
-  /** Where clients connect: on a free port unless told, which stays the same when it starts again. */
+  /** Where clients connect: on a port of its own unless told, which stays the same when it starts again. */
   readonly port?: number;
   /** `127.0.0.1` unless told. */
   readonly host?: string;
@@ -19,15 +20,15 @@ export class StorageDaemon extends RestartableProgram {
   readonly #options: StorageDaemonOptions;
   #port: number;
 
-  private constructor(t: HasTeardown, options: StorageDaemonOptions) {
+  private constructor(t: HasTeardown, options: StorageDaemonOptions, port: number) {
     super(t, 'store file-store');
     this.#options = options;
-    this.#port = options.port ?? 0;
+    this.#port = port;
   }
 
   /** Starts the program and waits until it serves. @throws Error with what it said, if it does not */
   static async start(t: HasTeardown, options: StorageDaemonOptions): Promise<StorageDaemon> {
-    const daemon = new StorageDaemon(t, options);
+    const daemon = new StorageDaemon(t, options, options.port ?? (await reservePort()));
     await daemon.startAgain();
     return daemon;
   }

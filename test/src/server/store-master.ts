@@ -1,4 +1,5 @@
 /** A running `store master`. */
+import { reservePort } from '@store/core/testing';
 import type { HasTeardown } from '../host/temp-folder.js';
 import { RestartableProgram } from './restartable-program.js';
 
@@ -24,18 +25,24 @@ export class StoreMaster extends RestartableProgram {
   #listen: string;
   #http: string;
 
-  private constructor(t: HasTeardown, options: StoreMasterOptions) {
+  private constructor(
+    t: HasTeardown,
+    options: StoreMasterOptions,
+    places: { readonly peer: string; readonly listen: string; readonly http: string },
+  ) {
     super(t, 'store master');
     this.#options = options;
-    const anyPort = `${options.host ?? '127.0.0.1'}:0`;
-    this.#peer = anyPort;
-    this.#listen = anyPort;
-    this.#http = anyPort;
+    this.#peer = places.peer;
+    this.#listen = places.listen;
+    this.#http = places.http;
   }
 
   /** Starts the program and waits until it serves. @throws Error with what it said, if it does not */
   static async start(t: HasTeardown, options: StoreMasterOptions): Promise<StoreMaster> {
-    const master = new StoreMaster(t, options);
+    const anywhere = async (): Promise<string> =>
+      `${options.host ?? '127.0.0.1'}:${await reservePort()}`;
+    const places = { peer: await anywhere(), listen: await anywhere(), http: await anywhere() };
+    const master = new StoreMaster(t, options, places);
     await master.startAgain();
     return master;
   }

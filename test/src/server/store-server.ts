@@ -5,6 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { reservePort } from '@store/core/testing';
 import type { HasTeardown } from '../host/temp-folder.js';
 import { programPath } from './store-programs.js';
 
@@ -14,7 +15,7 @@ export interface StoreServerOptions {
   readonly image: string;
   /** Creates the image if it is not there (unless `readOnly`). */
   readonly createBytes?: number;
-  /** Unix socket; without it a free port of 127.0.0.1. */
+  /** Unix socket; without it a port of 127.0.0.1. */
   readonly socket?: string;
   readonly port?: number;
   readonly readOnly?: boolean;
@@ -44,7 +45,7 @@ export class StoreServer {
     const [command = '', ...args] = [
       ...(options.wrapper ?? []),
       programPath('store-nbd'),
-      ...storeNbdArguments(options),
+      ...storeNbdArguments(options, options.port ?? (await reservePort())),
     ];
     const child = spawn(command, args, {
       env: { ...process.env, ...options.env },
@@ -98,11 +99,8 @@ export class StoreServer {
   }
 }
 
-function storeNbdArguments(options: StoreServerOptions): string[] {
-  const where =
-    options.socket === undefined
-      ? ['--port', `${options.port ?? 0}`]
-      : ['--socket', options.socket];
+function storeNbdArguments(options: StoreServerOptions, port: number): string[] {
+  const where = options.socket === undefined ? ['--port', `${port}`] : ['--socket', options.socket];
   return [
     ...(options.dir === undefined ? [] : ['--dir', options.dir]),
     ...['--pool', 'testpool', '--image', options.image],
