@@ -163,6 +163,8 @@ export interface ClusterStatus {
   readonly usedBytes: number;
   readonly traffic: Traffic;
   readonly recovery: Recovery;
+  /** Bytes that each daemon may send in a second to make copies equal; 0: by what clients feel. */
+  readonly recoveryRate: number;
   /** The latest first. */
   readonly incidents: readonly Incident[];
 }

@@ -286,6 +286,8 @@ export class ClusterMember implements MapSource {
     }
     const clusterId = textIn(answer.fields, 'clusterId', 32);
     const daemonId = numberIn(answer.fields, 'daemonId', 2 ** 32 - 1);
+    const rate = numberIn(answer.fields, 'recoveryRate', Number.MAX_SAFE_INTEGER);
+    this.#options.copies?.recoverAt(rate);
     const lineage = store.lineage.toString('hex');
     const { secrets, ...known } = this.#membership ?? { secrets: [] };
     if (!isDeepStrictEqual(known, { clusterId, daemonId, lineage })) {

@@ -73,7 +73,7 @@ export interface AdminService {
   startScrub(pool: string | null, kind: ScrubKind): Promise<ScrubReport>;
   /** How that stands. @param pool - Of which findings are told; null: of all. @throws StoreError `E_NOT_FOUND` */
   scrubs(pool: string | null): Promise<ScrubReport>;
-  /** How fast copies are made equal, until the daemons start anew. @param bytesPerSecond - 0: by what clients feel */
+  /** How fast copies are made equal from now on. @param bytesPerSecond - 0: by what clients feel */
   setRecoveryRate(bytesPerSecond: number): Promise<RateReport>;
   clients(): readonly ClientStatus[];
   /** @returns The text of the client's key file, which is shown this once. @throws StoreError `E_EXISTS`, `E_INVALID` */

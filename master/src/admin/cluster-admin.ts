@@ -251,6 +251,8 @@ export class ClusterAdmin implements AdminService {
   }
 
   async setRecoveryRate(bytesPerSecond: number): Promise<RateReport> {
+    // First for those that register from now on, so that none is left with the old one.
+    await this.#apply((state) => ({ ...state, recoveryRate: bytesPerSecond }), false);
     const answers = await this.#master.askDaemons(CONTROL.recovery, { bytesPerSecond });
     return { daemons: this.#byDaemon(answers).map(({ who, problem }) => ({ ...who, problem })) };
   }

@@ -71,6 +71,7 @@ export function clusterStatus(sources: StatusSources): ClusterStatus {
     usedBytes: sum(daemons, ({ usedBytes }) => usedBytes),
     traffic,
     recovery: recoveryOf(pools.map(({ recovery }) => recovery)),
+    recoveryRate: state.recoveryRate,
     incidents: incidentsOf(state),
   };
 }

@@ -83,6 +83,8 @@ export interface ClusterState {
   readonly behind: readonly MemberBehind[];
   /** By number, the oldest first; the last hundred. */
   readonly incidents: ReadonlyMap<number, IncidentRecord>;
+  /** Bytes that each daemon may send in a second to make copies equal; 0: by what clients feel. */
+  readonly recoveryRate: number;
 }
 
 /** @param clusterId - 32 hexadecimal digits. */
@@ -101,6 +103,7 @@ export function newCluster(clusterId: string, created: number): ClusterState {
     blocked: new Map(),
     behind: [],
     incidents: new Map(),
+    recoveryRate: 0,
   };
 }
 

@@ -31,7 +31,8 @@ function sample(): ClusterState {
   for (const name of ['p', 'q']) state = createPool(state, name, { groups: 4 }, { random });
   const incident = { time: 5, pool: 'p', group: 1, epoch: 9, daemon: 1, what: 'Lost.' };
   const behind = [{ pool: 2, group: 3, daemon: 1, since: 4 }];
-  return { ...removePool(state, 'p'), behind, incidents: new Map([[1, incident]]) };
+  const incidents = new Map([[1, incident]]);
+  return { ...removePool(state, 'p'), behind, incidents, recoveryRate: 1e7 };
 }
 
 function snapshotOf(state: ClusterState): StateSnapshot {
@@ -53,6 +54,7 @@ t.test('what is stored is what is read', (t) => {
   t.same([...found.state.removedPools], [...state.removedPools]);
   t.same([...found.state.incidents], [...state.incidents]);
   t.same(found.state.behind, state.behind);
+  t.equal(found.state.recoveryRate, 1e7);
   t.equal(decodeState({ revision: 7, entries: [] }), null);
   t.end();
 });

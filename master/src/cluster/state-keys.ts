@@ -48,6 +48,8 @@ interface ClusterDocument {
   readonly recoveredFrom: number;
   readonly nextDaemonId: number;
   readonly nextPoolId: number;
+  /** Before there was one: 0. */
+  readonly recoveryRate?: number;
   readonly map: { readonly version: number; readonly parts: number };
 }
 
@@ -80,8 +82,8 @@ function readState(
   const document = parse(entry) as ClusterDocument;
   if (document.format !== FORMAT)
     throw damaged(CLUSTER_KEY, `it has format ${document.format}, this program knows ${FORMAT}`);
-  const { serial, created, recoveredFrom, nextDaemonId, nextPoolId } = document;
-  const numbers = [serial, created, recoveredFrom, nextDaemonId, nextPoolId];
+  const { serial, created, recoveredFrom, nextDaemonId, nextPoolId, recoveryRate = 0 } = document;
+  const numbers = [serial, created, recoveredFrom, nextDaemonId, nextPoolId, recoveryRate];
   for (const number of [...numbers, document.map.version])
     if (!Number.isSafeInteger(number)) throw damaged(CLUSTER_KEY, 'a number is missing');
   return {
@@ -92,6 +94,7 @@ function readState(
       recoveredFrom,
       nextDaemonId,
       nextPoolId,
+      recoveryRate,
       map: readMap(document.map, byKey),
       daemons: readAll(entries, 'daemon/', Number, readDaemonRecord),
       secrets: readAll(entries, 'secret/', Number, (one) =>
@@ -133,6 +136,7 @@ export function changesBetween(
     recoveredFrom: next.recoveredFrom,
     nextDaemonId: next.nextDaemonId,
     nextPoolId: next.nextPoolId,
+    recoveryRate: next.recoveryRate,
     map: {
       version: next.map.version,
       parts: parts?.length ?? partCountOf(before),

@@ -295,7 +295,8 @@ export class Guest {
     this.#daemon = connection;
     this.#reportedAt = this.#host.env.clock.now();
     this.#host.daemonArrived(connection, this);
-    return saying({ daemonId, clusterId: this.#host.state.map.clusterId });
+    const { map, recoveryRate } = this.#host.state;
+    return saying({ daemonId, clusterId: map.clusterId, recoveryRate });
   }
 
   async #decideGroup({ fields }: ControlMessage): Promise<ControlMessage> {

@@ -109,7 +109,7 @@ export class FakeMaster {
         );
       }
       case CONTROL.register:
-        return saying({ daemonId, clusterId });
+        return saying({ daemonId, clusterId, recoveryRate: 0 });
       case CONTROL.map:
         return { fields: {}, payload: map };
       case CONTROL.admin:

@@ -123,6 +123,8 @@ export class LiveDaemon {
   member!: ClusterMember; // by start()
   isRunning = false;
   port = 0;
+  /** How fast it was told to make copies equal; it keeps none. */
+  recoveryRate = 0;
   readonly #cluster: LiveCluster;
   readonly #labels: { host: string; rack: string };
   readonly #env: Env;
@@ -151,6 +153,10 @@ export class LiveDaemon {
       labels: this.#labels,
       counts: () => ({ ...NO_COUNTS }),
       admits: (who) => this.server.replaceSecrets(who),
+      copies: {
+        recoverAt: (bytesPerSecond) => (this.recoveryRate = bytesPerSecond),
+        scrubIs: () => die(new Error('This daemon keeps no copies')),
+      },
       defect: die,
     });
     const { tls: keys } = this.#cluster;

@@ -273,6 +273,25 @@ t.test(
   },
 );
 
+t.test('a rate of recovery outlives daemons and masters', async (t) => {
+  const cluster = await LiveCluster.start(t, 1);
+  const [daemon] = cluster.daemons;
+  const [master] = cluster.masters;
+  if (daemon === undefined || master === undefined) throw new Error('there is one of each');
+  await master.master.admin.setRecoveryRate(5_000_000);
+  t.equal(daemon.recoveryRate, 5_000_000, 'who is there is told');
+  await daemon.stop();
+  daemon.recoveryRate = 0;
+  await daemon.join();
+  t.equal(daemon.recoveryRate, 5_000_000, 'who comes later, too');
+
+  cluster.masters.splice(0);
+  await master.stop();
+  const again = await cluster.addMaster(await cluster.openState());
+  await until('it leads', () => again.master.isLeader);
+  t.equal(again.master.state.recoveryRate, 5_000_000);
+});
+
 t.test('a daemon is removed when it is stopped, and not before', async (t) => {
   const cluster = await LiveCluster.start(t, 2);
   const admin = cluster.leader()?.master.admin;

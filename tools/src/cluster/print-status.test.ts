@@ -55,6 +55,7 @@ const STATUS: ClusterStatus = {
   usedBytes: GIB,
   traffic: { ...QUIET, readsPerSecond: 1234.5, readBytesPerSecond: 5 * 2 ** 20, readMs: 0.31 },
   recovery: RECOVERY,
+  recoveryRate: 0,
   incidents: [
     {
       ...{ time: '2026-01-01T00:00:00.000Z', pool: 'vms', group: 5, daemon: 2 },

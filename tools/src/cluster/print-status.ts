@@ -53,7 +53,7 @@ function facts(status: ClusterStatus): [string, string][] {
     ['capacity', capacityText(status)],
     ['traffic', trafficText(status)],
   ];
-  return [...lines, ...scrubLines(pools), ...recoveryLines(status)];
+  return [...lines, ...scrubLines(pools), ...recoveryLines(status), ...rateLines(status)];
 }
 
 /** What scrubs have found, if anything. */
@@ -89,6 +89,14 @@ function recoveryLines({ pools, recovery }: ClusterStatus): [string, string][] {
       `${progress(groups - misplaced, groups, 'of the groups are in place')}${missing > 0 ? '' : left}`,
     ]);
   return lines;
+}
+
+/** What an operator has set, so that nobody wonders. */
+function rateLines({ recoveryRate }: ClusterStatus): [string, string][] {
+  if (recoveryRate === 0) return [];
+  return [
+    ['copying', `at ${rate(recoveryRate)} in each daemon (store recovery set --rate auto ends it)`],
+  ];
 }
 
 function masterText({ address, isLeader }: ClusterStatus['masters'][number]): string {

@@ -24,7 +24,7 @@ export function addRecoveryCommand(program: Command): void {
       'after',
       `
 With auto, which is the default, copies are made below what clients do: at most so fast that their requests take twice
-as long. A rate holds until a daemon is started again; then auto counts there.
+as long. A rate holds until another one is set; store status shows it.
 
 Example:
   store recovery set --rate 100M --master 127.0.0.1:4010
@@ -43,7 +43,7 @@ Example:
     if (silent > 0)
       throw new StoreError(
         'E_UNREACHABLE',
-        `${counted(silent, 'daemon')} did not answer and may go on as before: try again`,
+        `${counted(silent, 'daemon')} did not answer and may go on as before until they register again: try again`,
       );
   });
 }
@@ -64,7 +64,7 @@ function text({ daemons }: RateReport, bytesPerSecond: number): string {
   );
   const first =
     told === 0
-      ? 'No daemon is connected: nothing was set; see store daemon ls'
-      : `${counted(told, 'daemon')} will make copies equal ${how}, each until it is started again`;
+      ? `No daemon is connected; those that come will make copies equal ${how}`
+      : `${counted(told, 'daemon')} will make copies equal ${how}, and those that come as well`;
   return [first, ...silent].join('\n');
 }

@@ -42,18 +42,21 @@ await t.test('groups are looked through, and what is damaged is mended and told 
   failed(t, await store('repair', '--pool', 'none'), 1, /There is no pool 'none'/);
 });
 
-await t.test('a speed of recovery is taken by all daemons', async (t) => {
+await t.test('a speed of recovery is taken by all daemons, and kept', async (t) => {
   const { store, daemon } = await startCluster(t);
-  succeeded(t, await store('recovery', 'set', '--rate', '1M'), /^No daemon is connected/);
+  const first = await store('recovery', 'set', '--rate', '1M');
+  succeeded(t, first, /^No daemon is connected; those that come will .* at 1 MiB\/s\n$/);
   succeeded(t, await store('scrub', 'start'), /^Nothing is looked through/);
   await daemon('disk1');
   const set = await store('recovery', 'set', '--rate', '100M');
   succeeded(
     t,
     set,
-    /^1 daemon will make copies equal at 100 MiB\/s, each until it is started again\n/,
+    /^1 daemon will make copies equal at 100 MiB\/s, and those that come as well\n$/,
   );
+  succeeded(t, await store('status'), /^copying +at 100 MiB\/s in each daemon/m);
   succeeded(t, await store('recovery', 'set', '--rate', 'auto'), /by what clients feel/);
+  t.notMatch((await store('status')).stdout, /^copying/m);
 });
 
 await t.test('mistakes are told before a master is asked', async (t) => {

@@ -55,6 +55,7 @@ export function healthyStatus(count: number): ClusterStatus {
     usedBytes: 0,
     traffic: NO_TRAFFIC,
     recovery: NO_RECOVERY,
+    recoveryRate: 0,
     incidents: [],
   });
 }
