@@ -2,6 +2,7 @@
 export { EtcdCluster } from './testing/etcd-cluster.js';
 export { SampleCluster } from './http/testing/sample-cluster.js';
 export { SAMPLE_TOKEN, sampleServer } from './http/testing/sample-server.js';
+export { acceptDataLoss } from './cluster/accept-data-loss.js';
 export { decideGroupRequest } from './cluster/decide-groups.js';
 export { changeDaemon, registerDaemon } from './cluster/decide-daemons.js';
 export { createPool } from './cluster/decide-pools.js';

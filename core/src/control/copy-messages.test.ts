@@ -1,4 +1,5 @@
 import t from 'tap';
+import { MEMBERS_MAX } from '../map/map-limits.js';
 import { StoreError } from '../util/errors.js';
 import { decodeJson, encodeJson, type JsonFields } from '../wire/json-body.js';
 import { BODY_BYTES_MAX } from '../wire/wire-limits.js';
@@ -23,6 +24,7 @@ const LAYER = 'ancestor-0123456789abcdef0123456789abcdef';
 const CONTENTS = {
   ...{ objects: 5, usedBytes: 6, isAll: true, otherObjects: 1, moreLayers: 2 },
   layers: [{ layer: LAYER, objects: 4 }],
+  reached: [1, 7],
 };
 
 t.test('what is asked and answered about copies is read as it was said', (t) => {
@@ -54,6 +56,9 @@ t.test('what is out of its limits is refused', (t) => {
     () => decodeCopyContents({ ...CONTENTS, objects: -1 }),
     () => decodeCopyContents({ ...CONTENTS, isAll: 1 }),
     () => decodeCopyContents({ ...CONTENTS, layers: {} }),
+    () => decodeCopyContents({ ...CONTENTS, reached: [0] }),
+    () => decodeCopyContents({ ...CONTENTS, reached: '1' }),
+    () => decodeCopyContents({ ...CONTENTS, reached: Array(MEMBERS_MAX + 1).fill(1) }),
     () => decodeCopyContents({ ...CONTENTS, layers: [null] }),
     () => decodeCopyContents({ ...CONTENTS, layers: [{ ...part, layer: 'x'.repeat(65) }] }),
     () => decodeCopyContents({ ...CONTENTS, layers: Array(LAYERS_TOLD_MAX + 1).fill(part) }),

@@ -1,5 +1,5 @@
 /** What a master asks daemons about a copy of a group, in sync or not, as JSON, and what they answer. */
-import { MAP_ID_MAX } from '../map/map-limits.js';
+import { MAP_ID_MAX, MEMBERS_MAX } from '../map/map-limits.js';
 import { StoreError } from '../util/errors.js';
 import { booleanIn, numberIn, textIn, textsIn, type JsonFields } from '../wire/json-body.js';
 
@@ -8,7 +8,7 @@ export interface CopyRequest {
   readonly group: number;
 }
 
-/** What a copy holds. */
+/** What a copy holds, and whom its daemon can ask about the others. */
 export interface CopyContents {
   readonly objects: number;
   readonly usedBytes: number;
@@ -20,6 +20,8 @@ export interface CopyContents {
   readonly layers: readonly LayerPart[];
   /** Layers that are not among these. */
   readonly moreLayers: number;
+  /** Members of the group that its daemon has a link with: they run, whether or not the master hears of them. */
+  readonly reached: readonly number[];
 }
 
 export interface LayerPart {
@@ -59,9 +61,11 @@ export function encodeCopyContents(contents: CopyContents): JsonFields {
 
 /** @throws StoreError `E_BAD_FRAME` */
 export function decodeCopyContents(fields: JsonFields): CopyContents {
-  const { layers } = fields;
+  const { layers, reached } = fields;
   if (!Array.isArray(layers) || layers.length > LAYERS_TOLD_MAX)
     throw new StoreError('E_BAD_FRAME', 'What a daemon says of a copy cannot be read');
+  if (!Array.isArray(reached) || reached.length > MEMBERS_MAX || !reached.every(isDaemonId))
+    throw new StoreError('E_BAD_FRAME', 'Whom a daemon reaches cannot be read');
   return {
     objects: numberIn(fields, 'objects', MAX),
     usedBytes: numberIn(fields, 'usedBytes', MAX),
@@ -69,6 +73,7 @@ export function decodeCopyContents(fields: JsonFields): CopyContents {
     otherObjects: numberIn(fields, 'otherObjects', MAX),
     layers: layers.map(layerPartIn),
     moreLayers: numberIn(fields, 'moreLayers', MAX),
+    reached,
   };
 }
 
@@ -96,6 +101,10 @@ export function decodeLayerNames(fields: JsonFields): Map<string, string> {
   if (layers.length !== names.length)
     throw new StoreError('E_BAD_FRAME', 'Some layers have no name, or some names no layer');
   return new Map(layers.map((layer, index) => [layer, names[index] ?? '']));
+}
+
+function isDaemonId(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= MAP_ID_MAX;
 }
 
 function layerPartIn(value: unknown): LayerPart {

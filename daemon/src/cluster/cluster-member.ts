@@ -82,6 +82,8 @@ export type MemberCounts = Pick<
 
 /** What masters want to know of the copies that this daemon leads, and have done about them. */
 export interface MemberCopies {
+  /** Daemons that this one has a link with. */
+  readonly reached: readonly number[];
   scrubIs(request: ScrubRequest): DaemonScrub;
   /** @param bytesPerSecond - 0: by what clients feel */
   recoverAt(bytesPerSecond: number): void;
@@ -353,7 +355,11 @@ export class ClusterMember implements MapSource {
     const name = engineNameOf(this.#view.map.clusterId, id);
     const pool = await store.openPool(name, { create: false });
     if (!canListRanges(pool)) throw new StoreError('E_INVALID', 'This daemon keeps no copies');
-    return copyContents(pool, rangeOf(mapPool, group), env);
+    const contents = await copyContents(pool, rangeOf(mapPool, group), env);
+    const members = mapPool.groups[group]?.members ?? [];
+    const links = new Set(this.#copies.reached);
+    const reached = members.map(({ daemon }) => daemon).filter((daemon) => links.has(daemon));
+    return { ...contents, reached };
   }
 
   async #namesOf(request: LayerNamesRequest): Promise<Map<string, string>> {

@@ -142,6 +142,11 @@ export class ReplicaNode implements GroupHost {
     };
   }
 
+  /** Daemons that it has a link with. */
+  get reached(): readonly number[] {
+    return [...this.#up.keys()];
+  }
+
   /** How fast copies are made equal. @param bytesPerSecond - 0: by what clients feel */
   recoverAt(bytesPerSecond: number): void {
     this.joins.pace.wanted = bytesPerSecond;

@@ -33,6 +33,8 @@ export interface LossContext {
 /**
  * The member becomes the only one in sync and the primary, with a loss noted at the new epoch: writers hear of it with
  * their next flush. The others join again from it, and lose what it does not have. It is remembered as an incident.
+ * Whoever was in sync must not run any more. Of one that the master does not hear of, and the chosen daemon does, that is
+ * known; of one that only clients reach nobody here can know it: it would serve them by its old map.
  * @throws StoreError `E_NOT_FOUND`; `E_INVALID` if that is no member outside the set that runs; `E_IN_USE` if one of the
  *   set runs: then nothing has to be lost
  */
@@ -41,7 +43,7 @@ export function acceptDataLoss(
   loss: AcceptedLoss,
   context: LossContext,
 ): ClusterState {
-  const { view, time } = context;
+  const { view, time, copy } = context;
   const { pool, index, group } = groupOfLoss(state, loss);
   const daemon = daemonOf(state.map, loss.daemon);
   const member = memberOf(group, loss.daemon);
@@ -51,6 +53,13 @@ export function acceptDataLoss(
     throw new StoreError(
       'E_IN_USE',
       `Daemon ${running.daemon} is in sync in ${name} and runs: nothing has to be lost. It serves, or will in a moment; see store group show`,
+    );
+  const reached = copy instanceof StoreError ? [] : copy.reached;
+  const cutOff = inSyncOf(group).find((one) => reached.includes(one.daemon));
+  if (cutOff !== undefined)
+    throw new StoreError(
+      'E_IN_USE',
+      `Daemon ${cutOff.daemon} is in sync in ${name} and runs: only the masters do not reach it, and daemon ${loss.daemon} does. Nothing has to be lost: mend the network, or stop that daemon first`,
     );
   if (member === undefined)
     throw new StoreError(
@@ -91,7 +100,7 @@ export function acceptDataLoss(
 }
 
 export const LOSS_ADVICE =
-  'If one of the daemons that were in sync can still be started, start it instead: nothing is lost then. If it comes back later, its copy is overwritten.';
+  'If one of the daemons that were in sync can still be started, start it instead: nothing is lost then. If it comes back later, its copy is overwritten. Make sure that none of them runs: one that is only cut off from the masters goes on serving whom it reaches, and what it takes from them is lost as well.';
 
 /** What somebody has to know of it: paragraphs. */
 export function lossWarnings(

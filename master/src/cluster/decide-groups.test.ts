@@ -278,6 +278,7 @@ t.test('an operator may accept a loss, when nobody in sync runs', (t) => {
       { layer: 'l2', objects: 1 },
     ],
     names: new Map([['l1', 'vm1']]),
+    reached: [] as number[],
   };
   const context = { view: world.view, now: world.now, time: 77, copy };
   const accept = (daemon: number): void => {
@@ -293,6 +294,12 @@ t.test('an operator may accept a loss, when nobody in sync runs', (t) => {
     refused('E_INVALID', () => accept(b)),
     'it does not run',
   );
+  copy.reached.push(b, a);
+  t.ok(
+    refused('E_IN_USE', () => accept(c)),
+    'only the master does not reach it',
+  );
+  copy.reached.length = 0;
   t.ok(
     refused('E_INVALID', () => accept(a)),
     'it is in sync',

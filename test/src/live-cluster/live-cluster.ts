@@ -154,6 +154,7 @@ export class LiveDaemon {
       counts: () => ({ ...NO_COUNTS }),
       admits: (who) => this.server.replaceSecrets(who),
       copies: {
+        reached: [],
         recoverAt: (bytesPerSecond) => (this.recoveryRate = bytesPerSecond),
         scrubIs: () => die(new Error('This daemon keeps no copies')),
       },

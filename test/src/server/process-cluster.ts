@@ -18,6 +18,8 @@ export interface ProcessClusterOptions {
   readonly dataOf?: (daemon: number) => string | undefined;
   /** See `RestartableProgram`. */
   readonly wrapperOf?: (number: number) => readonly string[];
+  /** How a daemon reaches the master; directly unless told. */
+  readonly masterOf?: (daemon: number, master: StoreMaster) => Promise<string>;
   /** Its address; `127.0.0.1` unless told. */
   readonly hostOf?: (number: number) => string;
 }
@@ -115,15 +117,22 @@ export class ProcessCluster {
    * @throws Error with what is still wrong
    */
   async healthy(limitMs: number, without: readonly number[] = []): Promise<number> {
-    const begin = performance.now();
-    for (;;) {
-      const wrong = await this.#unwell(without);
-      const ms = performance.now() - begin;
-      if (wrong.length === 0) return ms;
-      if (ms > limitMs)
-        throw new Error(`after ${limitMs} ms the cluster is not well:\n${wrong.join('\n')}`);
-      await sleep(100);
-    }
+    return nothingWrong(limitMs, () => this.#unwell(without));
+  }
+
+  /** Waits until each group is led by the daemon that placement wants first: that comes some seconds after all are in sync. */
+  async ledAsWanted(limitMs: number): Promise<void> {
+    await nothingWrong(limitMs, async () => {
+      const groups = await this.#groups();
+      return groups
+        .filter(({ members, wanted }) => {
+          const primary = members.find(({ role }) => role === 'primary');
+          return primary === undefined || primary.daemon !== wanted?.[0];
+        })
+        .map(
+          ({ group, members }) => `group ${group} is led by another: ${JSON.stringify(members)}`,
+        );
+    });
   }
 
   /** Starts those daemons again that do not run, wherever their data is now. */
@@ -144,24 +153,42 @@ export class ProcessCluster {
     const down = status.daemons
       .filter(({ id, state }) => state !== 'up' && !without.includes(id))
       .map(({ id }) => `daemon ${id} is down`);
-    const groups = await this.master.asked<GroupStatus[]>(`pools/${TEST_POOL}/groups`);
+    const groups = await this.#groups();
     const unwell = groups
       .filter(({ state, members }) => state !== 'ok' || members.length === 0)
       .map(({ group, state, members }) => `group ${group} is ${state}: ${JSON.stringify(members)}`);
     return [...down, ...unwell];
   }
 
-  #start(number: number): Promise<StorageDaemon> {
-    const { hostOf, wrapperOf } = this.#options;
+  #groups(): Promise<GroupStatus[]> {
+    return this.master.asked<GroupStatus[]>(`pools/${TEST_POOL}/groups`);
+  }
+
+  async #start(number: number): Promise<StorageDaemon> {
+    const { hostOf, wrapperOf, masterOf } = this.#options;
+    const master = (await masterOf?.(number, this.master)) ?? this.master.peer;
     const labels = ['--host', `host${number}`, '--rack', `rack${number % 2}`];
     return StorageDaemon.start(this.#t, {
       dir: () => this.dataOf(number),
-      args: [
-        ...['--master', this.master.peer, ...labels],
-        ...(hostOf === undefined ? [] : ['--insecure']),
-      ],
+      args: [...['--master', master, ...labels], ...(hostOf === undefined ? [] : ['--insecure'])],
       ...(hostOf === undefined ? {} : { host: hostOf(number) }),
       wrapper: wrapperOf?.(number) ?? [],
     });
+  }
+}
+
+/** Asks until nothing is wrong any more. @returns after how many milliseconds. @throws Error saying what still is */
+async function nothingWrong(
+  limitMs: number,
+  problems: () => Promise<readonly string[]>,
+): Promise<number> {
+  const begin = performance.now();
+  for (;;) {
+    const wrong = await problems();
+    const ms = performance.now() - begin;
+    if (wrong.length === 0) return ms;
+    if (ms > limitMs)
+      throw new Error(`after ${limitMs} ms the cluster is not well:\n${wrong.join('\n')}`);
+    await sleep(100);
   }
 }

@@ -45,12 +45,13 @@ export const FAULT_KINDS = [
   'leave',
   'cutAfterJoin',
   'killCutOff',
+  'loseOnly',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** They have draws of their own, so that seeds of profiles without them mean what they meant before there were any. */
 const WITH_OWN_DRAWS: ReadonlySet<FaultKind> = new Set([
-  ...(['killGateway', 'pauseGateway', 'leave', 'cutAfterJoin', 'killCutOff'] as const),
+  ...(['killGateway', 'pauseGateway', 'leave', 'cutAfterJoin', 'killCutOff', 'loseOnly'] as const),
 ]);
 /** On average. */
 const CUT_AFTER_JOIN_MS = 5000;
@@ -206,6 +207,12 @@ export class Faults {
       case 'loseDisk':
         if (!this.#parts.invariants.mayLose(daemon)) return;
         world.sometimes('a disk was lost');
+        daemon.replaceDisk();
+        this.#startLater(daemon, 1500);
+        return;
+      case 'loseOnly':
+        if (!this.#parts.invariants.isOnlyInSync(daemon)) return;
+        world.sometimes('the only disk in sync was lost');
         daemon.replaceDisk();
         this.#startLater(daemon, 1500);
         return;

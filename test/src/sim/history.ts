@@ -66,6 +66,8 @@ export class History {
   readonly byTag = new Map<number, OpRecord>();
   /** Epochs at which answered writes that were not flushed were lost, by group, in order. */
   readonly losses = new Map<number, number[]>();
+  /** Those of them at which an operator gave up more: also what was flushed may be lost. */
+  readonly givenUps = new Map<number, number[]>();
   #tag = 0;
 
   /** Never given before; neither {@link ZERO_TAG} nor {@link MISSING_TAG}. */
@@ -99,11 +101,31 @@ export class History {
     return era;
   }
 
-  lost(group: number, epoch: number): void {
-    const list = this.losses.get(group);
-    if (list === undefined) this.losses.set(group, [epoch]);
-    else if (!list.includes(epoch)) list.push(epoch);
+  /** How many times an operator had given up the group by that epoch. */
+  givenUpEraOf(group: number, epoch: number): number {
+    return (this.givenUps.get(group) ?? []).filter((givenUpAt) => givenUpAt <= epoch).length;
   }
+
+  /** Whether what an operation left in its group, flushed, must be there in a later epoch. */
+  isKept({ object, isFlushed, epoch }: OpRecord, later: number): boolean {
+    if (!isFlushed) return false;
+    const givenUps = this.givenUps.get(object.group) ?? [];
+    return !givenUps.some((givenUpAt) => epoch < givenUpAt && givenUpAt <= later);
+  }
+
+  lost(group: number, epoch: number): void {
+    note(this.losses, group, epoch);
+  }
+
+  givenUp(group: number, epoch: number): void {
+    note(this.givenUps, group, epoch);
+  }
+}
+
+function note(epochs: Map<number, number[]>, group: number, epoch: number): void {
+  const list = epochs.get(group);
+  if (list === undefined) epochs.set(group, [epoch]);
+  else if (!list.includes(epoch)) list.push(epoch);
 }
 
 /** Fills cells with a tag. */

@@ -59,6 +59,9 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
         this.#world.fail(`I2: group ${number} went back to epoch ${group.epoch}`);
       this.#epochs.set(number, group.epoch);
       if (group.lostAt > 0) this.#history.lost(number, group.lostAt);
+      if (group.givenUpAt > 0) this.#history.givenUp(number, group.givenUpAt);
+      if (group.givenUpAt === group.epoch)
+        this.#world.sometimes('an operator gave up a copy that nobody has any more');
       if (group.lostAt === group.epoch) this.#world.sometimes('a group lost unflushed writes');
       if (this.#world.isTraced) {
         const members = group.members.map(({ daemon, inSync }) =>
@@ -186,18 +189,40 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     return true;
   }
 
-  /** Whether all that are in sync in some group were disks that are no more. */
-  isLost(): boolean {
-    const { map } = this.#masters().state;
-    const disks = new Map(map.daemons.map(({ id, diskId }) => [id, diskId]));
-    const present = new Set(this.#daemons.map(({ disk }) => disk.diskId));
+  /** Whether a disk has what no other one has, and each group of which that is so has another copy, which is older. */
+  isOnlyInSync(daemon: SimDaemon): boolean {
+    const own = this.#daemonIds(daemon);
+    const groups = this.#masters().state.map.pools[0]?.groups ?? [];
+    const alone = groups.filter(({ members }) => {
+      const inSync = members.filter((member) => member.inSync !== null);
+      return inSync.length > 0 && inSync.every((member) => own.has(member.daemon));
+    });
     return (
-      map.pools[0]?.groups.some(({ members }) =>
+      alone.length > 0 &&
+      alone.every(({ members }) =>
+        members.some((one) => one.inSync === null && this.#hasDisk(one.daemon)),
+      )
+    );
+  }
+
+  /**
+   * Whether all that are in sync in some group were disks that are no more, and no operator goes on with a copy that is not.
+   * @param acceptsLosses - There is one who does
+   */
+  isLost(acceptsLosses: boolean): boolean {
+    return (
+      this.#masters().state.map.pools[0]?.groups.some(({ members }) =>
         members.every(
-          ({ daemon, inSync }) => inSync === null || !present.has(disks.get(daemon) ?? ''),
+          ({ daemon, inSync }) => (inSync === null && !acceptsLosses) || !this.#hasDisk(daemon),
         ),
       ) ?? false
     );
+  }
+
+  #hasDisk(daemon: number): boolean {
+    const { map } = this.#masters().state;
+    const diskId = map.daemons.find(({ id }) => id === daemon)?.diskId;
+    return this.#daemons.some(({ disk }) => disk.diskId === diskId);
   }
 
   /** Why not all is as it should be after the healing; null: it is. */

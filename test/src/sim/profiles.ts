@@ -15,6 +15,8 @@ export interface Profile {
   readonly hasRoles?: boolean;
   /** So many gateways use images, through the client and the image layer that ship. */
   readonly gateways?: number;
+  /** An operator lets groups go on with copies that were not in sync, when nobody who was is there. */
+  readonly acceptsLosses?: boolean;
   /** Milliseconds of faults. */
   readonly chaosMs: number;
   /** Between two operations of a lane of a client. */
@@ -135,6 +137,19 @@ const profiles = {
       answerLost: 3000,
     },
     pauseMs: 30,
+  },
+  /** Copies that nobody has are given up: whoever had them is gone, or comes back later. */
+  givenUp: {
+    ...USUAL,
+    isSwarm: true,
+    shape: { minReplicas: 1 },
+    rates: {
+      ...{ kill: 2500, killPrimary: 3500, power: 6000, powerAll: 9000, loseOnly: 4000 },
+      ...{ clog: 1500, breakLink: 3000, isolateFromMasters: 5000, isolate: 9000 },
+      ...{ electMaster: 6000, answerLost: 5000, pausePrimary: 8000 },
+    },
+    daemons: 3,
+    acceptsLosses: true,
   },
   /** Images are made, served, taken, resized and removed by gateways that die as well. */
   images: {

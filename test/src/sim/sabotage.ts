@@ -17,7 +17,7 @@ import {
   type ReplicationOptions,
   type ReplicationPorts,
 } from '@store/daemon/testing';
-import { OBJECT_KIND } from '@store/core';
+import { OBJECT_KIND, type MapGroup } from '@store/core';
 import {
   ClusterPool,
   ConflictGate,
@@ -440,6 +440,60 @@ const EPOCHS: readonly Sabotage[] = [
   },
 ];
 
+/** What the masters make of a group that an operator gives up, changed. */
+function givingUp(
+  name: string,
+  seedsMax: number,
+  change: (next: MapGroup, before: MapGroup) => MapGroup,
+): Sabotage {
+  return {
+    ...{ name, seedsMax, profile: 'givenUp' },
+    decisions: {
+      acceptDataLoss: (state, loss, context) => {
+        const next = REAL_DECISIONS.acceptDataLoss(state, loss, context);
+        const pools = next.map.pools.map((pool) => ({
+          ...pool,
+          groups: pool.groups.map((group, at) => {
+            const before = state.map.pools[0]?.groups[at];
+            return at === loss.group && before !== undefined ? change(group, before) : group;
+          }),
+        }));
+        return { ...next, map: { ...next.map, pools } };
+      },
+    },
+  };
+}
+
+const GIVING_UP: readonly Sabotage[] = [
+  givingUp('what is given up is not noted as lost', 30, (next, { lostAt, givenUpAt }) => ({
+    ...next,
+    lostAt,
+    givenUpAt,
+  })),
+  givingUp('of what is given up only what was not flushed is noted', 30, (next, before) => ({
+    ...next,
+    givenUpAt: before.givenUpAt,
+  })),
+  {
+    name: 'who joins keeps what is newer than what is there',
+    seedsMax: 20,
+    profile: 'givenUp',
+    pool: (pool) => {
+      const difference = pool.difference.bind(pool);
+      pool.difference = (object, theirs, emit, done, options) =>
+        difference(
+          object,
+          theirs,
+          (change, isLast) => {
+            if (theirs === null || theirs.version <= change.version) emit(change, isLast);
+          },
+          done,
+          options,
+        );
+    },
+  },
+];
+
 const TAKING_OVER: readonly Sabotage[] = [
   {
     name: 'members tell a new primary of nothing',
@@ -748,6 +802,7 @@ export const SABOTAGES: readonly Sabotage[] = [
   ...LEASES,
   ...FLUSHES,
   ...EPOCHS,
+  ...GIVING_UP,
   ...TAKING_OVER,
   ...JOINING,
   ...DAMAGE,

@@ -7,6 +7,7 @@ import { MapView, StoreError, type DaemonRegistration, type GroupRequest } from 
 import type { SimRandom } from '@store/core/sim';
 import { newCluster, type ClusterState } from '@store/master';
 import {
+  acceptDataLoss,
   aliveIn,
   changeDaemon,
   createPool,
@@ -31,6 +32,8 @@ export const POOL_NAME = 'pool';
 export const POOL_ID = 1;
 const COMMIT_MS = 3;
 const TEND_MS = 1000;
+/** An operator does not wait long, and is sometimes wrong: who was in sync may come back. */
+const ACCEPT_AFTER_MS = 1500;
 /** A little sooner than in a real cluster: nothing here takes minutes. */
 const LIMITS = { ...TEND_LIMITS, waitForMemberMs: 8000, downOutMs: 10_000 };
 
@@ -42,7 +45,7 @@ export interface PoolShape {
 }
 
 /** What the decisions are, for planted bugs. */
-export const REAL_DECISIONS = { decideGroupRequest, registerDaemon, tendGroups };
+export const REAL_DECISIONS = { acceptDataLoss, decideGroupRequest, registerDaemon, tendGroups };
 export type Decisions = typeof REAL_DECISIONS;
 
 export interface SimMastersOptions {
@@ -55,6 +58,10 @@ export interface SimMastersOptions {
   readonly disks: () => ReadonlySet<string>;
   /** A group has another epoch. */
   readonly decided: (state: ClusterState) => void;
+  /** An operator gives up groups of which all that were in sync are gone. */
+  readonly acceptsLosses: boolean;
+  /** He makes sure of it: who is only cut off from the masters would go on serving. */
+  readonly runs: (startId: string) => boolean;
 }
 
 /** All of them, and what they store. */
@@ -68,12 +75,15 @@ export class SimMasters {
   /** Answers that are lost with their link from now on. */
   answersLost = 0;
   readonly random: SimRandom;
+  /** What an operator chooses. */
+  readonly operator: SimRandom;
   readonly #processes = new Map<string, MasterProcess>();
   #encoded: { version: number; bytes: Buffer } | null = null;
 
   constructor(options: SimMastersOptions) {
     this.options = options;
     this.random = options.world.fork('masters');
+    this.operator = options.world.fork('operator');
   }
 
   get names(): string[] {
@@ -323,8 +333,10 @@ class MasterProcess implements NetworkUser {
   }
 
   #tick(): void {
-    if (this.#isLeader) this.#tend();
-    else if (this.#links.size > 0) this.#depose();
+    if (this.#isLeader) {
+      this.#tend();
+      if (this.#masters.options.acceptsLosses) this.#acceptLosses();
+    } else if (this.#links.size > 0) this.#depose();
     this.process.timers.after(TEND_MS, () => this.#tick());
   }
 
@@ -358,6 +370,34 @@ class MasterProcess implements NetworkUser {
       (stored) => decisions.tendGroups(stored, view, this.#now, this.#memory, limits),
       () => undefined,
     );
+  }
+
+  #acceptLosses(): void {
+    const { operator, state, options } = this.#masters;
+    const now = this.#now;
+    const view = this.#view;
+    for (const [group, { members }] of state.map.pools[0]?.groups.entries() ?? []) {
+      const inSync = members.filter((one) => one.inSync !== null);
+      const isGone = inSync.every(
+        ({ daemon, inSync: start }) =>
+          !options.runs(start ?? '') &&
+          view.startOf(daemon) === null &&
+          now - view.sinceOf(daemon) >= ACCEPT_AFTER_MS,
+      );
+      const others = members.filter(
+        ({ daemon, inSync: start }) => start === null && view.startOf(daemon) !== null,
+      );
+      if (!isGone || others.length === 0 || !operator.chance(0.5)) continue;
+      const { daemon } = operator.pick(others);
+      const copy = new StoreError('E_UNREACHABLE', 'Nobody asks here');
+      const context = { view, now, time: Math.floor(now / 1000), copy };
+      this.#decide(
+        (stored) =>
+          options.decisions.acceptDataLoss(stored, { pool: POOL_NAME, group, daemon }, context),
+        (error) =>
+          options.world.trace(this.#name, `gives up group ${group}: ${error?.message ?? 'done'}`),
+      );
+    }
   }
 
   /** As an operator does with a disk that is no more, as soon as he may. */

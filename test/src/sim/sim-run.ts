@@ -127,6 +127,8 @@ class SimRun {
       decisions: { ...REAL_DECISIONS, ...this.#sabotage.decisions },
       disks: () => new Set(this.#daemons.map(({ disk }) => disk.diskId)),
       decided: (state) => this.#invariants.decided(state),
+      acceptsLosses: this.#profile.acceptsLosses === true,
+      runs: (startId) => this.#daemons.some(({ process }) => process?.startId === startId),
     });
     this.#addDaemons(masterHosts.map(({ name }) => name));
   }
@@ -161,7 +163,7 @@ class SimRun {
     this.#isChaosOver = true;
     for (const work of [...workloads, ...writers, ...this.#imageWork.values()]) work.stop();
     await this.#heal();
-    if (this.#invariants.isLost()) {
+    if (this.#isLost()) {
       // More has failed than a cluster can survive, in a moment in which nobody could know.
       world.sometimes('a group was lost with its disks');
       return;
@@ -178,11 +180,11 @@ class SimRun {
     await this.#until(
       HEAL_MS_MAX,
       () =>
-        this.#invariants.isLost() ||
+        this.#isLost() ||
         (this.#openCount === 0 && this.#invariants.problemOfRedundancy() === null),
       LOOK_MS,
     );
-    if (this.world.failure !== null || this.#invariants.isLost()) return;
+    if (this.world.failure !== null || this.#isLost()) return;
     const problem = this.#invariants.problemOfRedundancy();
     if (problem !== null) this.world.fail(`I11: after the healing ${problem}`);
     this.#mustBeAnswered();
@@ -219,6 +221,10 @@ class SimRun {
     await this.#until(CLOSED_MS, () => false);
     for (const { process, name } of this.#daemons)
       if ((process?.nodeTimerCount ?? 0) > 0) world.fail(`I12: ${name} left timers behind`);
+  }
+
+  #isLost(): boolean {
+    return this.#invariants.isLost(this.#profile.acceptsLosses === true);
   }
 
   get #openCount(): number {

@@ -1,13 +1,14 @@
 // Two of three copies are gone, and an operator goes on with the third, which had missed writes: he is told what that costs
 // before, all of it is there that was when the copy was in sync, writers hear of the loss, and it is remembered.
-import type { GroupStatus } from '@store/core';
+import { messageOf, type GroupStatus } from '@store/core';
 import { join } from 'node:path';
 import t from 'tap';
-import { waitUntil } from '../host/wait-until.js';
+import { FaultProxy } from '../fault-proxy/fault-proxy.js';
+import { sleep, waitUntil } from '../host/wait-until.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
 import { NBD_EIO } from '../nbd-client/nbd-constants.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
-import { TEST_POOL } from '../server/process-cluster.js';
+import { ProcessCluster, TEST_POOL } from '../server/process-cluster.js';
 import { StoreServer } from '../server/store-server.js';
 
 t.setTimeout(600_000);
@@ -23,6 +24,57 @@ async function fill(client: NbdClient, value: number): Promise<number[]> {
     errors.push((await client.write(at, Buffer.alloc(MIB, value))).error);
   return errors.filter((error) => error !== 0);
 }
+
+t.test('who only the masters do not reach is not given up', async (t) => {
+  let proxy: FaultProxy | null = null;
+  const cluster = await ProcessCluster.start(t, 2, {
+    pool: ['--groups', '2', '--replicas', '2', '--min-replicas', '1'],
+    masterOf: async (daemon, master) => {
+      if (daemon === 2) return master.peer;
+      const targetPort = Number(master.peer.split(':')[1]);
+      proxy = await FaultProxy.start(t, { targetPort, seed: 1 });
+      return `127.0.0.1:${proxy.port}`;
+    },
+  });
+  await cluster.healthy(60_000);
+  const groups = () => cluster.master.asked<GroupStatus[]>(`pools/${TEST_POOL}/groups`);
+  const [inSync, id] = [await cluster.idOf(1), `${await cluster.idOf(2)}`];
+  const server = await StoreServer.start(t, {
+    image: 'vm1',
+    createBytes: SIZE,
+    args: cluster.flags,
+  });
+  const client = await NbdClient.connect(server.uri);
+  await cluster.daemon(2).stop();
+  t.same(await fill(client, 1), []);
+  // Whoever joins has far to go, and is reached meanwhile.
+  await cluster.store('recovery', 'set', '--rate', '64K');
+  await cluster.daemon(2).startAgain();
+  await waitUntil('the other one to join', 30_000, async () =>
+    (await groups()).every(({ members }) =>
+      members.every(({ daemon, role, state }) =>
+        daemon === inSync ? role === 'primary' : role === 'joining' && state === 'up',
+      ),
+    ),
+  );
+  await sleep(1000);
+  const way = proxy as FaultProxy | null; // set by masterOf
+  if (way === null) throw new Error('daemon 1 has reached the master');
+  way.isRefusing = true;
+  way.cutAll('reset');
+  await waitUntil('the masters to miss it', 30_000, async () =>
+    (await groups()).every(({ state }) => state === 'down'),
+  );
+  const said = await cluster
+    .store('group', 'accept-data-loss', TEST_POOL, 'all', '--daemon', id, '--yes')
+    .catch((error: unknown) => messageOf(error));
+  t.match(said, new RegExp(`Daemon ${inSync} .*only the masters do not reach it`));
+  t.equal((await groups()).filter(({ state }) => state === 'down').length, 2, 'nothing is changed');
+  way.isRefusing = false;
+  await cluster.store('recovery', 'set', '--rate', 'auto');
+  await cluster.healthy(60_000);
+  t.equal((await client.flush()).error, 0);
+});
 
 t.test('a group goes on with a copy that missed writes, when an operator says so', async (t) => {
   const story = await ReplicaStory.begin(t, 'accepted-loss', {

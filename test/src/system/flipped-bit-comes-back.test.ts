@@ -37,6 +37,7 @@ t.test('flipped bits are read by nobody', async (t) => {
   t.ok(flips > 20, `${flips} bits are flipped`);
   await daemon.startAgain();
   await cluster.healthy(60_000);
+  await cluster.ledAsWanted(60_000);
   await story.isThere();
   t.same(writer.problems, []);
   await story.client.disconnect();

@@ -85,9 +85,10 @@ function addAcceptDataLoss(group: Command): void {
     .addHelpText(
       'after',
       `
-The last resort, when all daemons with an in-sync copy are lost for good. Everything that was written since the copy was
-last in sync is gone, also what was flushed: images made since may be gone, removed ones be back. Every open image of the
-pool fails its next flush once, so that filesystems notice. It is remembered, and shown by store status. Which copies there are says: store group show. What would be lost says: --dry-run.
+The last resort, when all daemons with an in-sync copy are lost for good: make sure that none of them runs, cut off from
+the masters. Everything that was written since the copy was last in sync is gone, also what was flushed: images made since
+may be gone, removed ones be back. Every open image of the pool fails its next flush once, so that filesystems notice. It
+is remembered, and shown by store status. Which copies there are says: store group show. What would be lost says: --dry-run.
 Until there are --min-replicas copies again the group can only be read: add daemons, or see store pool set --help.
 
 Example:

@@ -72,6 +72,9 @@ export class ClusterPart {
       counts: () => countsOf(store, this.#server),
       admits: (who) => this.#server?.replaceSecrets(who),
       copies: {
+        get reached() {
+          return copies().reached;
+        },
         scrubIs: (request) => copies().scrubIs(request),
         recoverAt: (rate) => copies().recoverAt(rate),
       },

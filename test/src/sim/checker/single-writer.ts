@@ -4,7 +4,8 @@
  * the last one that was called before the read was answered, and not before what an earlier read has seen.
  *
  * Where a group has lost its unflushed writes an *era* ends. The next one begins with one value, whichever, that is not
- * older than the last write that was flushed; from then on the same holds.
+ * older than the last write that was flushed; from then on the same holds. Where an operator gave up a group, that value may
+ * be as old as it likes.
  */
 import type { History, OpRecord, UsedObject } from '../history.js';
 import { ZERO_TAG, MISSING_TAG } from '../history.js';
@@ -92,9 +93,10 @@ class CellJudge {
       if (write === undefined || !this.#isAnswered(write)) continue;
       const itsEra = this.#eraOf(write);
       const isBefore = write.answeredAt < read.calledAt;
-      if (isBefore && (itsEra === era || write.isFlushed)) return index;
+      const isKept = this.#history.isKept(write, read.epoch);
+      if (isBefore && (itsEra === era || isKept)) return index;
       // It was lost, and yet a flush said that it was not.
-      if (itsEra < era && write.isFlushed) return index;
+      if (itsEra < era && isKept) return index;
     }
     return 0;
   }

@@ -65,7 +65,7 @@ function judgeEra(
       first = tag;
       const lost = [...writes.values()].find(
         (one) =>
-          one.isFlushed &&
+          history.isKept(one, op.epoch) &&
           history.eraOf(one.object.group, one.epoch) < era &&
           one.calledAt > (write?.answeredAt ?? -Infinity),
       );
