@@ -2,7 +2,7 @@
 /** @import { DaemonStatus } from '@store/core' */
 import { DataTable } from './data-table.js';
 import { byId, element, named } from './dom.js';
-import { fillBar } from './fill-bar.js';
+import { fillBar, fullness } from './fill-bar.js';
 import {
   byteRate,
   bytes,
@@ -68,11 +68,6 @@ function draw() {
 /** What can be filtered by. @param {DaemonStatus} daemon */
 function words({ id, address, host, rack, state, membership, diskId }) {
   return [`daemon ${id}`, address, host, rack, state, membership, diskId].join('\n').toLowerCase();
-}
-
-/** How much of its disk is taken, whoever took it. @param {DaemonStatus} daemon */
-export function fullness({ capacityBytes, freeBytes }) {
-  return ratio(capacityBytes - freeBytes, capacityBytes);
 }
 
 /** @type {readonly import('./data-table.js').Column<DaemonStatus>[]} */
@@ -176,8 +171,9 @@ function stacked(first, second) {
 function hostHead(members) {
   const [first] = members;
   const down = members.filter(({ state }) => state === 'down').length;
+  const known = members.filter(({ hasReported }) => hasReported);
   const sum = (/** @type {(daemon: DaemonStatus) => number} */ value) =>
-    members.reduce((total, daemon) => total + value(daemon), 0);
+    known.reduce((total, daemon) => total + value(daemon), 0);
   const capacity = sum(({ capacityBytes }) => capacityBytes);
   const used = capacity - sum(({ freeBytes }) => freeBytes);
   return element(

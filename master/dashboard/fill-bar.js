@@ -1,9 +1,15 @@
 /** A bar that says how full something is, in words too. */
+/** @import { DaemonStatus } from '@store/core' */
 import { element } from './dom.js';
-import { percent } from './format.js';
+import { percent, ratio } from './format.js';
 
 const WARNING = 0.8;
 const ERROR = 0.9;
+
+/** How much of its disk is taken, whoever took it; null: nobody knows. @param {DaemonStatus} daemon */
+export function fullness({ capacityBytes, freeBytes, hasReported }) {
+  return hasReported ? ratio(capacityBytes - freeBytes, capacityBytes) : null;
+}
 
 /**
  * @param {string} label - What is full, for screen readers

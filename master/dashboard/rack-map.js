@@ -4,8 +4,8 @@
  */
 /** @import { DaemonStatus } from '@store/core' */
 import { element, named } from './dom.js';
-import { fillLevel } from './fill-bar.js';
-import { count, counted, percent, ratio } from './format.js';
+import { fillLevel, fullness } from './fill-bar.js';
+import { count, counted, percent } from './format.js';
 import { icon } from './icons.js';
 
 let shown = '';
@@ -15,8 +15,9 @@ let shown = '';
  * @param {readonly DaemonStatus[]} daemons - By rack and host
  */
 export function showRackMap(parent, daemons) {
-  const picture = daemons.map(({ id, rack, host, state, membership, capacityBytes, freeBytes }) => {
-    const full = ratio(capacityBytes - freeBytes, capacityBytes);
+  const picture = daemons.map((daemon) => {
+    const { id, rack, host, state, membership } = daemon;
+    const full = fullness(daemon);
     return {
       id,
       rack,

@@ -44,6 +44,8 @@ export interface DaemonStatus {
   readonly membership: Membership;
   readonly weight: number;
   readonly capacityBytes: number;
+  /** It has told the master that leads how full its disk is; before, `freeBytes` and `usedBytes` are 0 and say nothing. */
+  readonly hasReported: boolean;
   readonly freeBytes: number;
   /** Of objects. */
   readonly usedBytes: number;
@@ -158,6 +160,7 @@ export interface ClusterStatus {
   readonly daemons: readonly DaemonStatus[];
   readonly pools: readonly PoolStatus[];
   readonly images: readonly ImageStatus[];
+  /** This and the two below: of the daemons that have reported. */
   readonly capacityBytes: number;
   readonly freeBytes: number;
   readonly usedBytes: number;

@@ -71,6 +71,26 @@ t.test('copies are counted by what is in sync and runs, objects once', (t) => {
   t.end();
 });
 
+t.test(
+  'a disk of which nobody has heard since this master leads counts neither as full nor as empty',
+  (t) => {
+    const world = three();
+    const sources = sourcesOf(world);
+    const status = clusterStatus({
+      ...sources,
+      presenceOf: (id) => ({
+        ...sources.presenceOf(id),
+        ...(id === 3 ? { connection: null, report: null } : {}),
+      }),
+    });
+    t.match(status, { capacityBytes: 200, freeBytes: 100, usedBytes: 120 });
+    t.match(status.daemons[2], { hasReported: false, freeBytes: 0, usedBytes: 0 });
+    t.ok((status.daemons[2]?.capacityBytes ?? 0) > 0, 'how large it is the master remembers');
+    t.notOk(status.problems.some(({ what }) => what.includes('full')));
+    t.end();
+  },
+);
+
 t.test('a group without a copy in sync that runs says whom to start', (t) => {
   const world = three();
   const primary = primaryOf(world.group(1, 0))?.daemon ?? 0;

@@ -49,6 +49,7 @@ export function clusterStatus(sources: StatusSources): ClusterStatus {
   const { state, masters, traffic, time } = sources;
   const { map } = state;
   const daemons = daemonStatuses(sources);
+  const known = daemons.filter(({ hasReported }) => hasReported);
   const pools = map.pools.map((pool) => poolStatus(pool, sources));
   const problems = problemsOf(daemons, pools, sources);
   const health: Health = problems.some(({ severity }) => severity === 'error')
@@ -66,9 +67,9 @@ export function clusterStatus(sources: StatusSources): ClusterStatus {
     daemons,
     pools,
     images: imagesOf(sources),
-    capacityBytes: sum(daemons, ({ capacityBytes }) => capacityBytes),
-    freeBytes: sum(daemons, ({ freeBytes }) => freeBytes),
-    usedBytes: sum(daemons, ({ usedBytes }) => usedBytes),
+    capacityBytes: sum(known, ({ capacityBytes }) => capacityBytes),
+    freeBytes: sum(known, ({ freeBytes }) => freeBytes),
+    usedBytes: sum(known, ({ usedBytes }) => usedBytes),
     traffic,
     recovery: recoveryOf(pools.map(({ recovery }) => recovery)),
     recoveryRate: state.recoveryRate,
@@ -103,7 +104,8 @@ export function daemonStatuses(sources: StatusSources): DaemonStatus[] {
       membership: daemon.membership,
       weight: daemon.weight,
       capacityBytes,
-      freeBytes: report?.freeBytes ?? capacityBytes, // nothing is known yet
+      hasReported: report !== null,
+      freeBytes: report?.freeBytes ?? 0,
       usedBytes: sum(report?.pools ?? [], ({ usedBytes }) => usedBytes),
       groups,
       primaries,
@@ -294,7 +296,7 @@ function daemonProblems(daemon: DaemonStatus, needed: number): Problem[] {
       what: `Daemon ${id} was started ${recentStarts} times within an hour.`,
       advice: `Look into its log; keep new data away from it meanwhile: store daemon drain ${id}`,
     });
-  const percent = daemon.state === 'up' ? fullPercent(daemon) : 0;
+  const percent = daemon.state === 'up' && daemon.hasReported ? fullPercent(daemon) : 0;
   if (percent >= NEARLY_FULL_PERCENT)
     problems.push({
       severity: percent >= FULL_PERCENT ? 'error' : 'warning',

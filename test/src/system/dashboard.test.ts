@@ -274,7 +274,7 @@ t.test(
       traffic: { ...traffic, ...unknown },
       daemons: daemons.map((one) => ({
         ...one,
-        capacityBytes: 0,
+        ...(one.id % 2 === 0 ? { capacityBytes: 0 } : { hasReported: false, freeBytes: 0 }),
         traffic: { ...traffic, ...unknown },
       })),
       recovery: { bytesLeft: 5, bytesPerSecond: 0, secondsLeft: null },

@@ -50,6 +50,7 @@ function stateText({ state, stateSeconds }: DaemonStatus): string {
 }
 
 /** Others may use the same disk. */
-function fullText({ capacityBytes, freeBytes }: DaemonStatus): string {
-  return capacityBytes === 0 ? '-' : `${percentOf(capacityBytes - freeBytes, capacityBytes)} %`;
+function fullText({ capacityBytes, freeBytes, hasReported }: DaemonStatus): string {
+  if (!hasReported || capacityBytes === 0) return '-';
+  return `${percentOf(capacityBytes - freeBytes, capacityBytes)} %`;
 }

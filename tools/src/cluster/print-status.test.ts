@@ -32,6 +32,7 @@ const STATUS: ClusterStatus = {
       ...{ id: 2, diskId: '1'.repeat(32), address: '10.0.0.7:4148', peerAddress: null },
       ...{ host: 'h', rack: 'r', state: 'down', stateSeconds: 7500, membership: 'draining' },
       ...{ weight: 100, capacityBytes: 100 * GIB, freeBytes: 25 * GIB, usedBytes: GIB, groups: 8 },
+      hasReported: true,
       ...{ primaries: 8, mapVersion: 17, recentStarts: 1, traffic: QUIET },
     },
   ],

@@ -179,6 +179,7 @@ function daemon(index: number): DaemonStatus {
     membership: 'in',
     weight: Math.round(capacityBytes / MIB),
     capacityBytes,
+    hasReported: true,
     freeBytes: capacityBytes - usedBytes - 20 * GIB,
     usedBytes,
     groups: 38 + Math.round(5 * noise(index + 3)),
