@@ -34,6 +34,8 @@ export const CONTROL = {
   copy: 76,
   /** Of a master, to a daemon: which images write to these layers. */
   layerNames: 77,
+  /** Of a master, to a daemon: with which of these daemons it has a link. */
+  links: 78,
 } as const;
 export type ControlOp = (typeof CONTROL)[keyof typeof CONTROL];
 

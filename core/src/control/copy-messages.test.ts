@@ -8,10 +8,12 @@ import {
   decodeCopyRequest,
   decodeLayerNames,
   decodeLayerNamesRequest,
+  decodeLinks,
   encodeCopyContents,
   encodeCopyRequest,
   encodeLayerNames,
   encodeLayerNamesRequest,
+  encodeLinks,
   LAYERS_TOLD_MAX,
 } from './copy-messages.js';
 
@@ -24,7 +26,6 @@ const LAYER = 'ancestor-0123456789abcdef0123456789abcdef';
 const CONTENTS = {
   ...{ objects: 5, usedBytes: 6, isAll: true, otherObjects: 1, moreLayers: 2 },
   layers: [{ layer: LAYER, objects: 4 }],
-  reached: [1, 7],
 };
 
 t.test('what is asked and answered about copies is read as it was said', (t) => {
@@ -33,6 +34,7 @@ t.test('what is asked and answered about copies is read as it was said', (t) => 
   t.same(decodeCopyContents(sent(encodeCopyContents(CONTENTS))), CONTENTS);
   const wanted = { pool: 2, layers: [LAYER] };
   t.same(decodeLayerNamesRequest(sent(encodeLayerNamesRequest(wanted))), wanted);
+  t.same(decodeLinks(sent(encodeLinks([1, 7]))), [1, 7]);
   const names = new Map([[LAYER, 'vm1']]);
   t.same(decodeLayerNames(sent(encodeLayerNames(names))), names);
   t.end();
@@ -56,9 +58,10 @@ t.test('what is out of its limits is refused', (t) => {
     () => decodeCopyContents({ ...CONTENTS, objects: -1 }),
     () => decodeCopyContents({ ...CONTENTS, isAll: 1 }),
     () => decodeCopyContents({ ...CONTENTS, layers: {} }),
-    () => decodeCopyContents({ ...CONTENTS, reached: [0] }),
-    () => decodeCopyContents({ ...CONTENTS, reached: '1' }),
-    () => decodeCopyContents({ ...CONTENTS, reached: Array(MEMBERS_MAX + 1).fill(1) }),
+    () => decodeLinks({ daemons: [0] }),
+    () => decodeLinks({ daemons: '1' }),
+    () => decodeLinks({ daemons: Array(MEMBERS_MAX + 1).fill(1) }),
+    () => decodeLinks({}),
     () => decodeCopyContents({ ...CONTENTS, layers: [null] }),
     () => decodeCopyContents({ ...CONTENTS, layers: [{ ...part, layer: 'x'.repeat(65) }] }),
     () => decodeCopyContents({ ...CONTENTS, layers: Array(LAYERS_TOLD_MAX + 1).fill(part) }),

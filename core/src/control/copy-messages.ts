@@ -1,4 +1,4 @@
-/** What a master asks daemons about a copy of a group, in sync or not, as JSON, and what they answer. */
+/** What a master asks daemons about a copy of a group, in sync or not, and about other members, as JSON, and what they answer. */
 import { MAP_ID_MAX, MEMBERS_MAX } from '../map/map-limits.js';
 import { StoreError } from '../util/errors.js';
 import { booleanIn, numberIn, textIn, textsIn, type JsonFields } from '../wire/json-body.js';
@@ -8,7 +8,7 @@ export interface CopyRequest {
   readonly group: number;
 }
 
-/** What a copy holds, and whom its daemon can ask about the others. */
+/** What a copy holds. */
 export interface CopyContents {
   readonly objects: number;
   readonly usedBytes: number;
@@ -20,8 +20,6 @@ export interface CopyContents {
   readonly layers: readonly LayerPart[];
   /** Layers that are not among these. */
   readonly moreLayers: number;
-  /** Members of the group that its daemon has a link with: they run, whether or not the master hears of them. */
-  readonly reached: readonly number[];
 }
 
 export interface LayerPart {
@@ -61,11 +59,9 @@ export function encodeCopyContents(contents: CopyContents): JsonFields {
 
 /** @throws StoreError `E_BAD_FRAME` */
 export function decodeCopyContents(fields: JsonFields): CopyContents {
-  const { layers, reached } = fields;
+  const { layers } = fields;
   if (!Array.isArray(layers) || layers.length > LAYERS_TOLD_MAX)
     throw new StoreError('E_BAD_FRAME', 'What a daemon says of a copy cannot be read');
-  if (!Array.isArray(reached) || reached.length > MEMBERS_MAX || !reached.every(isDaemonId))
-    throw new StoreError('E_BAD_FRAME', 'Whom a daemon reaches cannot be read');
   return {
     objects: numberIn(fields, 'objects', MAX),
     usedBytes: numberIn(fields, 'usedBytes', MAX),
@@ -73,8 +69,19 @@ export function decodeCopyContents(fields: JsonFields): CopyContents {
     otherObjects: numberIn(fields, 'otherObjects', MAX),
     layers: layers.map(layerPartIn),
     moreLayers: numberIn(fields, 'moreLayers', MAX),
-    reached,
   };
+}
+
+/** @param daemons - Ids: those that are asked about, or those of them that there is a link with. */
+export function encodeLinks(daemons: readonly number[]): JsonFields {
+  return { daemons };
+}
+
+/** @throws StoreError `E_BAD_FRAME` */
+export function decodeLinks({ daemons }: JsonFields): number[] {
+  if (!Array.isArray(daemons) || daemons.length > MEMBERS_MAX || !daemons.every(isDaemonId))
+    throw new StoreError('E_BAD_FRAME', 'A list of daemons cannot be read');
+  return daemons;
 }
 
 export function encodeLayerNamesRequest({ pool, layers }: LayerNamesRequest): JsonFields {

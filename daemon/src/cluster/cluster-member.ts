@@ -9,12 +9,14 @@ import {
   contradiction,
   decodeCopyRequest,
   decodeLayerNamesRequest,
+  decodeLinks,
   decodeMap,
   decodeScrubRequest,
   encodeCopyContents,
   encodeDaemonScrub,
   encodeGroupRequest,
   encodeLayerNames,
+  encodeLinks,
   encodeMap,
   encodeReport,
   isNewer,
@@ -154,6 +156,8 @@ export class ClusterMember implements MapSource {
   #refused: ((error: StoreError) => void)[] = [];
   /** Why the master refused this daemon the last time; said once. */
   #refusal = '';
+  /** Times that a master has said how fast copies are to be made equal. */
+  #ratesHeard = 0;
 
   /** @throws StoreError `E_FORMAT` if what the folder says of its cluster is damaged */
   constructor(options: ClusterMemberOptions) {
@@ -270,6 +274,7 @@ export class ClusterMember implements MapSource {
       lostUnflushed: this.#hasLost(),
       mapVersion: this.#view?.map.version ?? 0,
     };
+    const ratesBefore = this.#ratesHeard;
     let answer: ControlMessage;
     try {
       answer = await channel.ask(
@@ -288,8 +293,11 @@ export class ClusterMember implements MapSource {
     }
     const clusterId = textIn(answer.fields, 'clusterId', 32);
     const daemonId = numberIn(answer.fields, 'daemonId', 2 ** 32 - 1);
-    const rate = numberIn(answer.fields, 'recoveryRate', Number.MAX_SAFE_INTEGER);
-    this.#options.copies?.recoverAt(rate);
+    // What comes right behind the answer is newer, and may have been taken before the answer is.
+    if (answer.fields['recoveryRate'] !== undefined && this.#ratesHeard === ratesBefore) {
+      const rate = numberIn(answer.fields, 'recoveryRate', Number.MAX_SAFE_INTEGER);
+      this.#options.copies?.recoverAt(rate);
+    }
     const lineage = store.lineage.toString('hex');
     const { secrets, ...known } = this.#membership ?? { secrets: [] };
     if (!isDeepStrictEqual(known, { clusterId, daemonId, lineage })) {
@@ -337,9 +345,14 @@ export class ClusterMember implements MapSource {
         return saying(encodeDaemonScrub(this.#copies.scrubIs(decodeScrubRequest(fields))));
       case CONTROL.copy:
         return saying(encodeCopyContents(await this.#contentsOf(decodeCopyRequest(fields))));
+      case CONTROL.links: {
+        const links = new Set(this.#copies.reached);
+        return saying(encodeLinks(decodeLinks(fields).filter((daemon) => links.has(daemon))));
+      }
       case CONTROL.layerNames:
         return saying(encodeLayerNames(await this.#namesOf(decodeLayerNamesRequest(fields))));
       case CONTROL.recovery:
+        this.#ratesHeard += 1;
         this.#copies.recoverAt(numberIn(fields, 'bytesPerSecond', Number.MAX_SAFE_INTEGER));
         return NO_ANSWER;
       default:
@@ -355,11 +368,7 @@ export class ClusterMember implements MapSource {
     const name = engineNameOf(this.#view.map.clusterId, id);
     const pool = await store.openPool(name, { create: false });
     if (!canListRanges(pool)) throw new StoreError('E_INVALID', 'This daemon keeps no copies');
-    const contents = await copyContents(pool, rangeOf(mapPool, group), env);
-    const members = mapPool.groups[group]?.members ?? [];
-    const links = new Set(this.#copies.reached);
-    const reached = members.map(({ daemon }) => daemon).filter((daemon) => links.has(daemon));
-    return { ...contents, reached };
+    return copyContents(pool, rangeOf(mapPool, group), env);
   }
 
   async #namesOf(request: LayerNamesRequest): Promise<Map<string, string>> {

@@ -17,7 +17,7 @@ export async function copyContents(
   pool: Pick<ReplicaPool, 'listIn'>,
   range: HashRange,
   { clock, timers }: Pick<Env, 'clock' | 'timers'>,
-): Promise<Omit<CopyContents, 'reached'>> {
+): Promise<CopyContents> {
   const deadline = clock.now() + LOOK_MS;
   let isAll = true;
   let [objects, usedBytes, otherObjects] = [0, 0, 0];

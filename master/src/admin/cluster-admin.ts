@@ -48,7 +48,7 @@ import {
 import type { Master } from '../server/master.js';
 import { sumOf } from '../server/traffic.js';
 import type { AdminService, ClientRights, DaemonChange, PoolSettings } from './admin-service.js';
-import { lookAtCopy } from './copy-knowledge.js';
+import { lookAtCopy, lookAtLinks } from './copy-knowledge.js';
 import { groupStatus } from './group-status.js';
 import {
   ARRIVAL_MS,
@@ -179,14 +179,19 @@ export class ClusterAdmin implements AdminService {
   }
 
   async acceptDataLoss(loss: AcceptedLoss, dryRun: boolean): Promise<ChangePlan> {
-    const { id } = poolOf(this.#master.state.map, loss.pool);
-    const copy = await lookAtCopy(this.#master, { ...loss, pool: id });
+    const { id, groups } = poolOf(this.#master.state.map, loss.pool);
+    const members = groups[loss.group]?.members.map(({ daemon }) => daemon) ?? [];
+    const [copy, reached] = await Promise.all([
+      lookAtCopy(this.#master, { ...loss, pool: id }),
+      lookAtLinks(this.#master, loss.daemon, members),
+    ]);
     const { roster, env } = this.#master;
     const context = (): LossContext => ({
       view: roster.view(),
       now: env.clock.now(),
       time: Math.floor(env.clock.wallSeconds()),
       copy,
+      reached,
     });
     const warnings = lossWarnings(this.#master.state, loss, context());
     const change = (state: ClusterState): ClusterState => acceptDataLoss(state, loss, context());

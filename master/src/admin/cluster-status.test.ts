@@ -122,7 +122,7 @@ t.test('a group without a copy in sync that runs says whom to start', (t) => {
   });
   const [daemon = 0] = others;
   const copy = new StoreError('E_UNREACHABLE', 'it is not connected');
-  const context = { view: world.view, now: world.now, time: 0, copy };
+  const context = { view: world.view, now: world.now, time: 0, copy, reached: [] };
   world.state = acceptDataLoss(world.state, { pool: 'vms', group: 0, daemon }, context);
   t.match(clusterStatus(sourcesOf(world)).incidents, [
     { time: '1970-01-01T00:00:00.000Z', pool: 'vms', group: 0, daemon },

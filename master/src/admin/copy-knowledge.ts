@@ -1,11 +1,13 @@
-/** What a copy of a group holds and whose images that is, as the daemons say that are there. */
+/** What a copy of a group holds, whose images that is and whom its daemon reaches, as the daemons say that are there. */
 import {
   checkImageName,
   CONTROL,
   decodeCopyContents,
   decodeLayerNames,
+  decodeLinks,
   encodeCopyRequest,
   encodeLayerNamesRequest,
+  encodeLinks,
   StoreError,
   type ControlMessage,
   type CopyContents,
@@ -29,6 +31,7 @@ export interface CopyKnowledge extends CopyContents {
 /** For both questions together: who asked waits. */
 const LOOK_MS = 4000;
 const COPY_MS = 3000;
+const LINKS_MS = 2000;
 
 /** @returns why not, if its daemon does not say */
 export async function lookAtCopy(
@@ -55,6 +58,19 @@ export async function lookAtCopy(
     .flatMap((names) => (names instanceof StoreError ? [] : [...names]))
     .filter(([layer, name]) => layers.includes(layer) && isImageName(name));
   return { ...contents, names: new Map(found) };
+}
+
+/** Of these daemons, those that one of them has a link with. @returns why not, if it does not say */
+export async function lookAtLinks(
+  master: Pick<Master, 'askDaemons'>,
+  daemon: number,
+  others: readonly number[],
+): Promise<readonly number[] | StoreError> {
+  const answers = await master.askDaemons(CONTROL.links, encodeLinks(others), {
+    isMeant: (id) => id === daemon,
+    deadlineMs: LINKS_MS,
+  });
+  return decoded(answers.get(daemon), decodeLinks);
 }
 
 function decoded<T>(

@@ -28,6 +28,8 @@ export interface LossContext {
   readonly time: number;
   /** What the copy holds, and names of images by the ids of their layers; an error: why nobody says. */
   readonly copy: (CopyContents & { readonly names: ReadonlyMap<string, string> }) | StoreError;
+  /** Members that its daemon has a link with, whether or not the masters reach them; an error: why it does not say. */
+  readonly reached: readonly number[] | StoreError;
 }
 
 /**
@@ -36,14 +38,14 @@ export interface LossContext {
  * Whoever was in sync must not run any more. Of one that the master does not hear of, and the chosen daemon does, that is
  * known; of one that only clients reach nobody here can know it: it would serve them by its old map.
  * @throws StoreError `E_NOT_FOUND`; `E_INVALID` if that is no member outside the set that runs; `E_IN_USE` if one of the
- *   set runs: then nothing has to be lost
+ *   set runs, or may: then nothing has to be lost; `E_BUSY` if nobody says whether one does
  */
 export function acceptDataLoss(
   state: ClusterState,
   loss: AcceptedLoss,
   context: LossContext,
 ): ClusterState {
-  const { view, time, copy } = context;
+  const { view, time, reached } = context;
   const { pool, index, group } = groupOfLoss(state, loss);
   const daemon = daemonOf(state.map, loss.daemon);
   const member = memberOf(group, loss.daemon);
@@ -53,13 +55,6 @@ export function acceptDataLoss(
     throw new StoreError(
       'E_IN_USE',
       `Daemon ${running.daemon} is in sync in ${name} and runs: nothing has to be lost. It serves, or will in a moment; see store group show`,
-    );
-  const reached = copy instanceof StoreError ? [] : copy.reached;
-  const cutOff = inSyncOf(group).find((one) => reached.includes(one.daemon));
-  if (cutOff !== undefined)
-    throw new StoreError(
-      'E_IN_USE',
-      `Daemon ${cutOff.daemon} is in sync in ${name} and runs: only the masters do not reach it, and daemon ${loss.daemon} does. Nothing has to be lost: mend the network, or stop that daemon first`,
     );
   if (member === undefined)
     throw new StoreError(
@@ -73,6 +68,17 @@ export function acceptDataLoss(
     );
   if (daemon.startId === null || view.startOf(loss.daemon) !== daemon.startId)
     throw new StoreError('E_INVALID', `Daemon ${loss.daemon} does not run; start it first`);
+  if (reached instanceof StoreError)
+    throw new StoreError(
+      'E_BUSY',
+      `Daemon ${loss.daemon} does not say whether one that was in sync still runs (${reached.message}); ask again in a moment`,
+    );
+  const met = inSyncOf(group).find((one) => reached.includes(one.daemon));
+  if (met !== undefined)
+    throw new StoreError(
+      'E_IN_USE',
+      `Daemon ${met.daemon}, which was in sync in ${name}, runs or has just ended: only the masters do not reach it, daemon ${loss.daemon} has a link to it. If it runs nothing has to be lost: mend the network, or stop it first. If not, ask again in a few seconds`,
+    );
   const others = group.members.filter((one) => one !== member);
   const next = nextGroup(
     group,

@@ -278,9 +278,9 @@ t.test('an operator may accept a loss, when nobody in sync runs', (t) => {
       { layer: 'l2', objects: 1 },
     ],
     names: new Map([['l1', 'vm1']]),
-    reached: [] as number[],
   };
-  const context = { view: world.view, now: world.now, time: 77, copy };
+  const reached: number[] = [];
+  const context = { view: world.view, now: world.now, time: 77, copy, reached };
   const accept = (daemon: number): void => {
     world.state = acceptDataLoss(world.state, { pool: 'p', group: 0, daemon }, context);
   };
@@ -294,12 +294,19 @@ t.test('an operator may accept a loss, when nobody in sync runs', (t) => {
     refused('E_INVALID', () => accept(b)),
     'it does not run',
   );
-  copy.reached.push(b, a);
+  reached.push(b, a);
   t.ok(
     refused('E_IN_USE', () => accept(c)),
     'only the master does not reach it',
   );
-  copy.reached.length = 0;
+  reached.length = 0;
+  t.ok(
+    refused('E_BUSY', () => {
+      const silent = { ...context, reached: new StoreError('E_TIMEOUT', 'it is silent') };
+      acceptDataLoss(world.state, { pool: 'p', group: 0, daemon: c }, silent);
+    }),
+    'nobody says whether others run',
+  );
   t.ok(
     refused('E_INVALID', () => accept(a)),
     'it is in sync',

@@ -5,7 +5,7 @@ import { newCluster, type ClusterState } from './cluster-state.js';
 import { createClient } from './decide-clients.js';
 import { registerDaemon } from './decide-daemons.js';
 import { createPool, removePool } from './decide-pools.js';
-import { changesBetween, decodeState } from './state-keys.js';
+import { changesBetween, CLUSTER_KEY, decodeState } from './state-keys.js';
 
 const { random } = realEnv(silentLog);
 const CLUSTER_ID = 'c'.repeat(32);
@@ -55,6 +55,16 @@ t.test('what is stored is what is read', (t) => {
   t.same([...found.state.incidents], [...state.incidents]);
   t.same(found.state.behind, state.behind);
   t.equal(found.state.recoveryRate, 1e7);
+  const older = snapshotOf(state).entries.map((entry) => {
+    if (entry.key !== CLUSTER_KEY) return entry;
+    const text = entry.value.toString().replace(/"recoveryRate":\d+,/, '');
+    return { ...entry, value: Buffer.from(text) };
+  });
+  t.equal(
+    decodeState({ revision: 7, entries: older })?.state.recoveryRate,
+    0,
+    'of an older release',
+  );
   t.equal(decodeState({ revision: 7, entries: [] }), null);
   t.end();
 });

@@ -85,7 +85,8 @@ function readState(
   const { serial, created, recoveredFrom, nextDaemonId, nextPoolId, recoveryRate = 0 } = document;
   const numbers = [serial, created, recoveredFrom, nextDaemonId, nextPoolId, recoveryRate];
   for (const number of [...numbers, document.map.version])
-    if (!Number.isSafeInteger(number)) throw damaged(CLUSTER_KEY, 'a number is missing');
+    if (!Number.isSafeInteger(number) || number < 0)
+      throw damaged(CLUSTER_KEY, 'a number is missing');
   return {
     revision: entry.revision,
     state: {

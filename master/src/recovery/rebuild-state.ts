@@ -71,6 +71,7 @@ export function rebuildState({ old, kept, now, random }: RebuildOptions): Cluste
     nextDaemonId: JUMP + Math.max(old?.nextDaemonId ?? 1, ...maps.flatMap(daemonIds)),
     nextPoolId: JUMP + Math.max(old?.nextPoolId ?? 1, ...maps.flatMap(poolIds)),
     map,
+    recoveryRate: old?.recoveryRate ?? 0,
     daemons: new Map(
       daemons.map((daemon) => {
         const capacityBytes = capacityOf.get(daemon.diskId) ?? daemon.weight * 1024 * 1024;

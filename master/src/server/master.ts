@@ -492,6 +492,7 @@ export class Master implements Host {
           defect: (error) => this.defect(error),
         });
         this.#trouble = null;
+        this.#rateSent = leader.state.recoveryRate; // who registers hears it
         this.#changed(leader.state);
         this.env.log.info(
           { cluster: leader.state.map.clusterId, map: leader.state.map.version },
@@ -615,6 +616,7 @@ export class Master implements Host {
 
   #changed(state: ClusterState): void {
     if (!this.isLeader) return;
+    this.#sendRate(state);
     for (const guest of this.#guests) {
       guest.sendMap();
       const client = guest.principal?.client ?? null;
@@ -629,6 +631,15 @@ export class Master implements Host {
     this.#tell();
   }
 
+  /** Also when it is only found later that a change of it was stored. Who does not answer registers again, and hears it then. */
+  #sendRate({ recoveryRate: bytesPerSecond }: ClusterState): void {
+    if (this.#rateSent === bytesPerSecond) return;
+    this.#rateSent = bytesPerSecond;
+    this.askDaemons(CONTROL.recovery, { bytesPerSecond }).catch((error: unknown) =>
+      this.defect(error),
+    );
+  }
+
   /** In a later turn: who changed its own key gets the new one first. */
   #dismiss({ channel }: Guest, client: string): void {
     const error = new StoreError(
@@ -639,6 +650,8 @@ export class Master implements Host {
   }
 
   #secretsSent: unknown = null;
+  /** How fast daemons were told to make copies equal. */
+  #rateSent = 0;
   #removedSent: unknown = null;
 
   #tell(): void {

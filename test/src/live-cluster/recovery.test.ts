@@ -133,6 +133,7 @@ t.test('a state that is lost is made anew from what daemons have kept', async (t
 t.test('a state that came back old is brought forward, and keeps its clients', async (t) => {
   const cluster = await LiveCluster.start(t, 2);
   await cluster.client('somebody', { p: 'rw' });
+  await cluster.leader()?.master.admin.setRecoveryRate(7_000_000);
   const [first] = cluster.masters.splice(0);
   await first?.stop();
   const folder = join(cluster.folder, 'old-state');
@@ -150,6 +151,7 @@ t.test('a state that came back old is brought forward, and keeps its clients', a
 
   const state = await recover(again, folder, 2, null);
   t.same([...state.clients.keys()].sort(), ['admin', 'somebody']);
+  t.equal(state.recoveryRate, 7_000_000);
   await restartOn(cluster, again, folder);
   t.equal(await readThrough(cluster, 3), 'new');
 });

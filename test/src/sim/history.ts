@@ -51,6 +51,8 @@ export interface OpRecord {
   isRefused: boolean;
   /** A flush that was called after its answer has succeeded, or it was durable by itself. */
   isFlushed: boolean;
+  /** Epoch of its group when the flush was answered there; 0: that says no more than the epoch of the operation. */
+  flushedEpoch: number;
   /** What was read, a tag for each cell. */
   values: Uint32Array | null;
   /** Swaps: what was expected, and what came of it; looks: what was seen. */
@@ -85,6 +87,7 @@ export class History {
       epoch: 0,
       isRefused: false,
       isFlushed: false,
+      flushedEpoch: 0,
       values: null,
       expected: 0,
       version: 0,
@@ -107,10 +110,11 @@ export class History {
   }
 
   /** Whether what an operation left in its group, flushed, must be there in a later epoch. */
-  isKept({ object, isFlushed, epoch }: OpRecord, later: number): boolean {
+  isKept({ object, isFlushed, epoch, flushedEpoch }: OpRecord, later: number): boolean {
     if (!isFlushed) return false;
     const givenUps = this.givenUps.get(object.group) ?? [];
-    return !givenUps.some((givenUpAt) => epoch < givenUpAt && givenUpAt <= later);
+    const since = Math.max(epoch, flushedEpoch);
+    return !givenUps.some((givenUpAt) => since < givenUpAt && givenUpAt <= later);
   }
 
   lost(group: number, epoch: number): void {

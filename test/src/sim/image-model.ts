@@ -169,6 +169,7 @@ export class ImageModel {
       const op: PieceOp = {
         ...{ kind, client, object, from: at - first, to: end - first, tag, calledAt },
         ...{ answeredAt: Infinity, epoch: 0, isRefused: false, isFlushed: false, values: null },
+        flushedEpoch: 0,
         ...{ expected: 0, version: 0, token, epochBefore: epochOf(object.group), settledIn: 0 },
         isTooLate: kind !== 'read' && token < image.readyToken,
       };
@@ -307,6 +308,7 @@ export class ImageModel {
     ): PieceOp => ({
       ...{ kind: 'zero', client: '', object, from, to: OBJECT_CELLS, tag: ZERO_TAG },
       ...{ calledAt, answeredAt, isRefused: false, isFlushed: true, values: null },
+      flushedEpoch: 0,
       epoch: Number.MAX_SAFE_INTEGER,
       ...{ expected: 0, version: 0, token, epochBefore: 0, settledIn: 0, isTooLate: false },
     });

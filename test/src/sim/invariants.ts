@@ -124,6 +124,8 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
     for (const write of writes) {
       const { object, from, to, tag } = write;
       if (object.use !== 'own' || !this.#isNewest(write)) continue;
+      // Groups are flushed one by one; one may be given up until the last of them is.
+      if (!this.#history.isKept(write, Infinity)) continue;
       for (const { name, copy } of this.#copies(object)) {
         const image = copy?.durable ?? null;
         for (let cell = from; cell < to; cell += 1) {

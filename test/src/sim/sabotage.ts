@@ -475,6 +475,14 @@ const GIVING_UP: readonly Sabotage[] = [
     givenUpAt: before.givenUpAt,
   })),
   {
+    name: 'a client does not hear that a group was given up',
+    seedsMax: 60,
+    profile: 'givenUp',
+    client: ({ hooks }) => {
+      hooks.forgetsGivenUps = true;
+    },
+  },
+  {
     name: 'who joins keeps what is newer than what is there',
     seedsMax: 20,
     profile: 'givenUp',

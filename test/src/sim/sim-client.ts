@@ -77,7 +77,12 @@ export class SimClient implements NetworkUser {
   readonly process: SimProcess;
   readonly identity = '';
   /** For planted bugs. */
-  readonly hooks = { forgetsLosses: false, sendsTwice: false, abandonsEarly: false };
+  readonly hooks = {
+    forgetsLosses: false,
+    forgetsGivenUps: false,
+    sendsTwice: false,
+    abandonsEarly: false,
+  };
   readonly #options: SimClientOptions;
   #view: MapView | null = null;
   readonly #open = new Map<number, Open>();
@@ -133,14 +138,21 @@ export class SimClient implements NetworkUser {
     if (!this.#dirty.has(group)) this.#dirty.set(group, epoch);
   }
 
-  /** @param refs - For each group an object in it. @param done - `E_LOST_WRITES`: something answered is lost */
-  flush(refs: ReadonlyMap<number, ObjectRef>, done: (error: StoreError | null) => void): void {
+  /**
+   * @param refs - For each group an object in it.
+   * @param done - `E_LOST_WRITES`: something answered is lost; else the epochs of the groups when they were flushed
+   */
+  flush(
+    refs: ReadonlyMap<number, ObjectRef>,
+    done: (error: StoreError | null, epochs: ReadonlyMap<number, number>) => void,
+  ): void {
     const dirty = this.#dirty;
     this.#dirty = new Map();
     if (dirty.size === 0) {
-      done(null);
+      done(null, new Map());
       return;
     }
+    const epochs = new Map<number, number>();
     let left = dirty.size;
     let failure: StoreError | null = null;
     for (const [group, since] of dirty) {
@@ -150,9 +162,9 @@ export class SimClient implements NetworkUser {
         ...{ op: 'flush', ref, offset: 0, bytes: 0, data: null, checks: null, flags: 0 },
         ...{ version: 0, isRetried: true },
       };
-      this.call(call, (error) => {
-        const lostAt = this.#view?.poolById(this.#options.poolId)?.groups[group]?.lostAt ?? 0;
-        if (lostAt > since && !this.hooks.forgetsLosses) {
+      this.call(call, (error, result) => {
+        epochs.set(group, result?.epoch ?? 0);
+        if (this.#hasLost(group, since)) {
           failure = new StoreError('E_LOST_WRITES', `Group ${group} has lost writes`);
           this.#options.world.sometimes('a flush said that writes were lost');
         } else if (error !== null) {
@@ -160,9 +172,17 @@ export class SimClient implements NetworkUser {
           this.#dirty.set(group, Math.min(since, this.#dirty.get(group) ?? Infinity));
         }
         left -= 1;
-        if (left === 0) done(failure);
+        if (left === 0) done(failure, epochs);
       });
     }
+  }
+
+  #hasLost(group: number, since: number): boolean {
+    const now = this.#view?.poolById(this.#options.poolId)?.groups[group];
+    const { lostAt = 0, givenUpAt = 0 } = now ?? {};
+    if (this.hooks.forgetsLosses || (this.hooks.forgetsGivenUps && givenUpAt === lostAt))
+      return false;
+    return lostAt > since;
   }
 
   linked(end: LinkEnd): void {

@@ -23,7 +23,6 @@ const SOMETIMES = [
   'an image was resized',
   'a gateway lost its role',
   'a gateway was killed',
-  'an operator gave up a copy that nobody has any more',
 ];
 
 /** Another part of all seeds for each commit. */

@@ -390,7 +390,7 @@ class MasterProcess implements NetworkUser {
       if (!isGone || others.length === 0 || !operator.chance(0.5)) continue;
       const { daemon } = operator.pick(others);
       const copy = new StoreError('E_UNREACHABLE', 'Nobody asks here');
-      const context = { view, now, time: Math.floor(now / 1000), copy };
+      const context = { view, now, time: Math.floor(now / 1000), copy, reached: [] };
       this.#decide(
         (stored) =>
           options.decisions.acceptDataLoss(stored, { pool: POOL_NAME, group, daemon }, context),

@@ -375,11 +375,14 @@ export class Workload {
     const covered = this.#unflushed;
     this.#unflushed = [];
     world.trace(client.name, `flush of ${covered.length} writes`);
-    client.flush(this.#refs, (error: StoreError | null) => {
+    client.flush(this.#refs, (error, epochs) => {
       this.#isFlushing = false;
       world.trace(client.name, `flush: ${error?.code ?? 'done'}`);
       if (error === null) {
-        for (const record of covered) record.isFlushed = true;
+        for (const record of covered) {
+          record.isFlushed = true;
+          record.flushedEpoch = epochs.get(record.object.group) ?? 0;
+        }
         watcher.flushed(covered);
       } else if (error.code !== 'E_LOST_WRITES') this.#unflushed = [...covered, ...this.#unflushed];
     });
