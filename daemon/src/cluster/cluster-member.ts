@@ -127,6 +127,8 @@ export interface MemberPlaces {
 }
 
 const REPORT_MS = 2000;
+/** After it has registered: a master that has just begun to lead knows nothing of how full disks are. */
+const FIRST_REPORT_MS = 50;
 /** A decision about a group; asked for again if it is still wanted. */
 const GROUP_MS = 4000;
 const REGISTER_MS = 20_000;
@@ -310,6 +312,7 @@ export class ClusterMember implements MapSource {
     const { payload } = await channel.ask(CONTROL.map, { after: this.#view?.map.version ?? 0 });
     if (payload.length > 0) this.#takeMap(payload);
     this.#refusal = '';
+    this.#reportLater(FIRST_REPORT_MS);
     env.log.info(
       { daemon: daemonId, cluster: clusterId },
       `Registered with ${channel.name.replace(/^The/, 'the')}`,
@@ -478,8 +481,9 @@ export class ClusterMember implements MapSource {
     this.#isClearing = false;
   }
 
-  #reportLater(): void {
-    this.#reportTimer = this.#options.env.timers.after(REPORT_MS, () => {
+  #reportLater(ms = REPORT_MS): void {
+    this.#reportTimer?.cancel();
+    this.#reportTimer = this.#options.env.timers.after(ms, () => {
       if (this.#isClosed) return;
       if (this.#view !== null) this.#meter.look(this.#view);
       if (this.#removed.length > 0) void this.#clear();

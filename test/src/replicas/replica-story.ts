@@ -179,8 +179,7 @@ export class ReplicaStory {
   /** Stops the cluster and compares what its daemons have. */
   async copiesAreEqual(without: readonly number[] = []): Promise<void> {
     const { t, cluster } = this;
-    const map = await cluster.map();
-    await cluster.stop();
+    const map = await cluster.stopTogether();
     const numbers = cluster.daemons.map((_, index) => index + 1);
     const running = numbers.filter((number) => !without.includes(number));
     const folders = running.map((number) => cluster.dataOf(number));

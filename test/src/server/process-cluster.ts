@@ -10,6 +10,9 @@ import { runProgramWell } from './store-programs.js';
 /** What the tests use; `StoreServer` uses it too. */
 export const TEST_POOL = 'testpool';
 
+/** What a primary that has just begun tells its members. */
+const LAST_CHANGES_MS = 1000;
+
 /** The master counts as number 0, daemons count from 1. */
 export interface ProcessClusterOptions {
   /** Flags of the pool; 64 groups unless told. */
@@ -139,6 +142,20 @@ export class ProcessCluster {
   async daemonsAgain(): Promise<void> {
     const stopped = this.daemons.filter(({ running }) => !running);
     await Promise.all(stopped.map((daemon) => daemon.startAgain()));
+  }
+
+  /**
+   * Stops all of it so that copies can be compared: first whoever decides, as daemons that are stopped leave their groups to
+   * others, which begin with versions of their own.
+   * @returns the last map
+   */
+  async stopTogether(): Promise<StorageMap> {
+    const map = await this.map();
+    await this.master.stop();
+    await sleep(LAST_CHANGES_MS);
+    const running = this.daemons.filter((daemon) => daemon.running);
+    await Promise.all(running.map((daemon) => daemon.stop()));
+    return map;
   }
 
   /** All of it, as an operator does. */

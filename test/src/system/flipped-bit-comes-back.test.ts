@@ -42,9 +42,8 @@ t.test('flipped bits are read by nobody', async (t) => {
   t.same(writer.problems, []);
   await story.client.disconnect();
   await story.server.stop();
-  const map = await cluster.map();
   const id = await cluster.idOf(1);
-  await cluster.stop();
+  const map = await cluster.stopTogether();
   const folders = cluster.daemons.map((_, index) => cluster.dataOf(index + 1));
   const { differences } = await compareCopies(map, folders);
   const led = map.pools.flatMap(({ name, groups }) =>

@@ -103,8 +103,8 @@ function masterText({ address, isLeader }: ClusterStatus['masters'][number]): st
   return `${printable(address)}${isLeader ? ' (leads)' : ''}`;
 }
 
-function capacityText({ capacityBytes, freeBytes, usedBytes }: ClusterStatus): string {
-  if (capacityBytes === 0) return 'none yet';
+function capacityText({ capacityBytes, freeBytes, usedBytes, daemons }: ClusterStatus): string {
+  if (capacityBytes === 0) return daemons.length === 0 ? 'none yet' : 'no daemon has said yet';
   const filled = capacityBytes - freeBytes; // others may use the same disks
   const percent = percentOf(filled, capacityBytes);
   return `${bar(filled, capacityBytes, BAR_WIDTH)} ${percent} %, ${formatSize(freeBytes)} free of ${formatSize(capacityBytes)}; objects take ${formatSize(usedBytes)}`;
