@@ -106,9 +106,10 @@ t.test('when the leader leaves another one goes on where it was', NEEDS, async (
   t.same([...now.clients.keys()].sort(), ['admin', 'carol']);
   t.same(now.clients.get('carol')?.key, state.clients.get('carol')?.key);
   await until('the client has the newest map', () => guide.view.map.version === now.map.version);
+  await until('it has written all the time', () => traffic.rounds > 20);
   await traffic.stop();
   t.same(traffic.problems, []);
-  t.ok(traffic.rounds > 20, `${traffic.rounds} rounds, the longest ${traffic.roundMsMax} ms`);
+  t.comment(`${traffic.rounds} rounds, the longest ${traffic.roundMsMax} ms`);
   await store.close();
 });
 
