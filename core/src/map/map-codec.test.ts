@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import t from 'tap';
 import { crc32c } from '../util/crc32c.js';
@@ -14,6 +15,9 @@ import {
   type StorageMap,
 } from './storage-map.js';
 
+/** Where a map says the version of its format, and the one that is read and not written any more. */
+const VERSION_AT = 4;
+const VERSION_BEFORE = 1;
 const seed = Number(process.env['STORE_TEST_SEED'] ?? randomInt(2 ** 31));
 const numRuns = Number(process.env['STORE_TEST_RUNS'] ?? 200);
 t.comment(`replay: STORE_TEST_SEED=${seed} node ${process.argv[1] ?? ''}`);
@@ -342,13 +346,18 @@ t.test('any map comes back as it was, and damaged ones never as two forms of one
   const report = fc.check(
     fc.property(maps, fc.nat(), fc.nat({ max: 255 }), (map, place, value) => {
       const bytes = encodeMap(map);
-      const same = decodeMap(bytes);
-      if (JSON.stringify(same) !== JSON.stringify(map)) return false;
+      if (!isDeepStrictEqual(decodeMap(bytes), map)) return false;
       const hostile = Buffer.from(bytes);
       hostile[place % (bytes.length - 4)] = value;
       const damaged = sealed(hostile);
       refusal(() => {
-        if (!encodeMap(decodeMap(damaged)).equals(damaged)) throw new Error('a second form');
+        const read = decodeMap(damaged);
+        const written = encodeMap(read);
+        const isOld = damaged[VERSION_AT] === VERSION_BEFORE;
+        const isOneForm = isOld
+          ? isDeepStrictEqual(decodeMap(written), read)
+          : written.equals(damaged);
+        if (!isOneForm) throw new Error('a second form');
       });
       return true;
     }),
