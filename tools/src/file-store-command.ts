@@ -1,5 +1,6 @@
 /** `store file-store`: the storage daemon, which serves a folder over the network until it is told to stop. */
 import { DaemonServer, openFileStore, type FileStore } from '@store/daemon';
+import type { ListenOptions } from '@store/core';
 import type { Command } from 'commander';
 import { sdNotify } from './handover/sd-notify.js';
 import { formatHostPort, type HostPort } from './host-port.js';
@@ -68,9 +69,11 @@ async function serve(context: Context, given: FileStoreGiven): Promise<void> {
   let closeOwnerSocket = (): void => undefined;
   let metrics: MetricsEndpoint | null = null;
   try {
-    const address = await listen(server, given.listen, 'listen');
-    const { peer } = given;
-    const peerAddress = peer === null ? null : await listenForPeers(part, server, peer.address);
+    const { peer, listen: place } = given;
+    const ways = { alsoLocally: !given.tcpOnly };
+    const address = await listen(server, place, 'listen', ways);
+    const peerAddress =
+      peer === null ? null : await listenForPeers(part, server, peer.address, ways);
     await part?.join(server, { address, peerAddress });
     closeOwnerSocket = await listenForOwner(context, server, dir);
     metrics = await serveMetricsOf(context, () => ({
@@ -146,15 +149,17 @@ function listenForPeers(
   part: ClusterPart | null,
   server: DaemonServer,
   address: HostPort,
+  ways: ListenOptions,
 ): Promise<string> {
-  return part === null ? listen(server, address, 'peer') : part.listen(address);
+  return part === null ? listen(server, address, 'peer', ways) : part.listen(address, ways);
 }
 
 async function listen(
   server: DaemonServer,
   address: HostPort,
   entrance: 'listen' | 'peer',
+  ways: ListenOptions,
 ): Promise<string> {
-  const bound = await server.listen(address, entrance);
+  const bound = await server.listen(address, entrance, ways);
   return 'host' in bound ? formatHostPort(bound) : bound.path;
 }

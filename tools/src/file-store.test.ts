@@ -109,6 +109,19 @@ for (const way of ['tcp', 'udp', 'the owner’s socket'])
     t.equal(kept.stdout, 'hello world', 'what was answered is kept');
   });
 
+t.test('programs on the machine need no TCP, unless the daemon wants them to', async (t) => {
+  for (const args of [[], ['--tcp-only']]) {
+    const { line } = await daemon(t, join(shortFolder(t), 'data'), [...LISTEN, ...args]);
+    // Each zero of an abstract name stands there as an @, and some versions of Node fill it up with zeros.
+    const names = readFileSync('/proc/net/unix', 'utf8').split('\n');
+    const isThere = names.some((name) => name.replace(/@*$/, '').endsWith(` @store/${line}`));
+    t.equal(isThere, args.length === 0, args.join(' '));
+    const on = ['--storage-daemon', line, '--pool', 'testpool'];
+    t.equal((await run('store', ['write', ...on, 'a', '--data-literal', 'b'])).code, 0);
+    t.equal((await run('store', ['read', ...on, 'a'])).stdout, 'b');
+  }
+});
+
 await t.test('with a secret only tickets let somebody in, until they are blocked', async (t) => {
   const folder = shortFolder(t);
   const made = async (...args: string[]): Promise<void> => {

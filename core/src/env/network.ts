@@ -49,7 +49,10 @@ export interface TlsClientContext {
 
 /** One byte stream. Slices given to `write` belong to the connection until it has sent them. */
 export interface Connection {
-  /** Who is at the other end, for log lines. */
+  /**
+   * Who is at the other end: `10.0.0.2:4148`, `[::1]:4148`; `unix` for who came through the file of a socket; with port
+   * 0 for who came in beside TCP (`ListenOptions.alsoLocally`).
+   */
   readonly peer: string;
   /** Bytes accepted by `write` and not yet handed to the operating system. */
   readonly unsentBytes: number;
@@ -108,6 +111,14 @@ export interface ListeningDescriptor {
   readonly path: string | null;
 }
 
+export interface ListenOptions {
+  /**
+   * On a loopback address `connect` of this machine gets here without TCP, where that can be had. Other programs connect
+   * over TCP as ever.
+   */
+  readonly alsoLocally?: boolean;
+}
+
 export interface Listener {
   /** The address people can connect to, with the port the system chose if 0 was asked for. */
   readonly address: ListenAddress;
@@ -150,7 +161,11 @@ export interface DatagramSocket {
 
 export interface Network {
   /** @throws StoreError `E_SYSTEM` with advice: address in use, not ours, no permission. */
-  listen(address: ListenAddress, accept: (connection: Connection) => void): Promise<Listener>;
+  listen(
+    address: ListenAddress,
+    accept: (connection: Connection) => void,
+    options?: ListenOptions,
+  ): Promise<Listener>;
   /** Goes on with a listening socket that somebody else opened. @throws StoreError `E_SYSTEM` if it is none */
   listenOn(
     socket: ListeningDescriptor,

@@ -94,17 +94,20 @@ export class RealConnection implements DirectConnection {
   /** TLS lies over the socket: nothing leaves or arrives beside it. */
   #isSpent = false;
 
-  /** @param accepted - A paused, connected socket of `node:net`, or the descriptor of one that another process has. */
-  constructor(accepted: Socket | number) {
+  /**
+   * @param accepted - A paused, connected socket of `node:net`, or the descriptor of one that another process has.
+   * @param peer - Who is at the other end, where the socket does not know.
+   */
+  constructor(accepted: Socket | number, peer?: string) {
     const onread = {
       buffer: () => this.#received.next(),
       callback: (bytes: number) => this.#arrived(bytes),
     };
     if (typeof accepted === 'number') {
       this.#socket = socketOn(accepted, onread);
-      this.peer = peerOf(this.#socket);
+      this.peer = peer ?? peerOf(this.#socket);
     } else {
-      this.peer = peerOf(accepted);
+      this.peer = peer ?? peerOf(accepted);
       this.#socket = adopt(accepted, onread);
     }
     this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);

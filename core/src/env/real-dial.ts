@@ -8,6 +8,7 @@ import { invariant } from '../util/invariant.js';
 import type { Connection, ListenAddress } from './network.js';
 import { addressText, reachAdvice } from './real-address-advice.js';
 import { RealConnection } from './real-connection.js';
+import { dialLocally } from './real-local-sockets.js';
 import { UNIX_PATH_BYTES_MAX } from './socket-calls.js';
 
 /** A Unix socket whose queue is full refuses at once; TCP waits by itself. */
@@ -20,6 +21,8 @@ export async function dial(
 ): Promise<Connection> {
   invariant(timeoutMs > 0, 'connecting has a time limit');
   checkAddress(address);
+  const local = 'path' in address ? null : await dialLocally(address);
+  if (local !== null) return local;
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {

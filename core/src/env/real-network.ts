@@ -9,12 +9,14 @@ import type {
   ListenAddress,
   Listener,
   ListeningDescriptor,
+  ListenOptions,
   Network,
 } from './network.js';
 import { portAdvice } from './real-address-advice.js';
 import { RealConnection } from './real-connection.js';
 import { openDatagrams } from './real-datagrams.js';
 import { dial } from './real-dial.js';
+import { listenLocally } from './real-local-sockets.js';
 import {
   closeDescriptor,
   duplicateDescriptor,
@@ -31,7 +33,7 @@ const BACKLOG = 1024;
 /** TCP, UDP and Unix sockets of this machine. */
 export function realNetwork(log: Log): Network {
   return {
-    listen: (address, accept) => listen(log, address, accept),
+    listen: (address, accept, options) => listen(log, address, accept, options),
     listenOn: (socket, accept) => listenOn(log, socket, accept),
     adopt,
     connect: dial,
@@ -43,14 +45,40 @@ async function listen(
   log: Log,
   address: ListenAddress,
   accept: (connection: Connection) => void,
+  { alsoLocally = false }: ListenOptions = {},
 ): Promise<Listener> {
   const server = newServer(accept);
   if (!('path' in address)) {
     await listenOnPort(server, address.host, address.port);
-    return listenerOf(log, server, addressOf(server, address), null);
+    const listener = listenerOf(log, server, addressOf(server, address), null);
+    return alsoLocally ? withLocal(log, listener, accept) : listener;
   }
   const isOurs = await listenOnPath(server, address.path);
   return listenerOf(log, server, address, isOurs ? resolvePath(address.path) : null);
+}
+
+/** The listener, and a socket beside it where that can be had. */
+async function withLocal(
+  log: Log,
+  tcp: Listener,
+  accept: (connection: Connection) => void,
+): Promise<Listener> {
+  const { address } = tcp;
+  const local = 'path' in address ? null : await listenLocally(log, address, BACKLOG, accept);
+  if (local === null) return tcp;
+  return {
+    address,
+    // What is passed on is the socket of TCP, which everybody can use.
+    release: () => {
+      const released = tcp.release();
+      local.close();
+      return released;
+    },
+    close: () => {
+      local.close();
+      return tcp.close();
+    },
+  };
 }
 
 async function listenOn(

@@ -8,9 +8,11 @@
 import {
   BufferPool,
   StoreError,
+  type Connection,
   type Env,
   type ListenAddress,
   type Listener,
+  type ListenOptions,
   type MapView,
   type Timer,
 } from '@store/core';
@@ -80,10 +82,9 @@ export class PeerLinks implements PeerPort {
    * @returns the address people can connect to
    * @throws StoreError `E_SYSTEM`
    */
-  async listen(address: ListenAddress): Promise<ListenAddress> {
-    const listener = await this.#options.env.network.listen(address, (connection) =>
-      this.#door.accept(connection),
-    );
+  async listen(address: ListenAddress, options: ListenOptions = {}): Promise<ListenAddress> {
+    const accept = (connection: Connection): void => this.#door.accept(connection);
+    const listener = await this.#options.env.network.listen(address, accept, options);
     this.#listeners.push(listener);
     return listener.address;
   }

@@ -13,6 +13,7 @@ import {
   type Env,
   type ListenAddress,
   type Listener,
+  type ListenOptions,
   type PaceLimits,
   type Timer,
 } from '@store/core';
@@ -136,14 +137,18 @@ export class DaemonServer {
    * @returns The address people can connect to.
    * @throws StoreError `E_SYSTEM`
    */
-  async listen(address: ListenAddress, entrance: Entrance): Promise<ListenAddress> {
+  async listen(
+    address: ListenAddress,
+    entrance: Entrance,
+    options: ListenOptions = {},
+  ): Promise<ListenAddress> {
     const { network } = this.#options.env;
     const accept = (connection: Connection): void => this.#accept(connection, entrance);
     const hasDatagrams =
       entrance === 'listen' && 'host' in address && this.#options.datagramBytes > 0;
     const mayChoose = hasDatagrams && address.port === 0;
     for (let triesLeft = mayChoose ? PORT_TRIES : 1; ; triesLeft -= 1) {
-      const listener = await network.listen(address, accept);
+      const listener = await network.listen(address, accept, options);
       this.#listeners.push(listener);
       try {
         if (hasDatagrams && 'host' in listener.address) await this.#desk.open(listener.address);

@@ -1,6 +1,6 @@
 /** A daemon's part in a cluster, as the flags of `store file-store` say. */
 import { hostname } from 'node:os';
-import type { MasterAddress, TlsClientContext } from '@store/core';
+import type { ListenOptions, MasterAddress, TlsClientContext } from '@store/core';
 import {
   ClusteredStore,
   ClusterMember,
@@ -92,8 +92,8 @@ export class ClusterPart {
   }
 
   /** Lets other daemons connect. @returns where @throws StoreError */
-  async listen(address: HostPort): Promise<string> {
-    const bound = await this.#replication.listen(address);
+  async listen(address: HostPort, options: ListenOptions): Promise<string> {
+    const bound = await this.#replication.listen(address, options);
     return 'host' in bound ? formatHostPort(bound) : bound.path;
   }
 

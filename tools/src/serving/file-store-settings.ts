@@ -25,6 +25,7 @@ const SETTING = {
   host: textSetting('host', null),
   rack: textSetting('rack', 'default'),
   insecure: switchSetting('insecure'),
+  tcpOnly: switchSetting('tcp-only'),
 } as const;
 
 export const FILE_STORE_SETTINGS: readonly Setting<unknown>[] = Object.values(SETTING);
@@ -54,6 +55,8 @@ export interface FileStoreGiven {
   /** Null: this daemon belongs to no cluster. */
   readonly cluster: ClusterGiven | null;
   readonly insecure: boolean;
+  /** Programs of this machine come in over TCP too. */
+  readonly tcpOnly: boolean;
   readonly datagramBytes: number;
 }
 
@@ -89,6 +92,10 @@ export function addFileStoreFlags(command: Command): Command {
     .option('--host <label>', 'the host this disk is in, for placement (default: the host name)')
     .option('--rack <label>', 'the rack that host is in (default: default)')
     .option('--insecure', 'let everybody in who can connect, unprotected')
+    .option(
+      '--tcp-only',
+      'TCP also for programs on this machine, which need none where --listen-address is on loopback',
+    )
     .option('--datagram-bytes <number>', 'largest datagram, 0 for none (default: 8192)')
     .option('--metrics <address>', 'serve /metrics for Prometheus on PORT or HOST:PORT');
 }
@@ -125,6 +132,7 @@ export function fileStoreGiven(context: Context, command: Command): FileStoreGiv
     blocklist: cluster === null ? blocklist : null,
     cluster,
     insecure: get(SETTING.insecure),
+    tcpOnly: get(SETTING.tcpOnly),
     datagramBytes: get(datagramSetting),
   };
 }

@@ -10,6 +10,7 @@ import {
   type Env,
   type GroupRequest,
   type ListenAddress,
+  type ListenOptions,
   type MapPool,
   type MapView,
 } from '@store/core';
@@ -98,8 +99,8 @@ export class ReplicationPart {
   }
 
   /** Lets other daemons connect. @returns the address they can connect to @throws StoreError */
-  listen(address: ListenAddress): Promise<ListenAddress> {
-    return this.#links.listen(address);
+  listen(address: ListenAddress, options: ListenOptions): Promise<ListenAddress> {
+    return this.#links.listen(address, options);
   }
 
   /** There is a newer map. */
