@@ -38,7 +38,7 @@ async function stop({ child }: Serving): Promise<unknown[]> {
 for (const way of ['tcp', 'udp', 'the owner’s socket'])
   await t.test(`objects and images live in a daemon that is reached by ${way}`, async (t) => {
     const dir = join(shortFolder(t), 'data');
-    const served = await daemon(t, dir);
+    const served = await daemon(t, dir, way === 'tcp' ? [...LISTEN, '--tcp-only'] : LISTEN);
     t.match(served.line, /^127\.0\.0\.1:\d+$/);
     const to = ['tcp', 'udp'].includes(way)
       ? ['--storage-daemon', served.line, '--transport', way]

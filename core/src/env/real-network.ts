@@ -68,7 +68,7 @@ async function withLocal(
   if (local === null) return tcp;
   return {
     address,
-    // What is passed on is the socket of TCP, which everybody can use.
+    // What is passed on is the socket of TCP, which everybody can use; who waits at the other one connects again.
     release: () => {
       const released = tcp.release();
       local.close();

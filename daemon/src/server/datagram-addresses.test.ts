@@ -7,14 +7,18 @@ import { ServedMemory } from './testing/served-memory.js';
 
 const ref = new ObjectRef(OBJECT_KIND.imageData, 'layer_0', 'family_0');
 
-for (const [listens, called] of [
-  ['127.0.0.1', 'localhost'],
-  ['::', '127.0.0.1'],
-  ['::', '::1'],
-  ['::1', '::1'],
+for (const [listens, called, alsoLocally] of [
+  ['127.0.0.1', 'localhost', false],
+  ['::', '127.0.0.1', false],
+  ['::', '::1', false],
+  ['::1', '::1', false],
+  ['127.0.0.1', '127.0.0.1', true],
+  ['127.0.0.2', '127.0.0.2', true],
+  ['::1', '::1', true],
+  ['::ffff:127.0.0.1', '::ffff:127.0.0.1', true],
 ] as const)
   t.test(`a daemon on ${listens} that is called ${called}`, async (t) => {
-    const served = await ServedFolder.open({}, listens);
+    const served = await ServedFolder.open({}, listens, { alsoLocally });
     t.teardown(() => served.remove());
     const { address } = served;
     t.ok('port' in address);

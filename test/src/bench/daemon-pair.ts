@@ -13,7 +13,7 @@ const STOP_MS = 4000;
 const parts = new ProgramParts(STOP_MS);
 await parts.run('daemon-pair', async () => {
   const { dir, way, gatewayArgs } = parse(process.argv.slice(2));
-  const listen = ['--listen-address', '127.0.0.1:0'];
+  const listen = ['--listen-address', '127.0.0.1:0', '--tcp-only'];
   const daemon = parts.start('store', ['file-store', '--dir', dir, ...listen], 'pipe');
   const address = await parts.firstLineOf(daemon);
   if (address === null) return; // asked to go

@@ -8,7 +8,7 @@ import { StorageDaemon } from './storage-daemon.js';
 
 export interface DaemonWay {
   readonly name: string;
-  /** TLS, and a ticket without which nobody gets in. */
+  /** TLS, and a ticket without which nobody gets in. Beside TCP where no proxy is in between, unlike the others. */
   readonly isSecure: boolean;
   /** Small requests go as datagrams, through a network that does this; null: over TCP, and nothing happens. */
   readonly datagrams: DatagramFaults | null;
@@ -50,7 +50,9 @@ export async function reachDaemon(
   seed: number,
 ): Promise<ReachedDaemon> {
   const folder = tempFolder(t);
-  const papers = way.isSecure ? await makePapers(folder) : { daemon: [], client: [], stranger: [] };
+  const papers = way.isSecure
+    ? await makePapers(folder)
+    : { daemon: ['--tcp-only'], client: [], stranger: [] };
   const dir = join(folder, 'data');
   const daemon = await StorageDaemon.start(t, { dir, args: papers.daemon });
   if (way.datagrams === null) {

@@ -185,9 +185,13 @@ export class ProcessCluster {
     const { hostOf, wrapperOf, masterOf } = this.#options;
     const master = (await masterOf?.(number, this.master)) ?? this.master.peer;
     const labels = ['--host', `host${number}`, '--rack', `rack${number % 2}`];
+    const ways = number % 2 === 0 ? [] : ['--tcp-only']; // some so, some so
     return StorageDaemon.start(this.#t, {
       dir: () => this.dataOf(number),
-      args: [...['--master', master, ...labels], ...(hostOf === undefined ? [] : ['--insecure'])],
+      args: [
+        ...['--master', master, ...labels, ...ways],
+        ...(hostOf === undefined ? [] : ['--insecure']),
+      ],
       ...(hostOf === undefined ? {} : { host: hostOf(number) }),
       wrapper: wrapperOf?.(number) ?? [],
     });

@@ -12,6 +12,7 @@ import {
   silentLog,
   type DaemonClientOptions,
   type ListenAddress,
+  type ListenOptions,
   type RemoteStore,
 } from '@store/core';
 import { openFileStore, type FileStore } from '../../store/file-store.js';
@@ -25,6 +26,7 @@ export class ServedFolder {
   store!: FileStore; // by start()
   server!: DaemonServer; // by start()
   readonly #options: Partial<DaemonServerOptions>;
+  #ways: ListenOptions = {};
 
   private constructor(options: Partial<DaemonServerOptions>) {
     this.#options = options;
@@ -34,8 +36,10 @@ export class ServedFolder {
   static async open(
     options: Partial<DaemonServerOptions> = {},
     host = '127.0.0.1',
+    ways: ListenOptions = {},
   ): Promise<ServedFolder> {
     const served = new ServedFolder(options);
+    served.#ways = ways;
     served.address = { host, port: 0 };
     await served.start();
     return served;
@@ -63,7 +67,7 @@ export class ServedFolder {
       defect: fail,
       ...this.#options,
     });
-    this.address = await this.server.listen(this.address, 'listen');
+    this.address = await this.server.listen(this.address, 'listen', this.#ways);
   }
 
   async stop(): Promise<void> {
