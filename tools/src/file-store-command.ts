@@ -1,6 +1,6 @@
 /** `store file-store`: the storage daemon, which serves a folder over the network until it is told to stop. */
-import { DaemonServer, openFileStore, type FileStore } from '@store/daemon';
 import type { ListenOptions } from '@store/core';
+import { DaemonServer, openFileStore, type FileStore } from '@store/daemon';
 import type { Command } from 'commander';
 import { sdNotify } from './handover/sd-notify.js';
 import { formatHostPort, type HostPort } from './host-port.js';

@@ -112,7 +112,7 @@ for (const way of ['tcp', 'udp', 'the owner’s socket'])
 t.test('programs on the machine need no TCP, unless the daemon wants them to', async (t) => {
   for (const args of [[], ['--tcp-only']]) {
     const { line } = await daemon(t, join(shortFolder(t), 'data'), [...LISTEN, ...args]);
-    // Each zero of an abstract name stands there as an @, and some versions of Node fill it up with zeros.
+    // Each zero of an abstract name stands there as an @.
     const names = readFileSync('/proc/net/unix', 'utf8').split('\n');
     const isThere = names.some((name) => name.replace(/@*$/, '').endsWith(` @store/${line}`));
     t.equal(isThere, args.length === 0, args.join(' '));

@@ -21,9 +21,9 @@ export async function dial(
 ): Promise<Connection> {
   invariant(timeoutMs > 0, 'connecting has a time limit');
   checkAddress(address);
+  const deadline = performance.now() + timeoutMs;
   const local = 'path' in address ? null : await dialLocally(address);
   if (local !== null) return local;
-  const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
       return new RealConnection(await connected(address, deadline - performance.now(), timeoutMs));

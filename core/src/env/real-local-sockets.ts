@@ -6,13 +6,14 @@
  * For both ends it is a connection to that address (`Connection.peer`), with all that is demanded there. Who connects
  * trusts a listener of root or of its own user only: everybody may take a name before a daemon does.
  */
-import { connect, createServer, isIPv6, type Server, type Socket } from 'node:net';
+import { connect, isIPv6, type Server, type Socket } from 'node:net';
 import { messageOf } from '../util/errors.js';
 import { hostOfPeer, isLoopbackPeer } from '../util/peer-address.js';
 import type { Log } from './log.js';
 import type { Connection } from './network.js';
 import { addressText } from './real-address-advice.js';
 import { RealConnection } from './real-connection.js';
+import { listening, newServer } from './real-server.js';
 import { socketCalls } from './socket-calls.js';
 
 interface TcpAddress {
@@ -48,17 +49,9 @@ export async function listenLocally(
   if (path === null) return null;
   // Over TCP, and with datagrams, whoever connects to 127.0.0.2 comes from 127.0.0.1 as well.
   const peer = isIPv6(hostOfPeer(addressText(address))) ? '[::1]:0' : '127.0.0.1:0';
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (accepted) =>
-    accept(new RealConnection(accepted, peer)),
-  );
+  const server = newServer(accept, peer);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ path, backlog }, () => {
-        server.removeListener('error', reject);
-        resolve();
-      });
-    });
+    await listening(server, () => server.listen({ path, backlog }));
   } catch (error) {
     log.warn(
       { address: addressText(address), err: error },
@@ -70,7 +63,7 @@ export async function listenLocally(
   return server;
 }
 
-/** @returns Null if nobody listens beside TCP there, or nobody to be trusted, or too many wait already */
+/** Never waits. @returns Null if nobody listens beside TCP there, or nobody to be trusted, or too many wait already */
 export async function dialLocally(address: TcpAddress): Promise<Connection | null> {
   const path = localNameOf(address);
   if (path === null || socketCalls() === null) return null; // nobody could be trusted

@@ -1,6 +1,6 @@
 /** The network of the real machine: listening sockets, on node:net, and what others make. */
 import { chmodSync, existsSync, lstatSync, unlinkSync, type Stats } from 'node:fs';
-import { connect, createServer, type Server } from 'node:net';
+import { connect, type Server } from 'node:net';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { errnoOf, messageOf, StoreError } from '../util/errors.js';
 import type { Log } from './log.js';
@@ -17,6 +17,7 @@ import { RealConnection } from './real-connection.js';
 import { openDatagrams } from './real-datagrams.js';
 import { dial } from './real-dial.js';
 import { listenLocally } from './real-local-sockets.js';
+import { listening, newServer } from './real-server.js';
 import {
   closeDescriptor,
   duplicateDescriptor,
@@ -117,12 +118,6 @@ function adopt(descriptor: number): Connection {
   }
 }
 
-function newServer(accept: (connection: Connection) => void): Server {
-  return createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (accepted) =>
-    accept(new RealConnection(accepted)),
-  );
-}
-
 /** @param path - The file of a Unix socket that goes with it; Node removes one that Node has made. */
 function listenerOf(
   log: Log,
@@ -172,17 +167,6 @@ function addressOf(server: Server, asked: ListenAddress): ListenAddress {
   return bound === null || typeof bound === 'string'
     ? asked
     : { host: bound.address, port: bound.port };
-}
-
-function listening(server: Server, start: () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.once('listening', () => {
-      server.removeListener('error', reject);
-      resolve();
-    });
-    start();
-  });
 }
 
 async function listenOnPort(server: Server, host: string, port: number): Promise<void> {

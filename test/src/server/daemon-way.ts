@@ -8,7 +8,7 @@ import { StorageDaemon } from './storage-daemon.js';
 
 export interface DaemonWay {
   readonly name: string;
-  /** TLS, and a ticket without which nobody gets in. Beside TCP where no proxy is in between, unlike the others. */
+  /** TLS, and a ticket without which nobody gets in. */
   readonly isSecure: boolean;
   /** Small requests go as datagrams, through a network that does this; null: over TCP, and nothing happens. */
   readonly datagrams: DatagramFaults | null;
@@ -50,6 +50,7 @@ export async function reachDaemon(
   seed: number,
 ): Promise<ReachedDaemon> {
   const folder = tempFolder(t);
+  // Who speaks TLS needs no TCP where no proxy is in between: so both are tried.
   const papers = way.isSecure
     ? await makePapers(folder)
     : { daemon: ['--tcp-only'], client: [], stranger: [] };
