@@ -45,6 +45,7 @@ export const PEER = {
   askMap: 116,
   newerMap: 117,
   leaving: 118,
+  doneWithout: 119,
 } as const;
 
 /** Which of the two connections of a link. */
@@ -100,6 +101,7 @@ const RULES: ReadonlyMap<number, PeerRule> = new Map(
       ['askMap', 'control', 8, 0],
       ['newerMap', 'data', 4, MAP_BYTES_MAX],
       ['leaving', 'control', 0, 0],
+      ['doneWithout', 'control', 0, 0],
     ] as const
   ).map(([name, channel, bodyBytesMax, payloadBytesMax]) => [
     PEER[name],

@@ -67,6 +67,7 @@ class Story {
       startOf: (daemon) =>
         [ME, OTHER, THIRD].find((start) => start.daemon === daemon)?.startId ?? null,
       isUp: () => true,
+      isStopping: () => false,
       send: (to, message) => this.sent.push({ to, message }),
       recall: () => undefined,
       ask: () => undefined,

@@ -28,6 +28,8 @@ export interface GroupHost {
   startOf(daemon: number): string | null;
   /** There is a link to that start. */
   isUp(daemon: number, startId: string): boolean;
+  /** It has said that it stops: it is done without, and joins nothing. */
+  isStopping(daemon: number, startId: string): boolean;
   send(daemon: number, message: PeerMessage): void;
   /** See `PeerPort.recall`. */
   recall(daemon: number): void;

@@ -152,6 +152,12 @@ export class GroupPrimary implements StreamOwner {
     return false;
   }
 
+  /** Somebody else is in sync, or is as soon as the masters have answered. */
+  get mayHaveOthers(): boolean {
+    for (const { isCounted } of this.#streams.values()) if (isCounted) return true;
+    return false;
+  }
+
   /** The disk of a member that counts is nearly full. */
   get hasFullMember(): boolean {
     const { leases } = this.#host;
@@ -374,13 +380,10 @@ export class GroupPrimary implements StreamOwner {
     this.tick();
   }
 
-  /** A member stops, and says so: nobody has to wait until its silence is noticed. */
-  leaves(from: StartOf): void {
-    const stream = this.#streams.get(from.daemon);
-    // It says so again and again, until it is removed.
-    if (stream?.startId !== from.startId || stream.failure !== null) return;
-    stream.failure = new StoreError('E_CLOSED', 'it stops');
-    this.tick();
+  /** Whether a start is waited for, or is as soon as the masters list it. */
+  counts({ daemon, startId }: StartOf): boolean {
+    const stream = this.#streams.get(daemon);
+    return stream?.startId === startId && stream.isCounted;
   }
 
   behind(from: StartOf, message: Behind): void {
@@ -541,26 +544,19 @@ export class GroupPrimary implements StreamOwner {
 
   /** Why a member cannot be waited for; null: it can. */
   #absence(stream: MemberStream, now: number): string | null {
-    const { leases, timing, isUp } = this.#hostParts();
+    const host = this.#host;
+    const { leases, timing } = host;
     if (stream.failure !== null) return stream.failure.message;
     const { daemon, startId } = stream;
+    if (host.isStopping(daemon, startId)) return 'it stops';
     const silentMs = leases.silentMs(daemon, startId, now);
-    const limitMs = isUp(daemon, startId) ? timing.silentMs : timing.silentMs * DOWN_SHARE;
+    const limitMs = host.isUp(daemon, startId) ? timing.silentMs : timing.silentMs * DOWN_SHARE;
     if (silentMs > limitMs) return `it has said nothing for ${(silentMs / 1000).toFixed(1)} s`;
     const owedMs = stream.owedMs(now);
     if (owedMs > timing.stalledMs)
       return `it has not made a change for ${(owedMs / 1000).toFixed(1)} s`;
-    const current = this.#host.startOf(daemon);
+    const current = host.startOf(daemon);
     return current === startId ? null : 'it was started again';
-  }
-
-  #hostParts(): Pick<GroupHost, 'leases' | 'timing'> & { isUp: GroupHost['isUp'] } {
-    const host = this.#host;
-    return {
-      leases: host.leases,
-      timing: host.timing,
-      isUp: (daemon, start) => host.isUp(daemon, start),
-    };
   }
 
   #askOnce(kind: 'remove' | 'renew' | 'resign', about: StartOf | null, why: string): void {

@@ -56,6 +56,7 @@ class GroupAlone {
   /** What the others say of blocks that are bad here and could not be mended. */
   areGoodNowhere = false;
   isLeaving = false;
+  readonly stopping = new Set<string>();
   readonly group: Group;
 
   constructor() {
@@ -83,6 +84,7 @@ class GroupAlone {
       storeOf: () => store,
       startOf: (daemon) => (daemon === OTHER.daemon ? OTHER.startId : ME.startId),
       isUp: () => true,
+      isStopping: (_, startId) => this.stopping.has(startId),
       send: (_daemon, message) => this.sent.push(message),
       recall: () => undefined,
       ask: (kind, { epoch }) => this.asked.push(`${kind} ${epoch}`),
@@ -279,12 +281,20 @@ t.test('a member that stops is done without at once', (t) => {
   const { primary } = alone;
   primary.tailIs(OTHER, { type: 'tail', pool: 1, group: 7, epoch: 2, entries: [] });
   primary.addJoining(THIRD, 1);
-  primary.leaves({ ...OTHER, startId: 'b1' });
+  t.equal(primary.counts(OTHER), true);
+  t.equal(primary.counts(THIRD), false);
+  alone.stopping.add('b1');
+  primary.tick();
   t.same(alone.asked, [], 'it was another start');
-  primary.leaves(THIRD);
+  alone.stopping.add(THIRD.startId);
+  primary.tick();
   t.equal(primary.stream(THIRD.daemon), undefined, 'who joins is not asked about');
-  primary.leaves(OTHER);
-  primary.leaves(OTHER);
+  alone.stopping.add(OTHER.startId);
+  primary.tick();
+  primary.tick();
   t.same(alone.asked, ['remove 2']);
+  t.equal(primary.counts(OTHER), true, 'until it is removed');
+  alone.group.mapIs(mapGroup(3, [ME, true], [OTHER, false], [THIRD, false]));
+  t.equal(primary.counts(OTHER), false);
   t.end();
 });

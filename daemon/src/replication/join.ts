@@ -126,7 +126,7 @@ export class Join {
     if (this.#isOver || this.#isBusy) return; // which may have changed
     if (this.#isForlorn) this.#end(false);
     else if (this.stream.isInSync) this.#end(true);
-    else if (this.stream.failure !== null && !this.stream.isCounted) this.cancel();
+    else if (this.#isInVain && !this.stream.isCounted) this.cancel();
     else if (this.#phase === 'walking') this.#next();
     else if (this.#phase === 'syncing') this.#sync();
     else this.#request();
@@ -148,6 +148,11 @@ export class Join {
     return this.primary.hasFailed || this.primary.stream(this.stream.daemon) !== this.stream;
   }
 
+  /** Who stops lists nobody any more: it could not wait for the outcome. */
+  get #isInVain(): boolean {
+    return this.stream.failure !== null || this.#parts.host.isLeaving;
+  }
+
   #mayPush(): boolean {
     this.#owed = this.#owed.filter(({ pending }) => pending > 0);
     let bytes = 0;
@@ -157,8 +162,7 @@ export class Join {
   }
 
   #takePiece(next: () => void): void {
-    const isInVain = this.#isForlorn || this.stream.failure !== null;
-    if (!isInVain && !this.#mayPush()) return;
+    if (!this.#isForlorn && !this.#isInVain && !this.#mayPush()) return;
     this.#nextPiece = null;
     next();
   }

@@ -58,13 +58,21 @@ export class Joins {
     let [joining, copiesLeft] = [0, 0];
     for (const daemon of primary === null || map === null ? [] : joinersOf(map)) {
       const startId = this.#host.startOf(daemon);
-      if (startId === null || !this.#host.isUp(daemon, startId)) continue;
+      if (startId === null || !this.mayJoin(daemon, startId)) continue;
       const stream = primary?.stream(daemon);
       const join = stream === undefined ? undefined : this.#active.get(stream);
       joining += 1;
       copiesLeft += 1 - (join?.shareDone ?? 0);
     }
     return { joining, copiesLeft };
+  }
+
+  /** Who stops would be waited for again, and does not wait for others itself. */
+  mayJoin(daemon: number, startId: string): boolean {
+    const { isLeaving } = this.#host;
+    return (
+      !isLeaving && this.#host.isUp(daemon, startId) && !this.#host.isStopping(daemon, startId)
+    );
   }
 
   /** A primary has begun: it asks here how complete the copies of members are. */
@@ -102,7 +110,7 @@ export class Joins {
     const store = host.storeOf(group.pool);
     const pool = host.poolOf(group.pool);
     if (startId === null || store === null || pool === undefined) return;
-    if (primary.stream(daemon) !== undefined || !host.isUp(daemon, startId)) return;
+    if (primary.stream(daemon) !== undefined || !this.mayJoin(daemon, startId)) return;
     if (host.leases.isFull(daemon) || this.#active.size >= ACTIVE_MAX) return;
     const key = `${group.key} ${daemon} ${startId}`;
     const attempts = this.#attempts.get(key) ?? { count: 0, failures: 0, notBefore: 0 };

@@ -169,9 +169,14 @@ export interface Verified extends GroupEpoch {
   readonly bad: readonly number[] | null;
 }
 
-/** This start stops: do without it from now on, wherever it is a member. */
+/** This start stops: do without it from now on, wherever it is a member. Said until it is answered by `doneWithout`. */
 export interface Leaving {
   readonly type: 'leaving';
+}
+
+/** To a start that stops: it counts in no group that is led here any more, and will not join one. */
+export interface DoneWithout {
+  readonly type: 'doneWithout';
 }
 
 /** Send me your map if it is newer than this version. */
@@ -207,7 +212,8 @@ export type PeerMessage =
   | Verified
   | AskMap
   | NewerMap
-  | Leaving;
+  | Leaving
+  | DoneWithout;
 
 /** Number of the first change of an epoch, less one. */
 export function firstNumber(epoch: number): number {

@@ -73,6 +73,10 @@ export class ReplicaNode implements GroupHost {
   #heartbeatAt = -Infinity;
   #timer: Timer | null = null;
   #isLeaving = false;
+  /** Starts of others that have said that they stop. */
+  readonly #stopping = new Map<number, string>();
+  /** Starts of others that do without this one, since it stops. */
+  readonly #doneWithout = new Map<number, string>();
   #isClosed = false;
 
   constructor(ports: ReplicationPorts, options: ReplicationOptions = {}) {
@@ -194,6 +198,10 @@ export class ReplicaNode implements GroupHost {
 
   isUp(daemon: number, startId: string): boolean {
     return this.#up.get(daemon) === startId;
+  }
+
+  isStopping(daemon: number, startId: string): boolean {
+    return this.#stopping.get(daemon) === startId;
   }
 
   send(daemon: number, message: PeerMessage): void {
@@ -340,24 +348,28 @@ export class ReplicaNode implements GroupHost {
 
   /**
    * Leaves its groups to others, as far as there are others, and has itself removed from those that others lead: nobody has
-   * to wait for the grace period then.
-   * @param done - Called when that is so, or `withinMs` are over
+   * to wait for the grace period then. What the map says here is not enough to know: a join that began before may have been
+   * decided since, and one without anything to push needs nothing from here. So everybody is told, and answers.
+   * @param done - Called when it counts nowhere (`true`), or cannot know that within `withinMs`
    */
-  leave(withinMs: number, done: () => void): void {
+  leave(withinMs: number, done: (isOut: boolean) => void): void {
     this.#isLeaving = true;
     const until = this.now + withinMs;
     const look = (): void => {
       const groups = [...this.groups()];
-      const held = groups.filter(({ primary }) => primary?.hasOthers === true);
-      for (const { primary } of held) primary?.giveUp('the daemon is stopping');
-      const leaders = new Set<number>();
+      const held = groups.filter(({ primary }) => primary?.mayHaveOthers === true);
+      for (const { primary } of held)
+        if (primary?.hasOthers === true) primary.giveUp('the daemon is stopping');
+      const waiting = new Set<number>();
+      for (const [daemon, startId] of this.#up)
+        if (this.#doneWithout.get(daemon) !== startId) waiting.add(daemon);
       for (const { primary, isInSync, map } of groups) {
         const first = map?.hasPrimary === true ? map.members[0] : undefined;
-        if (primary === null && isInSync && first !== undefined) leaders.add(first.daemon);
+        if (primary === null && isInSync && first !== undefined) waiting.add(first.daemon);
       }
-      for (const daemon of leaders) this.send(daemon, { type: 'leaving' });
-      const hasLeft = held.length === 0 && leaders.size === 0;
-      if (hasLeft || this.now >= until || !this.canAsk) done();
+      for (const daemon of waiting) this.send(daemon, { type: 'leaving' });
+      const isOut = held.length === 0 && waiting.size === 0;
+      if (isOut || this.now >= until || !this.canAsk) done(isOut);
       else this.#after(LEAVE_LOOK_MS, look);
     };
     look();
@@ -371,6 +383,18 @@ export class ReplicaNode implements GroupHost {
     this.questions.close();
     this.#isClosed = true;
     this.#timer?.cancel();
+  }
+
+  /** It says so again and again, until it is answered. */
+  #leaves(from: StartOf): void {
+    const isNew = !this.isStopping(from.daemon, from.startId);
+    this.#stopping.set(from.daemon, from.startId);
+    let counts = false;
+    for (const { primary } of this.groups()) {
+      if (isNew) primary?.tick(); // it is not waited for any longer
+      counts ||= primary?.counts(from) === true;
+    }
+    if (!counts) this.send(from.daemon, { type: 'doneWithout' });
   }
 
   #take(from: StartOf, message: PeerMessage): void {
@@ -396,7 +420,10 @@ export class ReplicaNode implements GroupHost {
         this.group(message)?.primary?.refused(from, message);
         return;
       case 'leaving':
-        for (const { primary } of this.groups()) primary?.leaves(from);
+        this.#leaves(from);
+        return;
+      case 'doneWithout':
+        this.#doneWithout.set(from.daemon, from.startId);
         return;
       case 'behind':
         this.group(message)?.primary?.behind(from, message);

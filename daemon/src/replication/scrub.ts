@@ -59,6 +59,8 @@ const FINDINGS_MAX = 1000;
 /** After an object nothing is done for so many times as long as it took. */
 const REST_SHARE = 2;
 const REST_MS_MIN = 2;
+/** What takes longer than it does to read an object is time in which others did not answer. */
+const REST_MS_MAX = 10_000;
 /** Copies that differ may only be on their way to be equal: looked at so often before it counts. */
 const LOOKS_MAX = 4;
 const LOOK_AGAIN_MS = 1000;
@@ -412,7 +414,8 @@ export class Scrub {
   }
 
   #rest(tookMs: number, goOn: () => void): void {
-    this.#parts.after(Math.max(REST_MS_MIN, tookMs * REST_SHARE), goOn);
+    const ms = Math.min(Math.max(REST_MS_MIN, tookMs * REST_SHARE), REST_MS_MAX);
+    this.#parts.after(ms, goOn);
   }
 }
 

@@ -140,6 +140,7 @@ export class Faults {
     for (const gateway of gateways) gateway.start();
     for (const daemon of daemons) {
       daemon.disk.calm();
+      if (daemon.isLeaving) daemon.stop('kill'); // else it would be gone in the middle of what is judged
       if (daemon.disk.isFailed) daemon.replaceDisk();
       daemon.start();
     }
@@ -239,9 +240,10 @@ export class Faults {
       case 'leave':
         if (!daemon.isUp || daemon.isLeaving) return;
         world.sometimes('a daemon was stopped as planned');
-        daemon.leave(LEAVE_MS, () =>
-          world.scheduler.at(5 + exponential(this.#randomOf(kind), 1000), () => daemon.start()),
-        );
+        daemon.leave(LEAVE_MS, (isOut, startId) => {
+          if (isOut) this.#parts.invariants.stopped(daemon, startId);
+          world.scheduler.at(5 + exponential(this.#randomOf(kind), 1000), () => daemon.start());
+        });
         return;
       default:
         this.#disturbNetwork(kind, daemon);

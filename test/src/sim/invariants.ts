@@ -33,12 +33,15 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
   readonly #served = new Map<number, { readonly epoch: number; readonly startId: string }>();
   readonly #epochs = new Map<number, number>();
 
+  readonly #areStopsClean: boolean;
+
   constructor(
     world: SimWorld,
     history: History,
     daemons: readonly SimDaemon[],
-    masters: () => SimMasters,
+    { masters, areStopsClean }: { masters: () => SimMasters; areStopsClean: boolean },
   ) {
+    this.#areStopsClean = areStopsClean;
     this.#world = world;
     this.#history = history;
     this.#daemons = daemons;
@@ -72,6 +75,18 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
           `group ${number} epoch ${group.epoch}: ${members.join(' ')}${group.lostAt === group.epoch ? ' LOST' : ''}`,
         );
       }
+    }
+  }
+
+  /** A daemon was stopped as planned, and knew that nobody waits for it. */
+  stopped({ name }: SimDaemon, startId: string): void {
+    if (!this.#areStopsClean) return;
+    this.#world.sometimes('a daemon that had stopped counted nowhere');
+    for (const [number, { members }] of this.#masters().state.map.pools[0]?.groups.entries() ??
+      []) {
+      const inSync = members.filter((member) => member.inSync !== null);
+      if (inSync.length > 1 && inSync.some((member) => member.inSync === startId))
+        this.#world.fail(`${name} has stopped and is waited for in group ${number}`);
     }
   }
 

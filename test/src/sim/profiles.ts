@@ -17,6 +17,8 @@ export interface Profile {
   readonly gateways?: number;
   /** An operator lets groups go on with copies that were not in sync, when nobody who was is there. */
   readonly acceptsLosses?: boolean;
+  /** Who stops as planned, and is told that it counts nowhere, does so: what else goes wrong takes nobody's groups away. */
+  readonly areStopsClean?: boolean;
   /** Milliseconds of faults. */
   readonly chaosMs: number;
   /** Between two operations of a lane of a client. */
@@ -137,6 +139,14 @@ const profiles = {
       answerLost: 3000,
     },
     pauseMs: 30,
+  },
+  /** The same, and nobody dies; clients leave most groups alone, so that members join them without a change. */
+  restarts: {
+    ...USUAL,
+    isSwarm: false,
+    areStopsClean: true,
+    rates: { leave: 1500, clog: 500, slowDisk: 4000, answerLost: 2500 },
+    pauseMs: 500,
   },
   /** Copies that nobody has are given up: whoever had them is gone, or comes back later. */
   givenUp: {

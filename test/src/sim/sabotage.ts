@@ -7,6 +7,7 @@ import {
   GroupPrimary,
   GuardTable,
   Join,
+  Joins,
   Leases,
   MemberStream,
   Rounds,
@@ -589,6 +590,18 @@ const JOINING: readonly Sabotage[] = [
       getter(MemberStream.prototype, 'isCounted', function (this: MemberStream) {
         return this.isInSync;
       }),
+  },
+  {
+    name: 'who stops may join',
+    seedsMax: 30,
+    profile: 'restarts',
+    patch: () => replaced(Joins.prototype, 'mayJoin', () => () => true),
+  },
+  {
+    name: 'who stops is told that it does not count before it is removed',
+    seedsMax: 500,
+    profile: 'restarts',
+    patch: () => replaced(GroupPrimary.prototype, 'counts', () => () => false),
   },
   {
     name: 'a push lands on what is newer',

@@ -44,7 +44,7 @@ export interface Node {
     name: string,
     objectBytes: number,
   ): CheckedPool & { at(epoch: number): CheckedPool };
-  leave(withinMs: number, done: () => void): void;
+  leave(withinMs: number, done: (isOut: boolean) => void): void;
   close(): void;
 }
 
@@ -109,17 +109,17 @@ export class SimDaemon {
     this.options.world.trace(this.name, how === 'power' ? 'lost its power' : 'was killed');
   }
 
-  /** It is stopped as planned. @param stopped - It is gone */
-  leave(withinMs: number, stopped: () => void): void {
+  /** It is stopped as planned. @param stopped - It is gone: what it knew of that, and which start it was */
+  leave(withinMs: number, stopped: (isOut: boolean, startId: string) => void): void {
     const { process } = this;
     if (process === null) return;
     this.isLeaving = true;
     this.options.world.trace(this.name, 'is to stop');
     process.process.run(() =>
-      process.node.leave(withinMs, () => {
+      process.node.leave(withinMs, (isOut) => {
         process.node.close();
         this.stop('kill');
-        stopped();
+        stopped(isOut, process.startId);
       }),
     );
   }

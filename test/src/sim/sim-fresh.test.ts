@@ -23,6 +23,7 @@ const SOMETIMES = [
   'an image was resized',
   'a gateway lost its role',
   'a gateway was killed',
+  'a daemon that had stopped counted nowhere',
 ];
 
 /** Another part of all seeds for each commit. */

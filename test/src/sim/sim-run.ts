@@ -118,7 +118,10 @@ class SimRun {
     this.#network = new SimNetwork(this.world, copyMessage);
     this.#network.filter = this.#sabotage.filter ?? null;
     const masterHosts = [1, 2, 3].map((number) => this.#host(`m${number}`));
-    this.#invariants = new Invariants(this.world, this.history, this.#daemons, () => this.#masters);
+    this.#invariants = new Invariants(this.world, this.history, this.#daemons, {
+      masters: () => this.#masters,
+      areStopsClean: this.#profile.areStopsClean === true,
+    });
     this.#masters = new SimMasters({
       world: this.world,
       network: this.#network,

@@ -139,8 +139,13 @@ export class ReplicationPart {
   }
 
   /** Lets others lead this daemon's groups, so that nobody waits until its silence is noticed. */
-  leave(): Promise<void> {
-    return new Promise((resolve) => this.#node.leave(LEAVE_MS, resolve));
+  async leave(): Promise<void> {
+    const isOut = await new Promise<boolean>((resolve) => this.#node.leave(LEAVE_MS, resolve));
+    if (!isOut)
+      this.#options.env.log.warn(
+        {},
+        'Stopping before all others do without this daemon; they wait until they notice its silence',
+      );
   }
 
   async close(): Promise<void> {

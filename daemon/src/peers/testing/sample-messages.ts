@@ -95,6 +95,7 @@ export function sampleMessages(): readonly PeerMessage[] {
     { type: 'askMap', version: 17 },
     { type: 'newerMap', bytes: Buffer.from('a map') },
     { type: 'leaving' },
+    { type: 'doneWithout' },
   ];
 }
 
@@ -164,7 +165,7 @@ export const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(
   record({ type: type('behind'), ...group, index: u64, mapVersion: u64 }),
   record({ type: type('sync'), id: u64, pool: u32 }),
   record({ type: type('synced'), id: u64, isDone: fc.boolean() }),
-  fc.constant({ type: 'leaving' as const }),
+  fc.constantFrom({ type: 'leaving' as const }, { type: 'doneWithout' as const }),
   record({ type: type('askTail'), ...group }),
   record({
     type: type('tail'),
