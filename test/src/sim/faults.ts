@@ -136,6 +136,7 @@ export class Faults {
     network.unblockAll();
     for (const host of hosts) host.wake();
     masters.answersLost = 0;
+    masters.onDecided = () => undefined;
     masters.start();
     for (const gateway of gateways) gateway.start();
     for (const daemon of daemons) {
@@ -278,7 +279,9 @@ export class Faults {
     const others = groups[number]?.members.slice(1) ?? [];
     if (primary === null || others.length === 0) return;
     network.block(primary.name, this.#machineOf(random.pick(others).daemon), 1500);
-    world.scheduler.at(exponential(random, 150), () => this.#stop(primary, 'kill', 3000));
+    world.scheduler.at(exponential(random, 150), () => {
+      if (!this.#isOver) this.#stop(primary, 'kill', 3000);
+    });
   }
 
   #machineOf(daemon: number): string {
