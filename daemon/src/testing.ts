@@ -11,7 +11,6 @@ export { GroupPrimary } from './replication/group-primary.js';
 export { Group } from './replication/group.js';
 export { GuardTable } from './replication/guard-table.js';
 export { Join } from './replication/join.js';
-export { Joins } from './replication/joins.js';
 export { Leases } from './replication/leases.js';
 export { PeerQuestions } from './replication/peer-questions.js';
 export { MemberStream } from './replication/member-stream.js';

@@ -101,7 +101,7 @@ const RULES: ReadonlyMap<number, PeerRule> = new Map(
       ['askMap', 'control', 8, 0],
       ['newerMap', 'data', 4, MAP_BYTES_MAX],
       ['leaving', 'control', 0, 0],
-      ['doneWithout', 'control', 0, 0],
+      ['doneWithout', 'control', 8, 0],
     ] as const
   ).map(([name, channel, bodyBytesMax, payloadBytesMax]) => [
     PEER[name],

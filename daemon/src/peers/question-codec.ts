@@ -81,10 +81,12 @@ export function encodeQuestion(message: Question): Encoded {
     // NEWER_MAP: 4 checksum of the payload
     case 'newerMap':
       return withPayload(new BodyWriter(4), message.bytes);
-    // LEAVING, DONE_WITHOUT: nothing
+    // LEAVING: nothing
     case 'leaving':
-    case 'doneWithout':
       return plain(new BodyWriter(0));
+    // DONE_WITHOUT: 8 map version
+    case 'doneWithout':
+      return plain(new BodyWriter(8).u64(message.mapVersion));
   }
 }
 
@@ -100,7 +102,7 @@ const READERS: Readonly<
   Record<Question['type'], (reader: BodyReader, body: Buffer, payload: ByteParts) => Question>
 > = {
   leaving: () => ({ type: 'leaving' }),
-  doneWithout: () => ({ type: 'doneWithout' }),
+  doneWithout: (reader) => ({ type: 'doneWithout', mapVersion: reader.u64() }),
   sync: (reader) => ({ type: 'sync', id: reader.u64(), pool: reader.u32() }),
   synced: (reader) => ({ type: 'synced', id: reader.u64(), isDone: flagByte(reader.u8()) }),
   askTail: (reader, body) => ({ type: 'askTail', ...readGroup(reader, body, 0) }),

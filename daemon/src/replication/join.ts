@@ -148,9 +148,10 @@ export class Join {
     return this.primary.hasFailed || this.primary.stream(this.stream.daemon) !== this.stream;
   }
 
-  /** Who stops lists nobody any more: it could not wait for the outcome. */
+  /** It has failed, or is not to be listed again: it stops. */
   get #isInVain(): boolean {
-    return this.stream.failure !== null || this.#parts.host.isLeaving;
+    const { failure, daemon, startId } = this.stream;
+    return failure !== null || this.#parts.host.isStopping(daemon, startId);
   }
 
   #mayPush(): boolean {

@@ -67,12 +67,9 @@ export class Joins {
     return { joining, copiesLeft };
   }
 
-  /** Who stops would be waited for again, and does not wait for others itself. */
+  /** Who stops would be waited for again. */
   mayJoin(daemon: number, startId: string): boolean {
-    const { isLeaving } = this.#host;
-    return (
-      !isLeaving && this.#host.isUp(daemon, startId) && !this.#host.isStopping(daemon, startId)
-    );
+    return this.#host.isUp(daemon, startId) && !this.#host.isStopping(daemon, startId);
   }
 
   /** A primary has begun: it asks here how complete the copies of members are. */

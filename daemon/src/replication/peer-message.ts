@@ -177,6 +177,8 @@ export interface Leaving {
 /** To a start that stops: it counts in no group that is led here any more, and will not join one. */
 export interface DoneWithout {
   readonly type: 'doneWithout';
+  /** Of the sender's map: what was asked for before, and by whom, is decided in it. */
+  readonly mapVersion: number;
 }
 
 /** Send me your map if it is newer than this version. */

@@ -76,7 +76,7 @@ export class ReplicaNode implements GroupHost {
   /** Starts of others that have said that they stop. */
   readonly #stopping = new Map<number, string>();
   /** Starts of others that do without this one, since it stops. */
-  readonly #doneWithout = new Map<number, string>();
+  readonly #doneWithout = new Map<number, { startId: string; mapVersion: number }>();
   #isClosed = false;
 
   constructor(ports: ReplicationPorts, options: ReplicationOptions = {}) {
@@ -329,6 +329,7 @@ export class ReplicaNode implements GroupHost {
       this.#heartbeatTo(from);
       this.#flushes.linkIsUp(from);
       for (const group of this.groups()) group.primary?.linkIsUp(from);
+      if (this.#isLeaving) this.send(daemon, { type: 'leaving' });
       this.joins.goOn();
     });
   }
@@ -349,7 +350,8 @@ export class ReplicaNode implements GroupHost {
   /**
    * Leaves its groups to others, as far as there are others, and has itself removed from those that others lead: nobody has
    * to wait for the grace period then. What the map says here is not enough to know: a join that began before may have been
-   * decided since, and one without anything to push needs nothing from here. So everybody is told, and answers.
+   * decided since, and one without anything to push needs nothing from here. So everybody there is a link with is told, and
+   * answers. Where nobody else is in sync yet, those that join are waited for.
    * @param done - Called when it counts nowhere (`true`), or cannot know that within `withinMs`
    */
   leave(withinMs: number, done: (isOut: boolean) => void): void {
@@ -357,12 +359,14 @@ export class ReplicaNode implements GroupHost {
     const until = this.now + withinMs;
     const look = (): void => {
       const groups = [...this.groups()];
-      const held = groups.filter(({ primary }) => primary?.mayHaveOthers === true);
+      const held = groups.filter(
+        (group) => group.primary?.hasOthers === true || this.joins.ahead(group).joining > 0,
+      );
       for (const { primary } of held)
         if (primary?.hasOthers === true) primary.giveUp('the daemon is stopping');
       const waiting = new Set<number>();
       for (const [daemon, startId] of this.#up)
-        if (this.#doneWithout.get(daemon) !== startId) waiting.add(daemon);
+        if (!this.#isDoneWithout({ daemon, startId })) waiting.add(daemon);
       for (const { primary, isInSync, map } of groups) {
         const first = map?.hasPrimary === true ? map.members[0] : undefined;
         if (primary === null && isInSync && first !== undefined) waiting.add(first.daemon);
@@ -385,16 +389,22 @@ export class ReplicaNode implements GroupHost {
     this.#timer?.cancel();
   }
 
+  #isDoneWithout({ daemon, startId }: StartOf): boolean {
+    const said = this.#doneWithout.get(daemon);
+    return said?.startId === startId && this.mapVersion >= said.mapVersion;
+  }
+
   /** It says so again and again, until it is answered. */
   #leaves(from: StartOf): void {
     const isNew = !this.isStopping(from.daemon, from.startId);
     this.#stopping.set(from.daemon, from.startId);
     let counts = false;
     for (const { primary } of this.groups()) {
-      if (isNew) primary?.tick(); // it is not waited for any longer
-      counts ||= primary?.counts(from) === true;
+      if (primary === null) continue;
+      if (isNew || primary.counts(from)) primary.tick(); // it is not waited for any longer
+      counts ||= primary.counts(from);
     }
-    if (!counts) this.send(from.daemon, { type: 'doneWithout' });
+    if (!counts) this.send(from.daemon, { type: 'doneWithout', mapVersion: this.mapVersion });
   }
 
   #take(from: StartOf, message: PeerMessage): void {
@@ -423,7 +433,8 @@ export class ReplicaNode implements GroupHost {
         this.#leaves(from);
         return;
       case 'doneWithout':
-        this.#doneWithout.set(from.daemon, from.startId);
+        this.#doneWithout.set(from.daemon, { ...from, mapVersion: message.mapVersion });
+        if (message.mapVersion > this.mapVersion) this.wantMap(from.daemon);
         return;
       case 'behind':
         this.group(message)?.primary?.behind(from, message);

@@ -6,7 +6,7 @@ import { MemoryBackend, memoryCatalog } from '../memory-backend.js';
 import { NBD_CMD, NBD_ERROR, NBD_OPT } from '../protocol/constants.js';
 import { exportRequest, option, RawClient } from '../testing/raw-client.js';
 import { FORMATS, Session } from '../testing/session.js';
-import { HeldBackend, pause, startServer } from '../testing/test-server.js';
+import { HeldBackend, pause, startServer, timelessEnv } from '../testing/test-server.js';
 import {
   chunk,
   compactRequest,
@@ -214,7 +214,10 @@ class MappedBackend extends MemoryBackend {
 }
 
 async function statusClient(t: Test, backend: Backend, contexts: string[]): Promise<RawClient> {
-  const client = await RawClient.greeted(await serve(t, backend));
+  const catalog = memoryCatalog({ disk: backend });
+  const { server, stop } = await startServer(catalog, { env: timelessEnv() });
+  t.teardown(stop);
+  const client = await RawClient.greeted(server.address);
   const select = option(SET_META_CONTEXT, contextRequest('disk', contexts));
   await client.enter('disk', [option(STRUCTURED_REPLY), select]);
   return client;

@@ -5,7 +5,7 @@ import type { Backend, StatusRun } from '../backend.js';
 import { MemoryBackend, memoryCatalog } from '../memory-backend.js';
 import { NBD_CMD, NBD_ERROR, NBD_OPT } from '../protocol/constants.js';
 import { option, RawClient } from '../testing/raw-client.js';
-import { startServer, testEnv } from '../testing/test-server.js';
+import { startServer, timelessEnv } from '../testing/test-server.js';
 import {
   contextRequest,
   DONE,
@@ -42,11 +42,8 @@ async function extended(
   backend: Backend = new MemoryBackend(MIB),
   contexts: string[] = [],
 ): Promise<RawClient> {
-  const env = testEnv();
-  // An answer about extents ends when its time is over, on a busy machine early: time stands still here.
-  const clock = { ...env.clock, now: () => 0 };
-  const options = { env: { ...env, clock } };
-  const { server, stop } = await startServer(memoryCatalog({ disk: backend }), options);
+  const catalog = memoryCatalog({ disk: backend });
+  const { server, stop } = await startServer(catalog, { env: timelessEnv() });
   t.teardown(stop);
   const client = await RawClient.greeted(server.address);
   const select = option(NBD_OPT.SET_META_CONTEXT, contextRequest('disk', contexts));

@@ -7,14 +7,13 @@ import {
   GroupPrimary,
   GuardTable,
   Join,
-  Joins,
   Leases,
   MemberStream,
+  ReplicaNode,
   Rounds,
   Session,
   Uncommitted,
   type PeerMessage,
-  type ReplicaNode,
   type ReplicationOptions,
   type ReplicationPorts,
 } from '@store/daemon/testing';
@@ -592,10 +591,21 @@ const JOINING: readonly Sabotage[] = [
       }),
   },
   {
-    name: 'who stops may join',
-    seedsMax: 30,
+    name: 'who stops may join where it has been removed',
+    seedsMax: 200,
     profile: 'restarts',
-    patch: () => replaced(Joins.prototype, 'mayJoin', () => () => true),
+    patch: () =>
+      replaced(
+        ReplicaNode.prototype,
+        'isStopping',
+        (isStopping) =>
+          function (this: ReplicaNode, daemon, startId) {
+            const counts = [...this.groups()].some(
+              ({ primary }) => primary?.counts({ daemon, startId }) === true,
+            );
+            return counts && isStopping.call(this, daemon, startId);
+          },
+      ),
   },
   {
     name: 'who stops is told that it does not count before it is removed',

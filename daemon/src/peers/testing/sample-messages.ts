@@ -95,7 +95,7 @@ export function sampleMessages(): readonly PeerMessage[] {
     { type: 'askMap', version: 17 },
     { type: 'newerMap', bytes: Buffer.from('a map') },
     { type: 'leaving' },
-    { type: 'doneWithout' },
+    { type: 'doneWithout', mapVersion: 17 },
   ];
 }
 
@@ -165,7 +165,8 @@ export const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(
   record({ type: type('behind'), ...group, index: u64, mapVersion: u64 }),
   record({ type: type('sync'), id: u64, pool: u32 }),
   record({ type: type('synced'), id: u64, isDone: fc.boolean() }),
-  fc.constantFrom({ type: 'leaving' as const }, { type: 'doneWithout' as const }),
+  fc.constant({ type: 'leaving' as const }),
+  record({ type: type('doneWithout'), mapVersion: u64 }),
   record({ type: type('askTail'), ...group }),
   record({
     type: type('tail'),
