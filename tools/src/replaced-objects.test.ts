@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { reservePort } from '@store/core/testing';
 import t, { type Test } from 'tap';
 import { run, serving, type Serving } from './run-programs.js';
 
@@ -52,8 +53,8 @@ await t.test(
 
 await t.test('a daemon that is killed leaves the old object or the new one', async (t) => {
   const dir = join(shortFolder(t), 'data');
-  let served = await daemon(t, dir);
-  const address = served.line;
+  const address = `127.0.0.1:${await reservePort()}`; // it is served there again
+  let served = await daemon(t, dir, address);
   const on = ['--storage-daemon', address, '--pool', 'testpool'];
   t.equal((await write(on, 1)).code, 0);
   for (let round = 0; round < 6; round += 1) {

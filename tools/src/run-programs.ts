@@ -66,11 +66,11 @@ export async function serving(
   return { child, line, stdout: () => stdout, stderr: () => stderr };
 }
 
-/** Waits until `holds`, for a few seconds. */
+/** Waits until `holds`, for a minute. */
 export async function until(holds: () => boolean, what: string): Promise<void> {
-  for (let tries = 0; tries < 200; tries += 1) {
+  for (let tries = 0; tries < 1200; tries += 1) {
     if (holds()) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`Ten seconds have passed without: ${what}`);
+  throw new Error(`A minute has passed without: ${what}`);
 }

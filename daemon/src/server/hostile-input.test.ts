@@ -17,6 +17,9 @@ async function served(t: Test, limits = {}): Promise<ServedMemory> {
   return one;
 }
 
+/** Far less than anybody who keeps others out could take, and far more than a busy machine needs. */
+const SERVED_MS_MAX = 10_000;
+
 /** Served as if nobody else was there. @returns after how many ms */
 async function expectService(t: Test, address: ListenAddress): Promise<number> {
   const started = performance.now();
@@ -26,7 +29,7 @@ async function expectService(t: Test, address: ListenAddress): Promise<number> {
   t.ok((await client.read('good', 0, 4096)).payload.equals(bytes));
   await client.close();
   const ms = performance.now() - started;
-  t.ok(ms < 1000, `a good client was served in ${Math.round(ms)} ms`);
+  t.ok(ms < SERVED_MS_MAX, `a good client was served in ${Math.round(ms)} ms`);
   return ms;
 }
 

@@ -7,7 +7,7 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { realEnv, silentLog } from '@store/core';
+import { realEnv, realTimers, silentLog } from '@store/core';
 import { reservePort } from '@store/core/testing';
 import { EtcdGateway, type EtcdUser } from '../state/etcd-gateway.js';
 import type { EtcdTls } from '../state/etcd-http.js';
@@ -15,6 +15,7 @@ import { until } from '../state/state-user.js';
 
 const START_MS = 20_000;
 const EXIT_MS = 5000;
+const LEADER_ROUNDS = 20;
 /** Of etcd's log in an error. */
 const LOG_BYTES = 2000;
 
@@ -99,9 +100,13 @@ export class EtcdCluster {
 
   /** The member that the others follow. */
   async leader(): Promise<EtcdMember> {
-    for (const member of this.members) {
-      const { json } = await this.ask(member.endpoint, '/v3/maintenance/status', {});
-      if (json.text('leader') === json.object('header').text('member_id')) return member;
+    // They are asked one after the other, and it may change meanwhile.
+    for (let round = 0; round < LEADER_ROUNDS; round += 1) {
+      for (const member of this.members) {
+        const { json } = await this.ask(member.endpoint, '/v3/maintenance/status', {});
+        if (json.text('leader') === json.object('header').text('member_id')) return member;
+      }
+      await realTimers.sleep(200);
     }
     throw new Error('etcd has no leader');
   }

@@ -59,7 +59,7 @@ t.test('a daemon that is back is asked as soon as the map says so', async (t) =>
   cluster.nextEpoch(0);
   const started = performance.now();
   await read;
-  t.ok(performance.now() - started < 500);
+  t.ok(performance.now() - started < 1000);
 });
 
 t.test('another daemon at the address of one is not taken for it', async (t) => {
@@ -136,22 +136,26 @@ t.test('the ticket is asked for before each connection', async (t) => {
 
 t.test('a session outlives its ticket: the next connection shows the one of then', async (t) => {
   const secret = PoolSecret.create(POOL, 1, realRandom);
-  const now = Math.floor(Date.now() / 1000);
   const ticketUntil = (expires: number): TicketFile =>
     TicketFile.of(
       secret,
-      makeTicket(secret, { client: 'vm1', rights: 'rw', issued: now - 10, expires }, realRandom),
+      makeTicket(
+        secret,
+        { client: 'vm1', rights: 'rw', issued: expires - 5000, expires },
+        realRandom,
+      ),
     );
   const secrets = new SecretRing([secret]);
   const cluster = await TestCluster.start({ groups: 4, secrets });
   t.teardown(() => cluster.close());
-  cluster.guide.ticket = ticketUntil(now + 2);
+  const now = Math.floor(Date.now() / 1000);
+  cluster.guide.ticket = ticketUntil(now + 4);
   const store = cluster.open();
   const user = new PoolUser(await store.openPool(POOL, { create: false }));
   const ref = firstRef(cluster);
   await user.write(ref, 0, Buffer.alloc(4096, 1));
   cluster.guide.ticket = ticketUntil(now + 3600);
-  await new Promise((resolve) => setTimeout(resolve, 3500));
+  await new Promise((resolve) => setTimeout(resolve, 5500));
   t.ok((await user.read(ref, 0, 4096)).equals(Buffer.alloc(4096, 1)));
   t.equal(store.counters.connects, 2);
   cluster.guide.ticket = null;

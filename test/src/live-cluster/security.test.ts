@@ -26,7 +26,7 @@ async function openStore(cluster: LiveCluster, key: ClientKey): Promise<ClusterS
     guide: await cluster.guide(key),
     name: 'test',
     tls: cluster.clientTls(),
-    deadlineMs: 5000,
+    deadlineMs: 20_000,
     datagramBytes: 0,
   });
 }

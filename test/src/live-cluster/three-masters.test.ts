@@ -97,7 +97,7 @@ t.test('when the leader leaves another one goes on where it was', NEEDS, async (
 
   const now = cluster.leading().master.state;
   t.equal(now.map.clusterId, state.map.clusterId);
-  t.equal(now.serial, state.serial + 2, 'two decisions more');
+  t.ok(now.serial >= state.serial + 2, 'two decisions more');
   t.same(
     now.map.pools.map(({ name }) => name),
     ['before', 'after1', 'after2'],

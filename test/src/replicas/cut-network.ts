@@ -14,6 +14,8 @@ export class CutNetwork {
   readonly #name: string;
   readonly #net: string;
   readonly #cuts = new Set<string>();
+  /** The last change of the rules. */
+  #rules: Promise<unknown> = Promise.resolve();
 
   /** @param places - Where programs can run: 0 to so many - 1. */
   static async build(t: HasTeardown, places: number): Promise<CutNetwork> {
@@ -47,15 +49,18 @@ export class CutNetwork {
   }
 
   async heal(): Promise<void> {
-    for (const key of this.#cuts) {
-      this.#cuts.delete(key);
-      await this.#rule('del', key);
-    }
+    const keys = [...this.#cuts];
+    this.#cuts.clear();
+    await Promise.all(keys.map((key) => this.#rule('del', key)));
   }
 
-  async #rule(what: 'add' | 'del', key: string): Promise<void> {
+  /** One after the other: who heals may come while somebody else's cut is being made. */
+  #rule(what: 'add' | 'del', key: string): Promise<unknown> {
     const [from = '', to = ''] = key.split(' ').map((place) => this.hostOf(Number(place)));
-    await this.#ip('-n', this.#name, 'rule', what, 'from', from, 'to', to, 'blackhole');
+    this.#rules = this.#rules.then(() =>
+      this.#ip('-n', this.#name, 'rule', what, 'from', from, 'to', to, 'blackhole'),
+    );
+    return this.#rules;
   }
 
   #nameOf(place: number): string {

@@ -2,6 +2,7 @@
 import type { HttpServer, HttpServerOptions } from '@store/master';
 import { SampleCluster, sampleServer } from '@store/master/testing';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
+import { reservePort } from '@store/core/testing';
 import t from 'tap';
 import { needs } from '../host/requirements.js';
 import type { HasTeardown } from '../host/temp-folder.js';
@@ -150,13 +151,14 @@ t.test(
   NEEDS,
   async (t) => {
     const cluster = SampleCluster.healthy();
-    const server = await serve(t, cluster);
+    const port = await reservePort(); // it is served there again
+    const server = await serve(t, cluster, {}, port);
     const { page } = await open(t, server.url);
     await server.close();
     await waitForText(page, '#lost', /Connection lost[^]*What you see is from 12:00:00, \d+ s ago/);
     t.match(await page.locator('#connection').innerText(), /Connection lost/);
     t.equal(await page.locator('#health-title').innerText(), 'Healthy', 'the last report stays');
-    await serve(t, cluster, {}, Number(new URL(server.url).port));
+    await serve(t, cluster, {}, port);
     await page.getByRole('button', { name: 'Try again now' }).click();
     await page.locator('#lost').waitFor({ state: 'hidden' });
     t.match(await page.locator('#connection').innerText(), /^Live/);

@@ -12,6 +12,7 @@ import t, { type Test } from 'tap';
 import { tempFolder } from '../host/temp-folder.js';
 import { sleep, waitUntil } from '../host/wait-until.js';
 import { NbdClient } from '../nbd-client/nbd-client.js';
+import { RawConnection } from '../nbd-client/raw-connection.js';
 import { isAlive, ReplaceableServer } from '../server/replaceable-server.js';
 import { startWrittenServer } from '../server/written-server.js';
 import { recoverDevice } from '../tagged-writer/tagged-writer.js';
@@ -25,15 +26,21 @@ interface Scene {
   readonly server: ReplaceableServer;
   readonly dir: string;
   readonly uri: string;
+  /** Somebody has called who negotiates: a hand-over waits for him, for a second at most. */
+  readonly callSlowly: () => Promise<void>;
   /** Stops the writer, and checks that it met no error and lost nothing. */
   readonly verify: () => Promise<void>;
 }
 
 async function scene(t: Test): Promise<Scene> {
-  const { server, dir, uri, history, writer, client, running } = await startWrittenServer(
+  const { server, dir, socket, uri, history, writer, client, running } = await startWrittenServer(
     t,
     BLOCKS,
   );
+  const callSlowly = async (): Promise<void> => {
+    await RawConnection.open({ socket });
+    await sleep(50); // until it is accepted
+  };
   const verify = async (): Promise<void> => {
     const before = writer.answers;
     await waitUntil('the writer to go on', 10_000, () => writer.answers > before + 50);
@@ -44,7 +51,7 @@ async function scene(t: Test): Promise<Scene> {
     t.same(await recoverDevice(client, history, 'process'), [], 'nothing is lost');
     await client.disconnect();
   };
-  return { server, dir, uri, verify };
+  return { server, dir, uri, callSlowly, verify };
 }
 
 /** A connection to the control socket, as a new process has one. */
@@ -168,7 +175,7 @@ t.test('a new process that is killed at any moment before it serves costs nothin
     const before = server.log.length;
     const pid = server.spawn(['--replace']);
     await sleep(afterMs);
-    if (server.log.slice(before).includes('Took over')) break; // too late: it serves
+    if (server.log.slice(before).includes('Handing over')) break; // too late: it may have taken the clients
     process.kill(pid, 'SIGKILL');
     await sleep(300);
   }
@@ -183,12 +190,12 @@ t.test(
     const channel = call(dir);
     await channel.send(HELLO);
     await receiveAll(channel);
-    const holder = spawn('flock', ['--exclusive', join(dir, 'lock'), 'sleep', '3'], {
-      stdio: 'ignore',
-    });
-    await sleep(100);
+    const holding = ['--exclusive', join(dir, 'lock'), 'sh', '-c', 'echo held; sleep 3'];
+    const holder = spawn('flock', holding, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const over = new Promise((resolve) => holder.once('exit', resolve));
+    await new Promise((resolve) => holder.stdout.once('data', resolve));
     channel.close();
-    await new Promise((resolve) => holder.once('exit', resolve));
+    await over;
     await waitUntil('the old process to go on', 20_000, () => server.pid === pid);
     await verify();
     await server.stop();
@@ -196,8 +203,9 @@ t.test(
 );
 
 t.test('a new process that hangs is ended, and the old one goes on', async (t) => {
-  const { server, verify } = await scene(t);
+  const { server, callSlowly, verify } = await scene(t);
   const { pid } = server;
+  await callSlowly();
   const hangs = server.spawn(['--replace']);
   await waitUntil('the hand-over to begin', 20_000, () => server.log.includes('Handing over'));
   process.kill(hangs, 'SIGSTOP');
@@ -212,8 +220,9 @@ t.test('a new process that hangs is ended, and the old one goes on', async (t) =
 });
 
 t.test('the new process starts when the old one dies as it hands over', async (t) => {
-  const { server, uri } = await scene(t);
+  const { server, uri, callSlowly } = await scene(t);
   const { pid } = server;
+  await callSlowly();
   server.spawn(['--replace']);
   await waitUntil('the hand-over to begin', 20_000, () => server.log.includes('Handing over'));
   process.kill(pid, 'SIGKILL');

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { run } from '../host/command.js';
+import { startUnderFiu } from '../host/libfiu.js';
 import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
 import { ReplicaStory } from '../replicas/replica-story.js';
@@ -16,10 +17,12 @@ t.test(
   needs({ commands: ['fiu-run', 'fiu-ctrl'] }),
   async (t) => {
     const control = join(tempFolder(t), 'fiu');
-    const story = await ReplicaStory.begin(t, 'first-eio-on-replica', {
-      daemons: 4,
-      wrapperOf: (number) => (number === 1 ? ['fiu-run', '-x', '-f', control] : []),
-    });
+    const story = await startUnderFiu(() =>
+      ReplicaStory.begin(t, 'first-eio-on-replica', {
+        daemons: 4,
+        wrapperOf: (number) => (number === 1 ? ['fiu-run', '-x', '-f', control] : []),
+      }),
+    );
     const { cluster } = story;
     await story.writes();
     const failing = cluster.daemon(1);

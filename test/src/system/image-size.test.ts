@@ -51,10 +51,22 @@ async function costOf(t: Test, bytes: number): Promise<Cost> {
   };
 }
 
+/** Of three: whatever else the machine does costs one of them time. */
+async function leastOf(t: Test, bytes: number): Promise<Cost> {
+  const costs = [await costOf(t, bytes), await costOf(t, bytes), await costOf(t, bytes)];
+  const least = (what: keyof Cost): number => Math.min(...costs.map((cost) => cost[what]));
+  return {
+    createMs: least('createMs'),
+    openMs: least('openMs'),
+    diskBytes: least('diskBytes'),
+    memoryBytes: least('memoryBytes'),
+  };
+}
+
 t.test('an image of 1 TiB costs no more to create and open than one of 1 GiB', async (t) => {
   await costOf(t, GIB); // the first run also fills the page cache with the programs
-  const small = await costOf(t, GIB);
-  const large = await costOf(t, TIB);
+  const small = await leastOf(t, GIB);
+  const large = await leastOf(t, TIB);
   t.ok(large.diskBytes < MIB, `an empty image of 1 TiB takes ${large.diskBytes} bytes`);
   t.ok(large.diskBytes <= small.diskBytes + 65_536, `1 GiB takes ${small.diskBytes} bytes`);
   t.ok(large.createMs < 3 * small.createMs + 500, `created in ${large.createMs} ms`);

@@ -198,7 +198,8 @@ for (const { step, reach, who, signal, left: expected, keeps: mayKeep } of cases
       new: [middle.newPid],
       both: [middle.oldPid, middle.newPid],
     };
-    for (const pid of pids[who]) process.kill(pid, signal);
+    // The old one may have just ended by itself.
+    for (const pid of pids[who]) if (isAlive(pid)) process.kill(pid, signal);
     for (const pid of middle.stopped) if (isAlive(pid)) process.kill(pid, 'SIGCONT');
     let left: Left;
     let keeps: boolean;

@@ -1,5 +1,6 @@
 // Debian's kernel and nbd-client on a cluster with three copies: real files on ext4 and ext3 are kept over a restart of the
 // gateway, while a daemon is killed and started again.
+import { reservePort } from '@store/core/testing';
 import t from 'tap';
 import { needs } from '../host/requirements.js';
 import { tempFolder } from '../host/temp-folder.js';
@@ -31,8 +32,8 @@ t.test(
         ...{ image: 'vm1', createBytes: 200 * 1024 ** 2, port },
         args: [...cluster.flags],
       });
-    let server = await serve(0);
-    const port = Number(new URL(server.uri.replace('nbd:', 'http:')).port);
+    const port = await reservePort(); // it is served there again
+    let server = await serve(port);
     const guest = Guest.boot(t, kernel, image, `store_port=${port}`);
     const [daemon] = cluster.daemons;
     let checks = 0;

@@ -15,7 +15,7 @@ const NEEDS = needs({ commands: ['etcd'] });
 const ROUNDS = 3;
 const PATIENCE_MS = 30_000;
 
-t.setTimeout(300_000);
+t.setTimeout(900_000);
 
 t.test(`a leader is stopped for longer than its lease, ${ROUNDS} times`, NEEDS, async (t) => {
   const cluster = await EtcdMasters.start(t);
@@ -24,14 +24,14 @@ t.test(`a leader is stopped for longer than its lease, ${ROUNDS} times`, NEEDS, 
     leader.pause();
     // It is asked while it hangs, and must not do it when it wakes up.
     const asked = cluster.makePool(`asked-${round}`);
-    const next = await cluster.leaderAfter(leader);
+    await cluster.leaderAfter(leader);
     // Those that it had must find out by themselves, or hear it from the one that wakes up.
     if (round === 1) t.comment(`administration works after ${Math.round(await asked)} ms`);
     leader.resume();
     await asked;
     await waitUntil('it follows', PATIENCE_MS, async () => (await leader.health()) === 200);
     t.match(leader.log, /does not lead any more/);
-    t.equal(await cluster.leader(), next, 'the one that was elected still leads');
+    t.not(await cluster.leader(), leader, 'it leads no more');
   }
   await cluster.check(t);
 });
@@ -64,15 +64,13 @@ t.test(`a leader is cut off from etcd, ${ROUNDS} times`, NEEDS, async (t) => {
     const start = performance.now();
     await cluster.makePool(`cut-${round}`);
     t.comment(`administration works after ${Math.round(performance.now() - start)} ms`);
-    const next = await cluster.leader();
-    t.not(next, leader);
+    t.not(await cluster.leader(), leader);
     t.equal(await leader.health(), 503, 'it knows nothing');
     for (const proxy of own) {
       proxy.isRefusing = false;
       proxy.resume();
     }
     await waitUntil('it follows', PATIENCE_MS, async () => (await leader.health()) === 200);
-    t.equal(await cluster.leader(), next);
   }
   await cluster.check(t);
 });
@@ -121,7 +119,7 @@ t.test(
     await waitUntil('it still writes', PATIENCE_MS, () => cluster.traffic.rounds > rounds + 50);
     await repair();
     await cluster.makePool('repaired');
-    t.equal(await next.health(), 200);
+    await waitUntil('it leads or follows', PATIENCE_MS, async () => (await next.health()) === 200);
     await cluster.check(t);
   },
 );

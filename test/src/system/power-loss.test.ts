@@ -10,7 +10,7 @@ import { SeededRandom, testSeed } from '../tagged-writer/seeded-random.js';
 import type { SyncHabit } from '../tagged-writer/tagged-writer.js';
 import { recoverDevice, TaggedWriter } from '../tagged-writer/tagged-writer.js';
 
-t.setTimeout(600_000);
+t.setTimeout(1_190_000);
 
 const CUTS = 30;
 const CUTS_UNTIL_CAUGHT = 10;

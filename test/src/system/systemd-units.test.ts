@@ -182,6 +182,8 @@ t.test(
     await inside('systemctl', 'start', 'store-nbd@a.socket');
     t.match(await service(inside), { ActiveState: 'inactive' }, 'only the socket is there');
     t.match(await inside('nbdinfo', '--size', URI), /^10485760$/m, 'a client starts the server');
+    const isActive = `timeout 30 sh -c "until systemctl is-active ${UNIT}; do sleep 0.1; done"`;
+    await inside('sh', '-c', isActive); // it serves before systemd has read that it is ready
     const first = await service(inside);
     t.match(first, { ActiveState: 'active', Result: 'success' });
 

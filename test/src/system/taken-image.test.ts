@@ -8,7 +8,7 @@ import { ProcessCluster, TEST_POOL } from '../server/process-cluster.js';
 import { runProgram } from '../server/store-programs.js';
 import { StoreServer } from '../server/store-server.js';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const MIB = 1024 ** 2;
 const ESHUTDOWN = 108;

@@ -9,7 +9,7 @@ export function sleep(ms: number): Promise<void> {
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string,
-  ms = 5000,
+  ms = 30_000,
 ): Promise<void> {
   const giveUp = performance.now() + ms;
   while (!(await condition())) {
