@@ -144,7 +144,7 @@ export class ReplicationPart {
     if (!isOut)
       this.#options.env.log.warn(
         {},
-        'Stopping before all others do without this daemon; they wait until they notice its silence',
+        'Stopping before all others do without this daemon: groups wait until its silence is noticed, and those of which it has the only copy until it is back',
       );
   }
 
