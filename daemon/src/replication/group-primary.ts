@@ -152,6 +152,12 @@ export class GroupPrimary implements StreamOwner {
     return false;
   }
 
+  /** Somebody else is in sync, or is as soon as the masters have answered. */
+  get mayHaveOthers(): boolean {
+    for (const { isCounted } of this.#streams.values()) if (isCounted) return true;
+    return false;
+  }
+
   /** The disk of a member that counts is nearly full. */
   get hasFullMember(): boolean {
     const { leases } = this.#host;

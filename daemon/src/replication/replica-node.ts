@@ -360,7 +360,7 @@ export class ReplicaNode implements GroupHost {
     const look = (): void => {
       const groups = [...this.groups()];
       const held = groups.filter(
-        (group) => group.primary?.hasOthers === true || this.joins.ahead(group).joining > 0,
+        (group) => group.primary?.mayHaveOthers === true || this.joins.ahead(group).joining > 0,
       );
       for (const { primary } of held)
         if (primary?.hasOthers === true) primary.giveUp('the daemon is stopping');

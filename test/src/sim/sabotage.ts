@@ -609,7 +609,7 @@ const JOINING: readonly Sabotage[] = [
   },
   {
     name: 'who stops is told that it does not count before it is removed',
-    seedsMax: 500,
+    seedsMax: 700,
     profile: 'restarts',
     patch: () => replaced(GroupPrimary.prototype, 'counts', () => () => false),
   },
