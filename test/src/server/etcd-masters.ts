@@ -159,7 +159,8 @@ export class EtcdMasters {
       const names = new Set(this.guide.view.map.pools.map(({ name }) => name));
       return [...this.made].filter((name) => !names.has(name));
     };
-    await waitUntil('the newest map', PATIENCE_MS, () => missing().length === 0).catch(() => 0);
+    const isThere = waitUntil('the newest map', PATIENCE_MS, () => missing().length === 0);
+    await isThere.catch(() => undefined); // what is missing is said next
     t.same(missing(), [], `of ${this.made.size} pools none is missing`);
     for (const { log } of this.masters) t.notMatch(log, /fatal|invariant/i);
     history.stop();

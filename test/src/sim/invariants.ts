@@ -32,7 +32,6 @@ export class Invariants implements DaemonWatcher, WorkWatcher {
   /** By group: the newest epoch in which something was answered, and by whom. */
   readonly #served = new Map<number, { readonly epoch: number; readonly startId: string }>();
   readonly #epochs = new Map<number, number>();
-
   readonly #areStopsClean: boolean;
 
   constructor(
